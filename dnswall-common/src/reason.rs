@@ -1,0 +1,121 @@
+//! Why a verdict is what it is. Numbers are never reused.
+
+/// Allow or deny.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The flow may pass.
+    Allow = 1,
+    /// The flow is refused (or, in audit mode, would be).
+    Deny = 2,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// The numbered reason of a verdict.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name = $number,)* }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The reason with this number.
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+
+            /// The stable name, as alerts, `status` and metrics show it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An `[[allow]]`, `[[deny]]` or `[dns]` rule decided.
+    Rule = 1, "rule";
+    /// No rule names this destination, protocol and port.
+    NoRule = 2, "no-rule";
+    /// A rule names this destination, protocol and port, but for other workloads.
+    NotForThisWorkload = 3, "not-for-this-workload";
+    /// The headers cannot be read to the end.
+    Malformed = 4, "malformed";
+    /// An outbound fragment (sockets never send them past this hook).
+    Fragment = 5, "fragment";
+    /// Source routing: an IPv4 LSRR/SSRR option or an IPv6 routing header.
+    SourceRoute = 6, "source-route";
+    /// More IPv6 extension headers than are walked.
+    ExtensionHeaders = 7, "extension-headers";
+    /// A raw socket that no `[raw]` entry allows.
+    RawSocket = 8, "raw-socket";
+    /// Nobody may ask a DNS server on this host, or not from there.
+    NotServed = 9, "not-served";
+    /// No policy has been published yet.
+    NoPolicy = 10, "no-policy";
+    /// A map the verdict needs could not be read.
+    ImageUnreadable = 11, "image-unreadable";
+    /// The packet never leaves this host.
+    Loopback = 32, "loopback";
+    /// Part of a connection that was allowed when it began.
+    Established = 33, "established";
+    /// Part of a connection that began at the other end.
+    Inbound = 34, "inbound";
+    /// An answer to a datagram received on this socket.
+    Reply = 35, "reply";
+    /// Something every host needs: neighbour discovery, multicast listening, DHCP, ICMP errors.
+    Essential = 36, "essential";
+    /// Part of a connection that is older than the wall.
+    Preexisting = 37, "preexisting";
+    /// Not an IP packet of this host's (the kernel's own packets without a socket of a process).
+    KernelOwn = 38, "kernel-own";
+}
+
+/// One more than the greatest number of a reason: the size of a table indexed by reason.
+pub const REASON_TABLE: usize = 64;
+
+/// The answer for one flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What happens.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// Zero.
+    pub padding: u16,
+    /// Which rule of the policy decided; [`crate::image::RULE_DEFAULT`] when none did.
+    pub rule: u32,
+}
+
+const _: () = assert!(size_of::<Verdict>() == 8);
+
+impl Verdict {
+    /// An answer a rule gave.
+    #[inline(always)]
+    pub const fn by_rule(action: Action, rule: u32) -> Self {
+        Self { action, reason: Reason::Rule, padding: 0, rule }
+    }
+
+    /// An answer no rule of the policy gave.
+    #[inline(always)]
+    pub const fn without_rule(action: Action, reason: Reason) -> Self {
+        Self { action, reason, padding: 0, rule: crate::image::RULE_DEFAULT }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lead_back_to_their_reasons_and_fit_the_table() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_number(*reason as u8), Some(*reason));
+            assert!((*reason as usize) < REASON_TABLE);
+        }
+        assert_eq!(Reason::from_number(0), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! What is remembered about a socket, in the socket itself (`BPF_MAP_TYPE_SK_STORAGE`).
+//!
+//! Recorded when the socket is made and again when it connects; it cannot be evicted and goes when the socket goes.
+//! The map is cloned on accept (`BPF_F_CLONE`): a socket whose cookie is not the recorded one was accepted by the
+//! listener that was recorded, which is how inbound connections are known without guessing from ports.
+
+use crate::flow::{Address, Flow};
+use crate::identity::path_step;
+use crate::who::Who;
+
+/// Flow tags a socket remembers: destinations it was allowed to reach.
+pub const TAGS: usize = 8;
+
+/// Owner and verdicts of a socket.
+///
+/// Threads that share a socket write here at the same time on several CPUs, so whatever a verdict is read from is
+/// either one 64-bit store (the tags) or kept apart by the generation's parity (the selectors).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketState {
+    /// Cookie of the socket this was recorded for.
+    pub cookie: u64,
+    /// Cgroup of the process that made or connected it.
+    pub cgroup: u64,
+    /// Network namespace cookie.
+    pub netns: u64,
+    /// When the process's leader started, nanoseconds since boot.
+    pub start_ns: u64,
+    /// Inode of the executable; 0 when unknown.
+    pub exe_inode: u64,
+    /// Device of the executable's superblock, `major << 20 | minor`.
+    pub exe_device: u32,
+    /// User id in the initial user namespace.
+    pub uid: u32,
+    /// Process id (thread group) in the initial pid namespace.
+    pub pid: u32,
+    /// [`SOCKET_RAW`] and the like.
+    pub flags: u32,
+    /// Name of the thread.
+    pub comm: [u8; 16],
+    /// The selectors this socket matches, by the parity of the generation they hold for.
+    pub who: [Who; 2],
+    /// The generations for which `who` holds; written after it.
+    pub who_generation: [u32; 2],
+    /// [`flow_tag`] of destinations that were allowed, by the tag's low bits.
+    pub allowed: [u64; TAGS],
+    /// Generation of the newest tag in `allowed`: whether a connection was allowed before the policy changed.
+    pub allowed_generation: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// [`SocketState::flags`]: a raw socket.
+pub const SOCKET_RAW: u32 = 1;
+
+/// [`SocketState::flags`]: accepted by a listener, not connected by its process.
+pub const SOCKET_INBOUND: u32 = 2;
+
+const _: () = assert!(size_of::<SocketState>() == 40 + 16 + 16 + 64 + 8 + 8 * TAGS + 8);
+
+/// What stands for one allowed destination under one generation: a keyed hash, so that it is compared and stored as
+/// one word. Never 0.
+#[inline(always)]
+pub const fn flow_tag(seed: u64, flow: &Flow, generation: u32) -> u64 {
+    let [high, low] = flow.address.to_words();
+    let rest = (generation as u64) << 32 | (flow.protocol as u64) << 16 | flow.port as u64;
+    path_step(path_step(path_step(seed, high), low), rest) | 1
+}
+
+/// What stands for a peer that sent a datagram. Never 0.
+#[inline(always)]
+pub const fn peer_tag(seed: u64, address: Address, port: u16) -> u64 {
+    let [high, low] = address.to_words();
+    path_step(path_step(path_step(!seed, high), low), port as u64) | 1
+}
+
+/// Key of map `REPLIES`: a peer that sent a datagram to this socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyKey {
+    /// The receiving socket.
+    pub cookie: u64,
+    /// [`peer_tag`] of the peer.
+    pub peer: u64,
+}
+
+const _: () = assert!(size_of::<ReplyKey>() == 16);
