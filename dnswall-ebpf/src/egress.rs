@@ -1,0 +1,333 @@
+//! The verdict of record: every packet a socket sends, whatever made it.
+
+use crate::emit::{self, Refusal};
+use crate::image::{KernelImage, decide};
+use crate::maps::REPLIES;
+use crate::packet::{self, Packet, linear};
+use crate::socket::{self, Owner, zero};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_fullsock};
+use core::mem::MaybeUninit;
+use dnswall_common::event::hook;
+use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
+use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
+use dnswall_common::limits::REPLY_WINDOW_NS;
+use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
+use dnswall_common::reason::{Action, Reason, Verdict};
+use dnswall_common::socket::{ReplyKey, SOCKET_RAW, SocketState, peer_tag};
+
+/// Lets the packet pass.
+const PASS: i32 = 1;
+/// Drops the packet; `send()` gets EPERM where the kernel passes it on.
+const DROP: i32 = 0;
+/// The loopback device has this index in every network namespace (`LOOPBACK_IFINDEX`).
+pub const LOOPBACK: u32 = 1;
+/// `TCP_LISTEN`
+const STATE_LISTEN: u32 = 10;
+/// `SOCK_STREAM`
+const TYPE_STREAM: u32 = 1;
+
+/// Judges one packet.
+#[inline(always)]
+pub fn judge(skb: *mut __sk_buff) -> i32 {
+    // SAFETY: the context is valid.
+    if unsafe { (*skb).ifindex } == LOOPBACK {
+        return PASS;
+    }
+    let Some(image) = KernelImage::active() else {
+        // Nothing is published yet: the wall is being raised, and has nothing to say.
+        return PASS;
+    };
+    let sk = socket::of(skb);
+    let mut state = socket::state(sk);
+    if let Some(state) = &mut state
+        && is_known(skb, state, &image)
+    {
+        return PASS;
+    }
+    judge_slowly(skb, sk, state, &image)
+}
+
+/// The short way: a plain packet of a connection that was allowed under this very policy, or was accepted.
+#[inline(always)]
+fn is_known(skb: *mut __sk_buff, state: &mut SocketState, image: &KernelImage) -> bool {
+    if state.flags & SOCKET_RAW != 0 {
+        return false;
+    }
+    if let Some(header) = linear::<40>(skb)
+        && header[0] == 0x45
+    {
+        if (header[6] & 0x3f) | header[7] != 0 {
+            return false;
+        }
+        let address = Address::V4(u32::from_be_bytes([header[16], header[17], header[18], header[19]]));
+        return is_known_to(skb, state, image, address, header[9], &[header[22], header[23]], header[33]);
+    }
+    if let Some(header) = linear::<28>(skb)
+        && header[0] == 0x45
+        && header[9] == protocol::UDP
+    {
+        if (header[6] & 0x3f) | header[7] != 0 {
+            return false;
+        }
+        let address = Address::V4(u32::from_be_bytes([header[16], header[17], header[18], header[19]]));
+        return is_known_to(skb, state, image, address, protocol::UDP, &[header[22], header[23]], 0);
+    }
+    if let Some(header) = linear::<60>(skb)
+        && header[0] >> 4 == 6
+    {
+        let half = |at: usize| {
+            u64::from_be_bytes([
+                header[at],
+                header[at + 1],
+                header[at + 2],
+                header[at + 3],
+                header[at + 4],
+                header[at + 5],
+                header[at + 6],
+                header[at + 7],
+            ])
+        };
+        let address = Address::V6(half(24), half(32));
+        return is_known_to(skb, state, image, address, header[6], &[header[42], header[43]], header[53]);
+    }
+    false
+}
+
+#[inline(always)]
+fn is_known_to(
+    skb: *mut __sk_buff,
+    state: &mut SocketState,
+    image: &KernelImage,
+    address: Address,
+    next_header: u8,
+    port: &[u8; 2],
+    tcp_flags: u8,
+) -> bool {
+    let flow = Flow { address, protocol: next_header, port: u16::from_be_bytes(*port) };
+    match next_header {
+        protocol::TCP if tcp_flags & TCP_SYN == 0 => {
+            socket::was_allowed(state, image, &flow) || socket::is_inbound(state, skb)
+        }
+        protocol::TCP | protocol::UDP => socket::was_allowed(state, image, &flow),
+        _ => false,
+    }
+}
+
+/// What a verdict is given about.
+struct Case<'a> {
+    image: &'a KernelImage,
+    packet: &'a Packet,
+    owner: &'a Owner,
+}
+
+/// The long way: read everything, decide, tell.
+#[inline(always)]
+fn judge_slowly(
+    skb: *mut __sk_buff,
+    sk: *mut bpf_sock,
+    mut state: Option<&mut SocketState>,
+    image: &KernelImage,
+) -> i32 {
+    let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
+    let (packet, owner) = (zero(&mut packet), zero(&mut owner));
+    let readable = packet::read(skb, packet);
+    match &mut state {
+        Some(state) => socket::recorded_owner(state, image, owner),
+        None => socket::old_owner(skb, image, owner),
+    }
+    let case = Case { image, packet, owner };
+    let verdict = match readable {
+        Err(reason) => Verdict::without_rule(Action::Deny, reason),
+        // SAFETY: the number is a verdict that the function packed.
+        Ok(()) => unsafe { core::mem::transmute::<u64, Verdict>(verdict(skb, sk, state, &case)) },
+    };
+    if verdict.action == Action::Allow {
+        if verdict.reason == Reason::Rule {
+            emit::allowed(image, &verdict);
+        }
+        return PASS;
+    }
+    refuse(skb, &case, &verdict)
+}
+
+/// Tells of the refusal; drops the packet unless this workload is only audited. A function of its own, for its frame.
+/// Of a packet that could not be read to the end, what was read is told.
+#[inline(never)]
+fn refuse(skb: *mut __sk_buff, case: &Case<'_>, verdict: &Verdict) -> i32 {
+    let Case { image, packet, owner } = case;
+    let (mode, _) = image.header().treatment(&owner.who);
+    // SAFETY: the context is valid.
+    let packet_bytes = unsafe { (*skb).len };
+    let is_dns = packet.transport.destination_port == PORT_DNS
+        && matches!(packet.network.protocol, protocol::UDP | protocol::UDP_LITE);
+    let refusal = Refusal {
+        hook: hook::EGRESS,
+        mode,
+        family: packet.family,
+        protocol: packet.network.protocol,
+        source: packet.network.source.to_words(),
+        destination: packet.network.destination.to_words(),
+        source_port: packet.transport.source_port,
+        destination_port: packet.transport.destination_port,
+        packet_bytes,
+        skb,
+        payload_offset: if is_dns { packet.payload_offset() } else { 0 },
+    };
+    emit::refused(image, owner, verdict, &refusal);
+    if mode == MODE_AUDIT { PASS } else { DROP }
+}
+
+/// The verdict for a readable packet, as the bytes of a [`Verdict`]. A function of its own, for its frame.
+#[inline(never)]
+fn verdict(skb: *mut __sk_buff, sk: *mut bpf_sock, state: Option<&mut SocketState>, case: &Case<'_>) -> u64 {
+    let verdict = match state {
+        Some(state) => verdict_recorded(skb, sk, state, case),
+        None => verdict_old(skb, sk, case),
+    };
+    // SAFETY: a verdict is 8 bytes, all of them written.
+    unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
+}
+
+/// For a socket whose owner is recorded.
+#[inline(always)]
+fn verdict_recorded(
+    skb: *mut __sk_buff,
+    sk: *mut bpf_sock,
+    state: &mut SocketState,
+    case: &Case<'_>,
+) -> Verdict {
+    let Case { image, packet, owner } = case;
+    let flow = packet.outbound();
+    if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, true) {
+        return Verdict::without_rule(Action::Allow, Reason::Essential);
+    }
+    if let Some(reason) = continues(skb, sk, state, image, packet, &flow, owner) {
+        return Verdict::without_rule(Action::Allow, reason);
+    }
+    let verdict = decide(image, &flow, &owner.who);
+    if verdict.action == Action::Allow {
+        socket::remember_allowed(state, image, &flow);
+    } else if is_reply(skb, state, image, packet, &flow) {
+        return Verdict::without_rule(Action::Allow, Reason::Reply);
+    }
+    verdict
+}
+
+/// For a socket that was never recorded.
+#[inline(always)]
+fn verdict_old(skb: *mut __sk_buff, sk: *mut bpf_sock, case: &Case<'_>) -> Verdict {
+    let Case { image, packet, owner } = case;
+    let flow = packet.outbound();
+    if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, false) {
+        return Verdict::without_rule(Action::Allow, Reason::Essential);
+    }
+    if let Some(reason) = continues_old(sk, skb, packet, &flow) {
+        return Verdict::without_rule(Action::Allow, reason);
+    }
+    let verdict = decide(image, &flow, &owner.who);
+    if verdict.action == Action::Deny && is_answer_of_old(skb, image, packet, &flow) {
+        return Verdict::without_rule(Action::Allow, Reason::Reply);
+    }
+    verdict
+}
+
+/// Why the packet belongs to a connection that already exists, if it does.
+#[inline(always)]
+fn continues(
+    skb: *mut __sk_buff,
+    sk: *mut bpf_sock,
+    state: &mut SocketState,
+    image: &KernelImage,
+    packet: &Packet,
+    flow: &Flow,
+    owner: &Owner,
+) -> Option<Reason> {
+    if flow.protocol != protocol::TCP || state.flags & SOCKET_RAW != 0 {
+        return None;
+    }
+    let flags = packet.transport.tcp_flags;
+    if flags & TCP_SYN != 0 {
+        // SAFETY: the state exists, so the socket is not null.
+        let listening = unsafe { (*sk).state } == STATE_LISTEN;
+        return (flags & TCP_ACK != 0 && listening).then_some(Reason::Inbound);
+    }
+    if socket::is_inbound(state, skb) {
+        return Some(Reason::Inbound);
+    }
+    let (_, existing) = image.header().treatment(&owner.who);
+    if existing != EXISTING_CUT && socket::was_allowed_before(state, image, flow) {
+        socket::remember_allowed(state, image, flow);
+        return Some(Reason::Established);
+    }
+    None
+}
+
+/// The same for a socket that was never recorded: older than the wall, or the kernel's own.
+#[inline(always)]
+fn continues_old(sk: *mut bpf_sock, skb: *mut __sk_buff, packet: &Packet, flow: &Flow) -> Option<Reason> {
+    if flow.protocol != protocol::TCP || sk.is_null() {
+        return None;
+    }
+    let flags = packet.transport.tcp_flags;
+    // SAFETY: checked for null; the helper answers null for anything but a full socket.
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    if full.is_null() {
+        // A request socket answers a SYN; nothing else sends through one.
+        return (flags & TCP_ACK != 0).then_some(Reason::Inbound);
+    }
+    // SAFETY: checked for null.
+    let (kind, listening) = unsafe { ((*full).type_, (*full).state == STATE_LISTEN) };
+    if flags & TCP_SYN != 0 {
+        return (flags & TCP_ACK != 0 && listening).then_some(Reason::Inbound);
+    }
+    if kind == TYPE_STREAM {
+        return Some(Reason::Preexisting);
+    }
+    // Resets and the acknowledgements of closed connections leave through the kernel's control socket; they carry
+    // nothing.
+    // SAFETY: the context is valid.
+    let length = unsafe { (*skb).len };
+    (flags & (TCP_RST | TCP_ACK) != 0 && length <= packet.payload_offset()).then_some(Reason::KernelOwn)
+}
+
+/// Whether the datagram answers one that came to this socket unasked.
+///
+/// Port 53 is left out: whoever can make a packet arrive from there could open the way to a resolver. A server here
+/// answers a client that asks *from* port 53 only from its own port 53, which takes a privilege to bind.
+#[inline(always)]
+fn is_reply(
+    skb: *mut __sk_buff,
+    state: &SocketState,
+    image: &KernelImage,
+    packet: &Packet,
+    flow: &Flow,
+) -> bool {
+    if !may_be_reply(packet, flow) || state.flags & SOCKET_RAW != 0 {
+        return false;
+    }
+    let peer = peer_tag(image.header().seed, flow.address, flow.port);
+    is_recent(socket::cookie(skb), peer)
+}
+
+#[inline(always)]
+fn is_answer_of_old(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, flow: &Flow) -> bool {
+    may_be_reply(packet, flow)
+        && is_recent(socket::cookie(skb), peer_tag(image.header().seed, flow.address, flow.port))
+}
+
+#[inline(always)]
+fn may_be_reply(packet: &Packet, flow: &Flow) -> bool {
+    matches!(flow.protocol, protocol::UDP | protocol::UDP_LITE)
+        && (flow.port != PORT_DNS || packet.transport.source_port == PORT_DNS)
+}
+
+#[inline(always)]
+fn is_recent(cookie: u64, peer: u64) -> bool {
+    // SAFETY: read at once.
+    match unsafe { REPLIES.get(ReplyKey { cookie, peer }) } {
+        // SAFETY: no arguments.
+        Some(seen_ns) => unsafe { bpf_ktime_get_ns() }.wrapping_sub(*seen_ns) < REPLY_WINDOW_NS,
+        None => false,
+    }
+}

@@ -1,0 +1,205 @@
+//! Counts a refusal and tells the agent, at most once a second per flow.
+
+use crate::image::KernelImage;
+use crate::maps::{EVENTS, REASONS, REFUSED, RULES, count};
+use crate::socket::Owner;
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes};
+use dnswall_common::counter::Counter;
+use dnswall_common::event::{Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused, RefusedKey};
+use dnswall_common::image::MODE_ENFORCE;
+use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, RULES_MAX};
+use dnswall_common::reason::Verdict;
+use dnswall_common::verifier::opaque;
+
+/// What is refused, apart from whose it is.
+pub struct Refusal {
+    pub hook: u8,
+    pub mode: u8,
+    pub family: u8,
+    pub protocol: u8,
+    pub source: [u64; 2],
+    pub destination: [u64; 2],
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub packet_bytes: u32,
+    /// The packet, and where in it a DNS message begins; null for an attempt or another protocol.
+    pub skb: *mut __sk_buff,
+    pub payload_offset: u32,
+}
+
+/// Counts the refusal by rule and reason, and sends an event unless the same flow had one within the last second.
+#[inline(never)]
+pub fn refused(image: &KernelImage, owner: &Owner, verdict: &Verdict, refusal: &Refusal) {
+    count_verdict(image, verdict, refusal.mode == MODE_ENFORCE);
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let key = RefusedKey {
+        cgroup: owner.cgroup,
+        destination: refusal.destination,
+        pid: owner.pid,
+        destination_port: refusal.destination_port,
+        protocol: refusal.protocol,
+        reason: verdict.reason as u8,
+    };
+    let refusals = match REFUSED.get_ptr_mut(key) {
+        Some(flow) => tick(flow, now),
+        None => begin(&key, now),
+    };
+    if refusals == 0 {
+        count(Counter::EventsSuppressed);
+        return;
+    }
+    send(image, owner, verdict, refusal, refusals);
+}
+
+/// Counts one more refusal of a flow; 0 when it had an event a moment ago, else how many there were.
+#[inline(always)]
+fn tick(flow: *mut Refused, now: u64) -> u64 {
+    // SAFETY: a live entry of the map, only added to atomically; a lost race for the time costs one event more.
+    unsafe {
+        let refusals = core::ptr::addr_of_mut!((*flow).refusals);
+        add(refusals, 1);
+        if now.wrapping_sub((*flow).last_event_ns) < EVENT_INTERVAL_NS {
+            return 0;
+        }
+        (*flow).last_event_ns = now;
+        refusals.read_volatile()
+    }
+}
+
+/// Counts the first refusal of a flow.
+#[inline(always)]
+fn begin(key: &RefusedKey, now: u64) -> u64 {
+    // Not overwriting: another processor may have begun to count in between, and then this one adds to that.
+    if REFUSED.insert(key, Refused { last_event_ns: now, refusals: 1 }, BPF_NOEXIST.into()).is_err()
+        && let Some(flow) = REFUSED.get_ptr_mut(key)
+    {
+        return tick(flow, now);
+    }
+    // Also when there is no room even to count by flow: told once each, or counted as lost.
+    1
+}
+
+/// Counts an allowed flow by rule.
+#[inline(always)]
+pub fn allowed(image: &KernelImage, verdict: &Verdict) {
+    if let Some(counter) = RULES.get_ptr_mut(rule_index(image, verdict)) {
+        // SAFETY: this CPU's slot.
+        unsafe { (*counter).allowed += 1 }
+    }
+}
+
+#[inline(always)]
+fn count_verdict(image: &KernelImage, verdict: &Verdict, enforced: bool) {
+    if let Some(counter) = RULES.get_ptr_mut(rule_index(image, verdict)) {
+        // SAFETY: this CPU's slot, updated atomically: a softirq may refuse in between.
+        unsafe {
+            let field = if enforced {
+                core::ptr::addr_of_mut!((*counter).denied)
+            } else {
+                core::ptr::addr_of_mut!((*counter).would_deny)
+            };
+            add(field, 1);
+        }
+    }
+    if let Some(counter) = REASONS.get_ptr_mut(verdict.reason as u32) {
+        // SAFETY: as above.
+        unsafe {
+            let field = if enforced {
+                core::ptr::addr_of_mut!((*counter).denied)
+            } else {
+                core::ptr::addr_of_mut!((*counter).would_deny)
+            };
+            add(field, 1);
+        }
+    }
+}
+
+#[inline(always)]
+fn rule_index(image: &KernelImage, verdict: &Verdict) -> u32 {
+    image.slot * RULES_MAX as u32 + verdict.rule
+}
+
+/// Puts the event into the ring, or counts it as lost.
+#[inline(always)]
+fn send(image: &KernelImage, owner: &Owner, verdict: &Verdict, refusal: &Refusal, refusals: u64) {
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        count(Counter::EventsLost);
+        return;
+    };
+    let event: *mut Event = entry.as_mut_ptr();
+    // SAFETY: the reservation holds one event; every field is written before it is submitted. Field by field, because
+    // an event does not fit the stack.
+    unsafe {
+        // The one clock the agent can compare with its own.
+        (*event).time_ns = bpf_ktime_get_ns();
+        (*event).refusals = refusals;
+        (*event).source = refusal.source;
+        (*event).destination = refusal.destination;
+        (*event).generation = image.generation;
+        (*event).rule = verdict.rule;
+        (*event).packet_bytes = refusal.packet_bytes;
+        (*event).source_port = refusal.source_port;
+        (*event).destination_port = refusal.destination_port;
+        (*event).payload_bytes = 0;
+        (*event).protocol = refusal.protocol;
+        (*event).family = refusal.family;
+        (*event).hook = refusal.hook;
+        (*event).reason = verdict.reason as u8;
+        (*event).mode = refusal.mode;
+        (*event).padding = [0; 4];
+        (*event).cgroup = owner.cgroup;
+        (*event).uid = owner.uid;
+        (*event).pid = owner.pid;
+        // SAFETY of the reference: the storage lives as long as the socket the hook holds.
+        match owner.recorded.as_ref() {
+            Some(state) => {
+                (*event).cookie = state.cookie;
+                (*event).netns = state.netns;
+                (*event).start_ns = state.start_ns;
+                (*event).exe_inode = state.exe_inode;
+                (*event).exe_device = state.exe_device;
+                (*event).comm = state.comm;
+                (*event).identity = IDENTITY_SOCKET;
+            }
+            None => {
+                (*event).cookie = 0;
+                (*event).netns = 0;
+                (*event).start_ns = 0;
+                (*event).exe_inode = 0;
+                (*event).exe_device = 0;
+                (*event).comm = [0; 16];
+                (*event).identity = IDENTITY_OLD_SOCKET;
+            }
+        }
+        if !refusal.skb.is_null() && refusal.payload_offset != 0 {
+            let total = (*refusal.skb).len as u64;
+            let left = total.wrapping_sub(refusal.payload_offset as u64);
+            if left != 0 && left <= total {
+                // VERIFIER: 0 to EVENT_PAYLOAD_BYTES - 1, then one more: never a copy of nothing.
+                let mut length = opaque(left - 1);
+                if length > EVENT_PAYLOAD_BYTES as u64 - 1 {
+                    length = EVENT_PAYLOAD_BYTES as u64 - 1;
+                }
+                let length = length + 1;
+                let to = core::ptr::addr_of_mut!((*event).payload).cast();
+                let from = refusal.skb.cast();
+                if bpf_skb_load_bytes(from, refusal.payload_offset, to, length as u32) == 0 {
+                    (*event).payload_bytes = length as u16;
+                }
+            }
+        }
+    }
+    count(Counter::EventsSent);
+    entry.submit(0);
+}
+
+/// Adds atomically (the result is not used, which 5.10 lacks).
+#[inline(always)]
+unsafe fn add(value: *mut u64, amount: u64) {
+    // SAFETY: the caller's pointer; one atomic add in memory.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) amount, options(nostack));
+    }
+}

@@ -1,0 +1,93 @@
+//! The image that counts right now, read from the maps.
+
+use crate::maps::{ACTIVE, CELLS, HEADERS, NODES_PORT, NODES4, NODES6, TERMS};
+use dnswall_common::decide::Image;
+use dnswall_common::flow::Flow;
+use dnswall_common::image::{Active, Cell, ImageHeader, Term};
+use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, TERMS_MAX};
+use dnswall_common::reason::Verdict;
+use dnswall_common::search::{Node4, Node6, NodePort};
+use dnswall_common::verifier::forget;
+use dnswall_common::who::Who;
+
+/// One generation's image: everything a verdict reads comes through here, so that no verdict mixes two.
+pub struct KernelImage {
+    pub generation: u32,
+    pub slot: u32,
+    header: &'static ImageHeader,
+}
+
+impl KernelImage {
+    /// The image to judge by; `None` before the first policy is published.
+    #[inline(always)]
+    pub fn active() -> Option<Self> {
+        let active = ACTIVE.get_ptr(0)?;
+        // SAFETY: the only element of an array map, aligned to 8. One load, so that slot and generation belong
+        // together: the agent writes them with one store.
+        let word = unsafe { active.cast::<u64>().read_volatile() };
+        // SAFETY: `Active` is 8 bytes of integers.
+        let Active { generation, slot } = unsafe { core::mem::transmute::<u64, Active>(word) };
+        if generation == 0 {
+            return None;
+        }
+        Some(Self { generation, slot: slot & 1, header: HEADERS.get(slot & 1)? })
+    }
+
+    /// What is said once an image.
+    #[inline(always)]
+    pub fn header(&self) -> &'static ImageHeader {
+        self.header
+    }
+}
+
+impl Image for KernelImage {
+    #[inline(always)]
+    fn header(&self) -> &ImageHeader {
+        self.header
+    }
+
+    #[inline(always)]
+    fn node4(&self, index: u32) -> Option<&Node4> {
+        NODES4.get(self.slot * NODES4_MAX as u32 + index)
+    }
+
+    #[inline(always)]
+    fn node6(&self, index: u32) -> Option<&Node6> {
+        NODES6.get(self.slot * NODES6_MAX as u32 + index)
+    }
+
+    #[inline(always)]
+    fn node_port(&self, index: u32) -> Option<&NodePort> {
+        NODES_PORT.get(self.slot * NODES_PORT_MAX as u32 + index)
+    }
+
+    #[inline(always)]
+    fn cell(&self, index: u32) -> Option<&Cell> {
+        CELLS.get(self.slot * CELLS_MAX as u32 + index)
+    }
+
+    #[inline(always)]
+    fn term(&self, index: u32) -> Option<&Term> {
+        TERMS.get(self.slot * TERMS_MAX as u32 + index)
+    }
+}
+
+/// The policy's verdict. A function of its own in the kernel too: its frame is shared by all callers.
+#[inline(always)]
+pub fn decide(image: &KernelImage, flow: &Flow, who: &Who) -> Verdict {
+    // SAFETY: the number is a verdict that `decide_packed` packed.
+    unsafe { core::mem::transmute::<u64, Verdict>(decide_packed(image, flow, who)) }
+}
+
+#[inline(never)]
+fn decide_packed(image: &KernelImage, flow: &Flow, who: &Who) -> u64 {
+    let seed = image.header.seed;
+    let flow = Flow {
+        address: flow.address,
+        protocol: forget(flow.protocol as u64, seed) as u8,
+        port: forget(flow.port as u64, seed) as u16,
+    };
+    let verdict = dnswall_common::decide::decide(image, &flow, who);
+    // SAFETY: a verdict is 8 bytes, all of them written.
+    unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
+}

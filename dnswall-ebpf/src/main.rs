@@ -1,0 +1,75 @@
+//! The kernel programs, attached at the root of the wall's cgroup.
+//!
+//! Entry points only: each reads its context and hands it to the room named after it. What cannot be read fails
+//! closed there, by name. [`egress`] is the verdict of record for every packet; the others refuse earlier, where the
+//! kernel can give the application its error at once, or record who owns the socket.
+#![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![no_main]
+#![expect(missing_docs, reason = "aya's attribute macros make public functions without documentation")]
+
+mod connect;
+mod egress;
+mod emit;
+mod identity;
+mod image;
+mod ingress;
+mod maps;
+mod packet;
+mod sock_create;
+mod socket;
+
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext};
+
+/// Every packet that leaves a socket.
+#[cgroup_skb]
+pub fn dw_egress(ctx: SkBuffContext) -> i32 {
+    egress::judge(ctx.skb.skb)
+}
+
+/// Every packet that reaches a socket.
+#[cgroup_skb]
+pub fn dw_ingress(ctx: SkBuffContext) -> i32 {
+    ingress::judge(ctx.skb.skb)
+}
+
+/// `connect()` on an IPv4 socket.
+#[cgroup_sock_addr(connect4)]
+pub fn dw_connect4(ctx: SockAddrContext) -> i32 {
+    connect::connect4(&ctx)
+}
+
+/// `connect()` on an IPv6 socket.
+#[cgroup_sock_addr(connect6)]
+pub fn dw_connect6(ctx: SockAddrContext) -> i32 {
+    connect::connect6(&ctx)
+}
+
+/// `sendto()` and its kin on an IPv4 datagram socket.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn dw_sendmsg4(ctx: SockAddrContext) -> i32 {
+    connect::sendmsg(&ctx)
+}
+
+/// `sendto()` and its kin on an IPv6 datagram socket.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn dw_sendmsg6(ctx: SockAddrContext) -> i32 {
+    connect::sendmsg(&ctx)
+}
+
+/// `socket()` for AF_INET and AF_INET6.
+#[cgroup_sock(sock_create)]
+pub fn dw_sock_create(ctx: SockContext) -> i32 {
+    sock_create::judge(ctx.sock)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier rejects a program from which this can be reached.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,74 @@
+//! `socket()`: records who made it, and refuses raw sockets that no `[raw]` entry allows.
+
+use crate::emit::{self, Refusal};
+use crate::identity;
+use crate::image::KernelImage;
+use crate::socket::{self, Owner, zero};
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
+use core::mem::MaybeUninit;
+use dnswall_common::event::hook;
+use dnswall_common::flow::protocol;
+use dnswall_common::image::MODE_AUDIT;
+use dnswall_common::reason::{Action, Reason, Verdict};
+use dnswall_common::socket::{SOCKET_RAW, SocketState};
+
+const ALLOW: i32 = 1;
+/// The system call fails with EPERM.
+const REFUSE: i32 = 0;
+/// `SOCK_RAW`
+const TYPE_RAW: u32 = 3;
+
+/// Judges one new socket. 5.10 and 6.1 want literal return values here.
+#[inline(always)]
+pub fn judge(sk: *mut bpf_sock) -> i32 {
+    let Some(image) = KernelImage::active() else {
+        return ALLOW;
+    };
+    // SAFETY: the context is the socket.
+    let Some(state) = (unsafe { socket::state_or_create(sk) }) else {
+        return ALLOW;
+    };
+    // SAFETY: the context is valid.
+    let (cookie, netns) = unsafe { (bpf_get_socket_cookie(sk.cast()), bpf_get_netns_cookie(sk.cast())) };
+    identity::record(state, &image, cookie, netns);
+    // SAFETY: as above.
+    let (kind, next_header, family) = unsafe { ((*sk).type_, (*sk).protocol, (*sk).family) };
+    if kind != TYPE_RAW {
+        return ALLOW;
+    }
+    state.flags |= SOCKET_RAW;
+    // ICMP is judged packet by packet: neighbour discovery needs such sockets.
+    if next_header == protocol::ICMP as u32 || next_header == protocol::ICMPV6 as u32 {
+        return ALLOW;
+    }
+    if may_be_raw(&image, state, next_header, family) { ALLOW } else { REFUSE }
+}
+
+/// Whether this owner may have a raw socket. A function of its own: its frame must not lie under the cgroup walk.
+#[inline(never)]
+fn may_be_raw(image: &KernelImage, state: &mut SocketState, next_header: u32, family: u32) -> bool {
+    let mut owner = MaybeUninit::<Owner>::uninit();
+    let owner = zero(&mut owner);
+    socket::recorded_owner(state, image, owner);
+    if image.header().raw.intersects(&owner.who) {
+        return true;
+    }
+    let verdict = Verdict::without_rule(Action::Deny, Reason::RawSocket);
+    let (mode, _) = image.header().treatment(&owner.who);
+    let refusal = Refusal {
+        hook: hook::SOCK_CREATE,
+        mode,
+        family: if family == 2 { 4 } else { 6 },
+        protocol: next_header as u8,
+        source: [0; 2],
+        destination: [0; 2],
+        source_port: 0,
+        destination_port: 0,
+        packet_bytes: 0,
+        skb: core::ptr::null_mut(),
+        payload_offset: 0,
+    };
+    emit::refused(image, owner, &verdict, &refusal);
+    mode == MODE_AUDIT
+}
