@@ -1,0 +1,132 @@
+//! Takes two policies, gives what differs: for a person before `apply`, and for a program.
+
+use crate::policy::{Dns, Encrypted, Policy, Rule, Scope, Selector};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// What differs between two policies. Comments, order of keys and blanks do not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyDiff {
+    /// Each difference, in the order of the sections.
+    pub changes: Vec<Change>,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What it is: `mode`, `dns.resolvers`, `allow.orders database`.
+    pub what: String,
+    /// What it was; `None` when it is new.
+    pub before: Option<String>,
+    /// What it is now; `None` when it is gone.
+    pub after: Option<String>,
+}
+
+impl PolicyDiff {
+    /// Whether both policies say the same.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// What changes when `new` replaces `old`.
+pub fn diff(old: &Policy, new: &Policy) -> PolicyDiff {
+    let (old, new) = (statements(old), statements(new));
+    let mut changes = Vec::new();
+    let keys: BTreeSet<&Key> = old.keys().chain(new.keys()).collect();
+    for key in keys {
+        let (before, after) = (old.get(key), new.get(key));
+        if before != after {
+            changes.push(Change { what: key.1.clone(), before: before.cloned(), after: after.cloned() });
+        }
+    }
+    PolicyDiff { changes }
+}
+
+/// The section's place in the output, and the name.
+type Key = (u8, String);
+
+/// Everything a policy says, each as one line in a form that does not depend on how it is written.
+fn statements(policy: &Policy) -> BTreeMap<Key, String> {
+    let mut said = BTreeMap::new();
+    let mut say = |section: u8, what: String, value: String| {
+        if !value.is_empty() {
+            said.insert((section, what), value);
+        }
+    };
+    say(0, "mode".to_owned(), policy.mode.to_string());
+    say(0, "existing".to_owned(), policy.existing.to_string());
+    dns(&policy.dns, &mut say);
+    rules(&policy.deny, |name, value| say(2, format!("deny.{name}"), value));
+    rules(&policy.allow, |name, value| say(3, format!("allow.{name}"), value));
+    for (index, scope) in policy.scopes.iter().enumerate() {
+        let name = scope.name.clone().unwrap_or_else(|| index.to_string());
+        let Scope { place: _, name: _, from, mode, existing } = scope;
+        // The first scope that matches decides, so its place counts.
+        let value = format!("{}: mode {mode}, existing {existing}, from {}", index + 1, selectors(from));
+        say(4, format!("scope.{name}"), value);
+    }
+    say(5, "raw".to_owned(), if policy.raw.is_empty() { String::new() } else { selectors(&policy.raw) });
+    said
+}
+
+fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
+    let Dns { place: _, resolvers, clients, encrypted, recursors, stubs, serve } = dns;
+    say(1, "dns.resolvers".to_owned(), list(resolvers));
+    if !clients.is_empty() {
+        say(1, "dns.clients".to_owned(), selectors(clients));
+    }
+    let encrypted = if *encrypted == Encrypted::Deny { "deny" } else { "allow" };
+    say(1, "dns.encrypted".to_owned(), encrypted.to_owned());
+    for (index, recursor) in recursors.iter().enumerate() {
+        let value = format!("to {} from {}", list(&recursor.to), selectors(&recursor.from));
+        say(1, format!("dns.recursor.{index}"), value);
+    }
+    for stub in stubs {
+        let from = if stub.from.is_empty() { "anyone".to_owned() } else { selectors(&stub.from) };
+        say(1, format!("dns.stub at {}", stub.address), format!("answers count from {from}"));
+    }
+    if let Some(serve) = serve {
+        say(1, "dns.serve".to_owned(), format!("from {}", list(&serve.from)));
+    }
+}
+
+fn rules(rules: &[Rule], mut say: impl FnMut(String, String)) {
+    for (index, rule) in rules.iter().enumerate() {
+        let Rule { place: _, name, to, ports, from } = rule;
+        let ports = if ports.is_empty() { "any".to_owned() } else { list(ports) };
+        let value = format!("to {} ports {ports} from {}", list(to), selectors(from));
+        say(name.clone().unwrap_or_else(|| index.to_string()), value);
+    }
+}
+
+fn selectors(from: &[Selector]) -> String {
+    if from.is_empty() { "everyone".to_owned() } else { list(from) }
+}
+
+/// Sorted, since no list of a policy depends on its order.
+fn list(items: &[impl fmt::Display]) -> String {
+    let mut texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    texts.sort();
+    texts.dedup();
+    texts.join(", ")
+}
+
+impl fmt::Display for PolicyDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("the policies say the same");
+        }
+        for (index, Change { what, before, after }) in self.changes.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            match (before, after) {
+                (Some(before), Some(after)) => write!(f, "{newline}~ {what}\n  - {before}\n  + {after}")?,
+                (Some(before), None) => write!(f, "{newline}- {what}: {before}")?,
+                (None, Some(after)) => write!(f, "{newline}+ {what}: {after}")?,
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! Takes a checked policy and what is known of this host, gives the image the kernel will hold.
+//!
+//! `Policy → FlatRule → Classes → Cells → MapImage`: rules become one list in the order of precedence, sets of rules
+//! that hold for the same addresses become classes, what a class does at a port becomes a cell, and two kinds of
+//! search tree find them. `from` entries become bits, and tables by which the kernel finds the bits of a process.
+//! Nothing here does I/O or reads a clock: what depends on the host comes through [`Environment`].
+
+mod cells;
+mod classes;
+mod destinations;
+mod diff;
+mod environment;
+mod explain;
+mod identity;
+mod image;
+mod intervals;
+mod rules;
+mod tree;
+mod who;
+
+pub use diff::{Change, PolicyDiff, diff};
+pub use environment::{Environment, FileId, FixedEnvironment, RootCgroup};
+pub use explain::{Explanation, Outcome, explain};
+pub use identity::Identity;
+pub use image::{MapImage, ScopeInfo};
+pub use rules::{RuleInfo, Section};
+pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
+
+use crate::policy::{Existing, Mode, Policy, Problem, Problems, Warning};
+use classes::{CLASS_MEMBERS_MAX, Classes};
+use dnswall_common::image::{
+    EXISTING_CUT, EXISTING_KEEP, ImageHeader, MODE_AUDIT, MODE_ENFORCE, Scope as ScopeEntry,
+};
+use dnswall_common::limits::{NODES4_MAX, NODES6_MAX, RULES_MAX, SCOPES_MAX};
+use dnswall_common::search::{FANOUT4, FANOUT8};
+use dnswall_common::who::Who;
+use rules::FlatRule;
+use who::Selectors;
+
+/// Compiles a policy for a host. The warnings say which parts of it do nothing there.
+///
+/// # Errors
+/// Every reason why this host or the kernel's tables cannot hold it.
+pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapImage, Vec<Warning>), Problems> {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let mut selectors = Selectors::new();
+    let rules = rules::flatten(policy, &mut selectors, &mut problems);
+    let raw = if policy.raw.is_empty() { Who::NONE } else { selectors.who(&policy.raw, &mut problems) };
+    let (scope_entries, scopes) = scopes(policy, &mut selectors, &mut problems);
+    let (tables, unconstrained) = selectors.resolve(environment, &mut problems, &mut warnings);
+    let lookups = lookups(&rules).map_err(|problem| problems.push(problem)).ok();
+    let Some(lookups) = lookups.filter(|_| problems.is_empty()) else {
+        return Err(policy.problems(problems));
+    };
+    warnings.extend(unused(&rules, &lookups.cells.used));
+    let root = environment.root_cgroup();
+    let (nodes4, nodes6) = (tree::nodes4(&lookups.starts4), tree::nodes6(&lookups.starts6));
+    let nodes_port = tree::nodes_port(&lookups.cells.starts);
+    let header = ImageHeader {
+        seed: environment.seed(),
+        root_cgroup: root.id,
+        generation: 0,
+        nodes4: nodes4.len() as u32,
+        nodes6: nodes6.len() as u32,
+        nodes_port: nodes_port.len() as u32,
+        mode: mode_number(policy.mode),
+        existing: existing_number(policy.existing),
+        scope_count: scopes.len() as u8,
+        padding: [0; 5],
+        raw,
+        unconstrained,
+        scopes: scope_entries,
+        digest: policy.digest,
+    };
+    let image = MapImage {
+        header,
+        nodes4,
+        nodes6,
+        nodes_port,
+        cells: lookups.cells.cells,
+        terms: lookups.cells.terms,
+        users: tables.users.into_iter().collect(),
+        exes: tables.exes.into_iter().collect(),
+        paths: tables.paths.into_iter().collect(),
+        names: tables.names,
+        rules: rules.into_iter().map(|rule| rule.info).collect(),
+        selectors: selectors.texts(),
+        scopes,
+        text: policy.text.clone(),
+        digest: policy.digest,
+        policy_name: policy.name.clone(),
+        mode: policy.mode,
+        existing: policy.existing,
+        root,
+    };
+    Ok((image, policy.problems(warnings).list().to_vec()))
+}
+
+/// What leads from an address and port to the rules.
+struct Lookups {
+    starts4: Vec<(u128, u32)>,
+    starts6: Vec<(u128, u32)>,
+    cells: cells::Cells,
+}
+
+fn lookups(rules: &[FlatRule]) -> Result<Lookups, Problem> {
+    let span = |rule: u32| rules.get(rule as usize).map_or(0..0, |rule| rule.span.clone());
+    if rules.len() > RULES_MAX {
+        let message = format!("this policy has {} rules, those of [dns] included", rules.len() - 1);
+        return Err(Problem::error(span(RULES_MAX as u32), message)
+            .why(format!("the kernel counts at most {}", RULES_MAX - 1))
+            .hint("merge rules that differ only in `to` or `ports`"));
+    }
+    let mut classes = Classes::new();
+    let too_many = |overlaps: classes::TooManyOverlaps| {
+        Problem::error(span(overlaps.rule), "the destinations of the rules overlap too much")
+            .why(format!(
+                "sets of rules that share an address have more than {CLASS_MEMBERS_MAX} members together"
+            ))
+            .hint("merge rules with the same destinations")
+    };
+    let numbered = || (0u32..).zip(rules);
+    let v4 = numbered().map(|(at, rule)| (at, &rule.addresses.v4));
+    let v6 = numbered().map(|(at, rule)| (at, &rule.addresses.v6));
+    let starts4 = classes.sweep(v4, u32::MAX.into()).map_err(too_many)?;
+    let starts6 = classes.sweep(v6, u128::MAX).map_err(too_many)?;
+    for (family, count, max) in
+        [("IPv4", starts4.len(), NODES4_MAX * FANOUT4), ("IPv6", starts6.len(), NODES6_MAX * FANOUT8)]
+    {
+        if count > max {
+            let message = format!("the rules need {count} boundaries between {family} destinations");
+            return Err(Problem::error(0..0, message)
+                .why(format!("the kernel holds {max}"))
+                .hint("merge destinations into larger networks"));
+        }
+    }
+    let cells = cells::build(rules, &classes)?;
+    Ok(Lookups { starts4, starts6, cells })
+}
+
+/// Rules that no flow can reach.
+fn unused<'r>(
+    rules: &'r [FlatRule],
+    used: &'r std::collections::BTreeSet<u32>,
+) -> impl Iterator<Item = Warning> + 'r {
+    (0u32..).zip(rules).skip(1).filter(|(number, _)| !used.contains(number)).map(|(_, rule)| {
+        Problem::warning(rule.span.clone(), format!("{} never decides", rule.info.name))
+            .why("rules that come before it decide everything it names")
+            .hint("take it out, or narrow the rules before it: deny comes before [dns], [dns] before allow")
+    })
+}
+
+fn scopes(
+    policy: &Policy,
+    selectors: &mut Selectors,
+    problems: &mut Vec<Problem>,
+) -> ([ScopeEntry; SCOPES_MAX], Vec<ScopeInfo>) {
+    let mut entries = [ScopeEntry::EMPTY; SCOPES_MAX];
+    let mut infos = Vec::new();
+    if let Some(scope) = policy.scopes.get(SCOPES_MAX) {
+        let message = format!("this policy has {} scopes", policy.scopes.len());
+        problems.push(
+            Problem::error(scope.place.span.clone(), message)
+                .why(format!("the kernel holds {SCOPES_MAX}"))
+                .hint("merge scopes with the same `mode` and `existing`"),
+        );
+    }
+    for (index, (scope, entry)) in policy.scopes.iter().zip(&mut entries).enumerate() {
+        *entry = ScopeEntry {
+            who: selectors.who(&scope.from, problems),
+            mode: mode_number(scope.mode),
+            existing: existing_number(scope.existing),
+            padding: [0; 6],
+        };
+        let name = scope.name.clone().unwrap_or_else(|| index.to_string());
+        infos.push(ScopeInfo {
+            name: format!("scope.{name}"),
+            line: scope.place.line,
+            mode: scope.mode,
+            existing: scope.existing,
+        });
+    }
+    (entries, infos)
+}
+
+fn mode_number(mode: Mode) -> u8 {
+    match mode {
+        Mode::Enforce => MODE_ENFORCE,
+        Mode::Audit => MODE_AUDIT,
+    }
+}
+
+fn existing_number(existing: Existing) -> u8 {
+    match existing {
+        Existing::Keep => EXISTING_KEEP,
+        Existing::Cut => EXISTING_CUT,
+    }
+}

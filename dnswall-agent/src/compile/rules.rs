@@ -1,0 +1,227 @@
+//! Takes a policy, gives its rules in the order of precedence, all of one kind: addresses, ports, whom, allow or deny.
+//!
+//! Here DNS ends: resolvers, recursors, stubs and who may ask become rules like any other, port 53 leaves every other
+//! allow rule, and port 853 too unless encrypted DNS is allowed.
+
+use super::destinations::Addresses;
+use super::intervals::Intervals;
+use super::who::Selectors;
+use crate::policy::{Destination, Encrypted, Place, Policy, Ports, Problem, Protocol, Rule, Selector};
+use dnswall_common::flow::{PORT_DNS, PORT_DNS_TLS, protocol};
+use dnswall_common::reason::Action;
+use dnswall_common::who::Who;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// What is said about a rule where its number appears: in alerts, counters and explanations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleInfo {
+    /// Like `allow.orders database`, `deny.0` or `dns.resolvers`.
+    pub name: String,
+    /// The part of the policy it comes from.
+    pub section: Section,
+    /// Line of the policy, from 1; 0 when it is not written there.
+    pub line: usize,
+}
+
+/// The part of a policy a rule comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Section {
+    /// What holds when no rule does.
+    Default,
+    /// `[[deny]]`
+    Deny,
+    /// `[dns]`
+    Dns,
+    /// `[[allow]]`
+    Allow,
+}
+
+/// A rule, whatever part of the policy it comes from. Its number is its place in the list.
+#[derive(Debug)]
+pub(super) struct FlatRule {
+    pub(super) info: RuleInfo,
+    pub(super) span: Range<usize>,
+    pub(super) action: Action,
+    pub(super) who: Who,
+    pub(super) addresses: Addresses,
+    /// Protocols and ports, as the lower 24 bits of a port key.
+    pub(super) ports: Intervals,
+}
+
+/// Every rule of a policy by number; number 0 is the default and has no addresses.
+pub(super) fn flatten(
+    policy: &Policy,
+    selectors: &mut Selectors,
+    problems: &mut Vec<Problem>,
+) -> Vec<FlatRule> {
+    let mut flat = Flattener { rules: vec![default_rule()], selectors, problems };
+    for (index, rule) in policy.deny.iter().enumerate() {
+        let ports = flat.ports(&rule.ports);
+        flat.rule(rule, index, Section::Deny, ports);
+    }
+    flat.dns(policy);
+    let closed = closed_ports(policy.dns.encrypted);
+    for (index, rule) in policy.allow.iter().enumerate() {
+        let ports = flat.ports(&rule.ports).without(&closed);
+        let explicit =
+            rule.ports.iter().filter(|ports| ports.is_only(PORT_DNS_TLS)).flat_map(|ports| keys(*ports));
+        let ports = Intervals::union(ports.as_slice().iter().copied().chain(explicit).collect());
+        flat.rule(rule, index, Section::Allow, ports);
+    }
+    flat.rules
+}
+
+struct Flattener<'a> {
+    rules: Vec<FlatRule>,
+    selectors: &'a mut Selectors,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Flattener<'_> {
+    fn rule(&mut self, rule: &Rule, index: usize, section: Section, ports: Intervals) {
+        let (word, action) =
+            if section == Section::Deny { ("deny", Action::Deny) } else { ("allow", Action::Allow) };
+        let name = match &rule.name {
+            Some(name) => format!("{word}.{name}"),
+            None => format!("{word}.{index}"),
+        };
+        let addresses = Addresses::new(&rule.to);
+        let addresses = if action == Action::Allow { addresses.without_mapped() } else { addresses };
+        self.push(name, section, &rule.place, action, &rule.from, addresses, ports);
+    }
+
+    fn dns(&mut self, policy: &Policy) {
+        let dns = &policy.dns;
+        let questions = || dns_ports();
+        if !dns.resolvers.is_empty() {
+            let resolvers: Vec<Destination> =
+                dns.resolvers.iter().map(|address| Destination::Network((*address).into())).collect();
+            let name = "dns.resolvers".to_owned();
+            self.allow_dns(name, &dns.place, &dns.clients, Addresses::new(&resolvers), questions());
+        }
+        for (index, recursor) in dns.recursors.iter().enumerate() {
+            let addresses = Addresses::new(&recursor.to).without_mapped();
+            let name = format!("dns.recursor.{index}");
+            self.allow_dns(name, &recursor.place, &recursor.from, addresses, questions());
+        }
+        for (index, stub) in dns.stubs.iter().enumerate() {
+            // `from` says whose answers count, not who may ask: a stub is there for everyone.
+            let address = Destination::Network(stub.address.into());
+            self.allow_dns(
+                format!("dns.stub.{index}"),
+                &stub.place,
+                &[],
+                Addresses::new(&[address]),
+                questions(),
+            );
+        }
+        if let Some(serve) = &dns.serve {
+            let asked = port_range(protocol::SERVE, PORT_DNS, PORT_DNS);
+            let addresses = Addresses::new(&serve.from).without_mapped();
+            self.allow_dns(
+                "dns.serve".to_owned(),
+                &serve.place,
+                &[],
+                addresses,
+                Intervals::union(vec![asked]),
+            );
+        }
+    }
+
+    fn allow_dns(
+        &mut self,
+        name: String,
+        place: &Place,
+        from: &[Selector],
+        addresses: Addresses,
+        ports: Intervals,
+    ) {
+        self.push(name, Section::Dns, place, Action::Allow, from, addresses, ports);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a rule, each of another type")]
+    fn push(
+        &mut self,
+        name: String,
+        section: Section,
+        place: &Place,
+        action: Action,
+        from: &[Selector],
+        addresses: Addresses,
+        ports: Intervals,
+    ) {
+        let who = self.selectors.who(from, self.problems);
+        let info = RuleInfo { name, section, line: place.line };
+        self.rules.push(FlatRule { info, span: place.span.clone(), action, who, addresses, ports });
+    }
+
+    fn ports(&self, ports: &[Ports]) -> Intervals {
+        if ports.is_empty() {
+            return Intervals::union(keys(Ports::Any));
+        }
+        Intervals::union(ports.iter().flat_map(|ports| keys(*ports)).collect())
+    }
+}
+
+fn default_rule() -> FlatRule {
+    FlatRule {
+        info: RuleInfo { name: "default".to_owned(), section: Section::Default, line: 0 },
+        span: 0..0,
+        action: Action::Deny,
+        who: Who::EVERYONE,
+        addresses: Addresses::default(),
+        ports: Intervals::default(),
+    }
+}
+
+/// Ports an allow rule opens only by naming them, or never.
+fn closed_ports(encrypted: Encrypted) -> Intervals {
+    let mut closed = dns_ports().as_slice().to_vec();
+    if encrypted == Encrypted::Deny {
+        closed.push(port_range(protocol::TCP, PORT_DNS_TLS, PORT_DNS_TLS));
+        closed.push(port_range(protocol::UDP, PORT_DNS_TLS, PORT_DNS_TLS));
+    }
+    Intervals::union(closed)
+}
+
+/// Questions over UDP and TCP; UDP-Lite is judged as UDP.
+fn dns_ports() -> Intervals {
+    Intervals::union(vec![
+        port_range(protocol::UDP, PORT_DNS, PORT_DNS),
+        port_range(protocol::TCP, PORT_DNS, PORT_DNS),
+    ])
+}
+
+fn keys(ports: Ports) -> Vec<(u128, u128)> {
+    const ECHO4: u16 = 8 << 8;
+    const ECHO6: u16 = 128 << 8;
+    match ports {
+        // Who may ask a DNS server here is not a destination: SERVE is no protocol a rule can name.
+        Ports::Any => vec![(port_key(0, 0), port_key(protocol::SERVE - 1, u16::MAX))],
+        Ports::Range { protocol, first, last } => {
+            let protocol = match protocol {
+                Protocol::Tcp => protocol::TCP,
+                Protocol::Udp => protocol::UDP,
+                Protocol::Sctp => protocol::SCTP,
+            };
+            vec![port_range(protocol, first, last)]
+        }
+        Ports::IcmpEcho => vec![
+            port_range(protocol::ICMP, ECHO4, ECHO4 | 0xff),
+            port_range(protocol::ICMPV6, ECHO6, ECHO6 | 0xff),
+        ],
+        Ports::IcmpAny => {
+            vec![port_range(protocol::ICMP, 0, u16::MAX), port_range(protocol::ICMPV6, 0, u16::MAX)]
+        }
+    }
+}
+
+fn port_range(protocol: u8, first: u16, last: u16) -> (u128, u128) {
+    (port_key(protocol, first), port_key(protocol, last))
+}
+
+fn port_key(protocol: u8, port: u16) -> u128 {
+    dnswall_common::flow::port_key(0, protocol, port).into()
+}

@@ -1,0 +1,248 @@
+//! Takes policy.toml, gives a checked policy, or every mistake in it with its place.
+//!
+//! `text → Document → PolicyFile → Policy`: `syntax` finds what is TOML, `file` which keys are written and of what
+//! type, `check` what they mean. Each step goes on after a mistake, so that one reading reports them all. Nothing
+//! here does I/O or reads a clock; names of users and paths of executables stay as they are written, and
+//! [`crate::compile`] resolves them.
+
+mod builtin;
+mod check;
+mod destination;
+mod file;
+pub mod internet;
+mod ports;
+mod problem;
+mod selector;
+mod syntax;
+mod table;
+mod unit;
+
+pub use builtin::{BUILTIN_ORIGIN, default_policy, resolvers_of};
+pub use destination::Destination;
+pub use ports::{Ports, Protocol};
+pub(crate) use problem::quoted;
+pub use problem::{PROBLEMS_SHOWN_MAX, Problem, Problems, Severity, Warning};
+pub use selector::{CONTAINER_DIGITS_MIN, EXE_BYTES_MAX, Selector, User};
+pub use unit::{CGROUP_LEVELS_MAX, CgroupPath, Unit};
+
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// The longest policy, in bytes.
+pub const POLICY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The longest name of a rule or scope, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// A policy whose every part has a meaning. An empty `from` is "everyone", an empty `ports` is "any".
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// What alerts and `status` call it: the file's name without directories and `.toml`.
+    pub name: String,
+    /// Where the text came from.
+    pub origin: String,
+    /// The text as it was written.
+    pub text: String,
+    /// SHA-256 of the text.
+    pub digest: [u8; 32],
+    /// Whether it blocks or only reports.
+    pub mode: Mode,
+    /// What happens to connections that are older than this policy.
+    pub existing: Existing,
+    /// Who may ask whom for names.
+    pub dns: Dns,
+    /// What is refused whatever else allows it.
+    pub deny: Vec<Rule>,
+    /// What is allowed.
+    pub allow: Vec<Rule>,
+    /// Workloads treated apart; the first that matches decides.
+    pub scopes: Vec<Scope>,
+    /// Who may open raw sockets.
+    pub raw: Vec<Selector>,
+}
+
+/// Report and block, or only report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Report and block.
+    Enforce,
+    /// Only report.
+    Audit,
+}
+
+/// What happens to live connections when the policy changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Existing {
+    /// They live on.
+    Keep,
+    /// They end when the new policy refuses them.
+    Cut,
+}
+
+/// Whether encrypted DNS may pass rules that do not name its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encrypted {
+    /// Ports of encrypted DNS are left out of ranges and `any`.
+    Deny,
+    /// They are ports like any other.
+    Allow,
+}
+
+/// Where something is written.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Bytes of the text.
+    pub span: Range<usize>,
+    /// Line, from 1.
+    pub line: usize,
+}
+
+/// `[dns]`
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Where it begins.
+    pub place: Place,
+    /// Servers elsewhere that may be asked.
+    pub resolvers: Vec<IpAddr>,
+    /// Who may ask `resolvers`. Stubs may be asked by everyone: that is what they are for.
+    pub clients: Vec<Selector>,
+    /// Whether encrypted DNS may pass rules that do not name its port.
+    pub encrypted: Encrypted,
+    /// Processes that are resolvers themselves.
+    pub recursors: Vec<Recursor>,
+    /// Resolvers on this host's loopback, those listed in `resolvers` included.
+    pub stubs: Vec<Stub>,
+    /// Who may ask a DNS server on this host.
+    pub serve: Option<Serve>,
+}
+
+/// `[[dns.recursor]]`
+#[derive(Clone, Debug)]
+pub struct Recursor {
+    /// Where it begins.
+    pub place: Place,
+    /// The processes.
+    pub from: Vec<Selector>,
+    /// Whom they may ask.
+    pub to: Vec<Destination>,
+}
+
+/// `[[dns.stub]]`, or a loopback address in `resolvers`.
+#[derive(Clone, Debug)]
+pub struct Stub {
+    /// Where it begins.
+    pub place: Place,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// Whose answers count.
+    pub from: Vec<Selector>,
+}
+
+/// `[dns.serve]`
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Where it begins.
+    pub place: Place,
+    /// Who may ask.
+    pub from: Vec<Destination>,
+}
+
+/// `[[allow]]` or `[[deny]]`
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Where it begins.
+    pub place: Place,
+    /// What it is called.
+    pub name: Option<String>,
+    /// Where it leads.
+    pub to: Vec<Destination>,
+    /// Which protocols and ports.
+    pub ports: Vec<Ports>,
+    /// Whom it binds.
+    pub from: Vec<Selector>,
+}
+
+/// `[[scope]]`
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Where it begins.
+    pub place: Place,
+    /// What it is called.
+    pub name: Option<String>,
+    /// Whom it holds.
+    pub from: Vec<Selector>,
+    /// Whether the policy blocks there or only reports.
+    pub mode: Mode,
+    /// What happens to their connections when the policy changes.
+    pub existing: Existing,
+}
+
+/// Reads a policy.
+///
+/// # Errors
+/// Every mistake in it, those in its syntax included.
+pub fn parse(text: &str, origin: &str) -> Result<Policy, Problems> {
+    let refused = |problems| Err(Problems::new(origin, text, problems));
+    if text.len() > POLICY_BYTES_MAX {
+        let problem = Problem::error(0..0, format!("this policy has {} bytes", text.len()))
+            .why(format!("a policy may have {POLICY_BYTES_MAX}"))
+            .hint("merge destinations into networks, or rules that differ only in `to`");
+        return Err(Problems::new(origin, "", vec![problem]));
+    }
+    let document = syntax::Document::new(text);
+    let (table, mut problems) = document.parse();
+    let file = file::PolicyFile::read(table.get_ref(), document.text(), &mut problems);
+    let policy = check::policy(file, text, origin, document.is_whole(), &mut problems);
+    match policy {
+        Some(policy) if problems.is_empty() => Ok(policy),
+        _ => refused(problems),
+    }
+}
+
+impl Policy {
+    /// Problems found later, with this policy's text.
+    pub fn problems(&self, problems: Vec<Problem>) -> Problems {
+        Problems::new(self.origin.clone(), self.text.clone(), problems)
+    }
+}
+
+impl Mode {
+    /// As a policy writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+impl Existing {
+    /// As a policy writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Existing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
