@@ -1,0 +1,73 @@
+//! Takes the kernel's own BTF, gives the byte offsets the programs need to tell who a process is.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use dnswall_common::identity::KernelOffsets;
+
+use super::btf_types::Types;
+
+/// Where the running kernel describes itself (from 4.18 with `CONFIG_DEBUG_INFO_BTF`).
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Reads the offsets of this kernel.
+///
+/// # Errors
+/// Without BTF, or when a member is not where any kernel from 5.10 on has it; says which.
+pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
+    let bytes = fs::read(path).with_context(|| {
+        format!(
+            "read the kernel's type information {} (the kernel must be built with CONFIG_DEBUG_INFO_BTF, as those of \
+             every current distribution are)",
+            path.display()
+        )
+    })?;
+    let types = Types::read(&bytes).with_context(|| format!("understand {}", path.display()))?;
+    let find = |structure: &str, members: &[&str]| -> Result<u32> {
+        let bits = types.member_offset_bits(structure, members).with_context(|| {
+            format!("find member {} in this kernel's struct {structure}", members.join(" or "))
+        })?;
+        Ok(bits / 8)
+    };
+    Ok(KernelOffsets {
+        task_cgroups: find("task_struct", &["cgroups"])?,
+        task_group_leader: find("task_struct", &["group_leader"])?,
+        // Renamed in 5.5, commit 4e6a6ae8b9ec.
+        task_start_boottime: find("task_struct", &["start_boottime", "real_start_time"])?,
+        task_mm: find("task_struct", &["mm"])?,
+        css_set_dfl_cgrp: find("css_set", &["dfl_cgrp"])?,
+        cgroup_kn: find("cgroup", &["kn"])?,
+        // Made RCU-protected and renamed in 6.15.
+        kernfs_parent: find("kernfs_node", &["parent", "__parent"])?,
+        kernfs_name: find("kernfs_node", &["name"])?,
+        kernfs_id: find("kernfs_node", &["id"])?,
+        mm_exe_file: find("mm_struct", &["exe_file"])?,
+        file_inode: find("file", &["f_inode"])?,
+        inode_ino: find("inode", &["i_ino"])?,
+        inode_sb: find("inode", &["i_sb"])?,
+        super_block_dev: find("super_block", &["s_dev"])?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_kernel_has_every_member() {
+        let offsets = kernel_offsets(Path::new(VMLINUX)).unwrap();
+        // Members at the same place would mean that a name was not really looked up.
+        assert_ne!(offsets.task_mm, offsets.task_cgroups);
+        assert_ne!(offsets.kernfs_name, offsets.kernfs_id);
+        assert!(offsets.task_start_boottime.is_multiple_of(8));
+    }
+
+    #[test]
+    fn a_missing_member_is_not_found() {
+        let bytes = fs::read(VMLINUX).unwrap();
+        let types = Types::read(&bytes).unwrap();
+        assert_eq!(types.member_offset_bits("task_struct", &["no_such_member"]), None);
+        assert_eq!(types.member_offset_bits("no_such_struct", &["mm"]), None);
+    }
+}

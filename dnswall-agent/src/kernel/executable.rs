@@ -1,0 +1,74 @@
+//! Which inode an executable is, in the kernel's own words.
+//!
+//! `stat` is not enough: on btrfs and overlayfs its device is not the superblock's. The kernel prints
+//! `inode->i_sb->s_dev` and `i_ino` of a mapped file in `/proc/self/maps`, the same two numbers the programs read from
+//! a task.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Inode number and device (`major << 20 | minor`) of the file that `path` names now.
+///
+/// # Errors
+/// When it cannot be opened or is empty (nothing that can run is).
+pub fn executable_identity(path: &Path) -> io::Result<(u64, u32)> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // SAFETY: a fresh private mapping that nothing else knows of; it is never read, only looked up by address.
+    let address = unsafe { mmap(core::ptr::null_mut(), 1, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)? };
+    let found = fs::read_to_string("/proc/self/maps").and_then(|maps| {
+        identity_at(&maps, address as usize).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "its mapping is not listed in /proc/self/maps")
+        })
+    });
+    // SAFETY: the mapping just made; the length is rounded up to the same page.
+    unsafe { munmap(address, 1)? };
+    found
+}
+
+/// Inode and device of the mapping that begins at `address`.
+fn identity_at(maps: &str, address: usize) -> Option<(u64, u32)> {
+    // start-end perms offset major:minor inode path
+    let line = maps.lines().find(|line| {
+        line.split_once('-').and_then(|(start, _)| usize::from_str_radix(start, 16).ok()) == Some(address)
+    })?;
+    let mut fields = line.split_ascii_whitespace().skip(3);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let device = u32::from_str_radix(major, 16).ok()? << 20 | u32::from_str_radix(minor, 16).ok()?;
+    Some((fields.next()?.parse().ok()?, device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn the_inode_is_the_files_and_a_copy_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+        fs::write(&one, "#!/bin/sh\n").unwrap();
+        fs::copy(&one, &two).unwrap();
+        let link = directory.path().join("link");
+        fs::hard_link(&one, &link).unwrap();
+        let identity = executable_identity(&one).unwrap();
+        assert_eq!(identity.0, fs::metadata(&one).unwrap().ino());
+        assert_eq!(executable_identity(&link).unwrap(), identity);
+        assert_ne!(executable_identity(&two).unwrap(), identity);
+        assert!(executable_identity(directory.path()).is_err());
+        assert!(executable_identity(&directory.path().join("absent")).is_err());
+    }
+
+    #[test]
+    fn devices_are_put_together_as_the_kernel_does() {
+        let maps = "7f00-8000 r--p 00000000 fe:01 1234 /usr/bin/x\n9000-a000 r--p 0 00:1b 7 /y";
+        assert_eq!(identity_at(maps, 0x7f00), Some((1234, 0xfe << 20 | 1)));
+        assert_eq!(identity_at(maps, 0x9000), Some((7, 0x1b)));
+        assert_eq!(identity_at(maps, 0xa000), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! What is loaded: the object file built from dnswall-ebpf, and its programs and maps in the kernel.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::maps::MapData;
+use aya::programs::Program;
+use aya::{Btf, Ebpf, EbpfLoader, Pod};
+use dnswall_common::identity::KernelOffsets;
+use sha2::{Digest as _, Sha256};
+
+use super::btf::{self, VMLINUX};
+use super::hook::HOOKS;
+use super::maps::MAP_NAMES;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dnswall-ebpf"));
+
+/// The object file, as built.
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
+/// SHA-256 of the object: what tells one build of the programs from another.
+pub fn object_digest() -> [u8; 32] {
+    Sha256::digest(OBJECT).into()
+}
+
+/// Loads every map and program, attaches none. With a directory, maps are pinned there, and those already pinned
+/// there are used.
+///
+/// # Errors
+/// When this kernel refuses a map or a program; says which, with the verifier's last words.
+pub fn load(map_pins: Option<&Path>) -> Result<Ebpf> {
+    raise_memlock_limit();
+    let offsets = Offsets(btf::kernel_offsets(Path::new(VMLINUX))?);
+    let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&btf)).override_global("OFFSETS", &offsets, true);
+    if let Some(directory) = map_pins {
+        for name in MAP_NAMES {
+            loader.map_pin_path(name, directory.join(name));
+        }
+    }
+    let mut ebpf = loader.load(OBJECT).context("create the maps")?;
+    for hook in HOOKS {
+        let program =
+            ebpf.program_mut(hook.program).with_context(|| format!("find program {}", hook.program))?;
+        match program {
+            Program::CgroupSkb(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            _ => anyhow::bail!("program {} is of an unexpected type", hook.program),
+        }
+        .with_context(|| format!("load program {}", hook.program))?;
+    }
+    Ok(ebpf)
+}
+
+/// Takes a map out of what was loaded.
+///
+/// # Errors
+/// When the object has no such map, or its type is not plain.
+pub fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
+    use aya::maps::Map;
+    match ebpf.take_map(name).with_context(|| format!("find map {name}"))? {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::SkStorage(data)
+        | Map::RingBuf(data) => Ok(data),
+        other => anyhow::bail!("map {name} is of an unexpected type: {other:?}"),
+    }
+}
+
+/// Kernels before 5.11 count maps against this limit.
+fn raise_memlock_limit() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Where it is refused, either the kernel does not need it, or creating a map says so.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Offsets(KernelOffsets);
+
+// SAFETY: integers only.
+unsafe impl Pod for Offsets {}

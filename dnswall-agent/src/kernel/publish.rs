@@ -1,0 +1,203 @@
+//! Takes an image, writes it into the slot that does not count, and flips the generation.
+//!
+//! Every verdict reads [`Active`] once and everything else through it, so at any moment each follows one generation
+//! as a whole. The slot that is written was left by the flip before; programs that still read it have ended when the
+//! grace period at the beginning is over. Whatever fails before the flip leaves the running policy as it was.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, Result};
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{HashMap, MapData, MapError};
+use dnswall_common::counter::RuleCounter;
+use dnswall_common::identity::{CgroupKey, ExeKey, NAME_KEY_FIXED_BITS, NameKey, PathKey, UserKey, name};
+use dnswall_common::image::Active;
+use dnswall_common::limits::{
+    CELLS_MAX, CGROUPS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
+};
+use dnswall_common::who::Who;
+use thiserror::Error;
+
+use super::grace;
+use super::maps::Maps;
+use crate::compile::MapImage;
+
+/// `BPF_NOEXIST`
+const NO_EXIST: u64 = 1;
+
+/// A cgroup and what its names match under the new image.
+pub type NamedCgroup = (u64, Who);
+
+/// Why an image was not published. The policy that ran before still does.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// More than the maps hold.
+    #[error("the policy needs {wanted} {what}, and the kernel's maps hold {capacity}")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much the image has.
+        wanted: usize,
+        /// How much fits.
+        capacity: usize,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] anyhow::Error),
+}
+
+impl Maps {
+    /// Publishes an image; `cgroups` are those that exist now, so that sockets made before are known under it.
+    ///
+    /// Gives the new generation, which the image's header then has too.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing has changed then.
+    pub fn publish(&mut self, image: &mut MapImage, cgroups: &[NamedCgroup]) -> Result<u32, PublishError> {
+        check_capacity(image)?;
+        let old = self.active();
+        let slot = if old.generation == 0 { 0 } else { 1 - (old.slot & 1) };
+        let generation = old.generation.checked_add(1).unwrap_or(1);
+        image.header.generation = generation;
+
+        grace::wait();
+        self.write_arrays(image, slot as usize);
+        self.write_who(image, slot).context("write who the rules bind")?;
+        self.write_cgroups(cgroups, generation).context("write the cgroups that exist")?;
+        self.clear_rule_counters(slot, image.rules.len()).context("clear the counters")?;
+
+        self.active.store_last(0, Active { generation, slot });
+        Ok(generation)
+    }
+
+    fn write_arrays(&mut self, image: &MapImage, slot: usize) {
+        self.nodes4.write(slot * NODES4_MAX, &image.nodes4);
+        self.nodes6.write(slot * NODES6_MAX, &image.nodes6);
+        self.nodes_port.write(slot * NODES_PORT_MAX, &image.nodes_port);
+        self.cells.write(slot * CELLS_MAX, &image.cells);
+        self.terms.write(slot * TERMS_MAX, &image.terms);
+        self.headers.write(slot, &[image.header]);
+    }
+
+    fn write_who(&mut self, image: &MapImage, slot: u32) -> Result<()> {
+        replace(
+            &mut self.users,
+            |key| key.slot == slot,
+            image.users.iter().map(|(uid, who)| (UserKey { uid: *uid, slot }, *who)),
+        )?;
+        replace(
+            &mut self.exes,
+            |key| key.slot == slot,
+            image
+                .exes
+                .iter()
+                .map(|((inode, device), who)| (ExeKey { inode: *inode, device: *device, slot }, *who)),
+        )?;
+        replace(
+            &mut self.paths,
+            |key| key.slot == slot,
+            image.paths.iter().map(|(hash, who)| (PathKey { hash: *hash, slot, padding: 0 }, *who)),
+        )?;
+        let stale: Vec<Key<NameKey>> =
+            self.names.keys().flatten().filter(|key| { key.data() }.kind >> 16 == slot).collect();
+        for key in stale {
+            ignore_missing(self.names.remove(&key))?;
+        }
+        for entry in &image.names {
+            let bytes = name(&entry.bytes).context("a name longer than the kernel reads")?;
+            let key = NameKey { kind: slot << 16 | entry.kind, extension: entry.extension, name: bytes };
+            let bits = NAME_KEY_FIXED_BITS + 8 * entry.bytes.len() as u32;
+            self.names.insert(&Key::new(bits, key), entry.who, 0)?;
+        }
+        Ok(())
+    }
+
+    fn write_cgroups(&mut self, cgroups: &[NamedCgroup], generation: u32) -> Result<()> {
+        // Half of the map: the other half belongs to the generation that still runs.
+        for (cgroup, who) in cgroups.iter().take(CGROUPS_MAX / 2) {
+            self.cgroups.insert(CgroupKey { cgroup: *cgroup, generation, padding: 0 }, who, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Adds cgroups that the running image does not know yet. One that does not fit is counted by the kernel when a
+    /// socket is made there.
+    pub fn add_cgroups(&mut self, cgroups: &[NamedCgroup], generation: u32) {
+        for (cgroup, who) in cgroups.iter().take(CGROUPS_MAX / 2) {
+            let key = CgroupKey { cgroup: *cgroup, generation, padding: 0 };
+            // "Exists" is the usual answer.
+            let _ = self.cgroups.insert(key, who, NO_EXIST);
+        }
+    }
+
+    /// Every cgroup the kernel remembers.
+    pub fn known_cgroups(&self) -> HashSet<u64> {
+        self.cgroups.keys().flatten().map(|key| key.cgroup).collect()
+    }
+
+    /// Removes what older generations knew. What stays behind does no harm, so errors are not the policy's.
+    /// `exists` says which cgroups there still are.
+    pub fn forget_cgroups(&mut self, generation: u32, exists: impl Fn(u64) -> bool) {
+        grace::wait();
+        let is_stale = |key: &CgroupKey| key.generation != generation || !exists(key.cgroup);
+        let stale: Vec<CgroupKey> = self.cgroups.keys().flatten().filter(is_stale).collect();
+        for key in stale {
+            let _ = self.cgroups.remove(&key);
+        }
+    }
+
+    fn clear_rule_counters(&mut self, slot: u32, rules: usize) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("read {file}: {error}"))?;
+        let zero = aya::maps::PerCpuValues::try_from(vec![RuleCounter::default(); cpus])?;
+        for rule in 0..rules as u32 {
+            self.rules.set(slot * RULES_MAX as u32 + rule, zero_copy(&zero), 0)?;
+        }
+        Ok(())
+    }
+}
+
+fn zero_copy(values: &aya::maps::PerCpuValues<RuleCounter>) -> aya::maps::PerCpuValues<RuleCounter> {
+    aya::maps::PerCpuValues::try_from(values.to_vec()).expect("as many values as before")
+}
+
+fn check_capacity(image: &MapImage) -> Result<(), PublishError> {
+    let needs = [
+        ("IPv4 search nodes", image.nodes4.len(), NODES4_MAX),
+        ("IPv6 search nodes", image.nodes6.len(), NODES6_MAX),
+        ("port search nodes", image.nodes_port.len(), NODES_PORT_MAX),
+        ("cells", image.cells.len(), CELLS_MAX),
+        ("terms", image.terms.len(), TERMS_MAX),
+        ("rules", image.rules.len(), RULES_MAX),
+        ("users", image.users.len(), WHO_ENTRIES_MAX),
+        ("executables", image.exes.len(), WHO_ENTRIES_MAX),
+        ("cgroup paths", image.paths.len(), WHO_ENTRIES_MAX),
+        ("unit and container names", image.names.len(), WHO_ENTRIES_MAX),
+    ];
+    match needs.into_iter().find(|(_, wanted, capacity)| wanted > capacity) {
+        Some((what, wanted, capacity)) => Err(PublishError::TooLarge { what, wanted, capacity }),
+        None => Ok(()),
+    }
+}
+
+fn replace<K: Pod>(
+    map: &mut HashMap<MapData, K, Who>,
+    is_stale: impl Fn(&K) -> bool,
+    entries: impl Iterator<Item = (K, Who)>,
+) -> Result<()> {
+    let stale: Vec<K> = map.keys().flatten().filter(is_stale).collect();
+    for key in stale {
+        ignore_missing(map.remove(&key))?;
+    }
+    for (key, who) in entries {
+        map.insert(key, who, 0)?;
+    }
+    Ok(())
+}
+
+fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}

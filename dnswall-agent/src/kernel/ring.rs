@@ -1,0 +1,33 @@
+//! The ring that carries events.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::{MapData, RingBuf};
+
+use super::maps::Maps;
+
+/// The reading end. Where reading stopped is kept in the map itself, so a new agent goes on where the old one was.
+pub struct Ring {
+    inner: RingBuf<MapData>,
+}
+
+impl Ring {
+    /// The next event's bytes, if there is one; handed to `each` because they go back to the ring afterwards.
+    pub fn next<T>(&mut self, each: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.inner.next().map(|item| each(&item))
+    }
+}
+
+impl AsFd for Ring {
+    /// Readable when there are events (epoll).
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl Maps {
+    /// Takes the reading end; there is one.
+    pub fn take_ring(&mut self) -> Option<Ring> {
+        self.ring.take().map(|inner| Ring { inner })
+    }
+}
