@@ -1,0 +1,337 @@
+//! Takes enriched events and what the kernel counted beside them, gives alerts: the first refusal of a flow at once,
+//! then at most one an interval, with the number of refusals since the one before.
+//!
+//! Every refusal that comes in goes out in the `count` of one alert or is in [`GroupCounters`]. When a program is
+//! refused at more destinations than are kept apart, the others are summed up in an alert without destination: a scan
+//! neither floods whoever reads alerts nor hides what another program does.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dnswall_common::event::{Refused, RefusedKey};
+use jiff::Timestamp;
+use uuid::{NoContext, Uuid};
+
+use super::kind::Kind;
+use super::ledger::Ledger;
+use super::rules::{PolicyRules, RuleBook};
+use super::{Alert, Tally};
+use crate::event::{Clocks, EnrichedEvent, ExeId, Outcome};
+
+/// Flows kept apart.
+pub const FLOWS_MAX: usize = 4_096;
+/// Flows of one program, user and cgroup kept apart.
+pub const FLOWS_PER_OWNER_MAX: usize = 512;
+/// Sums of many flows, beside them.
+pub const SUMS_MAX: usize = 1_024;
+/// A flow that was not refused for so long, in nanoseconds, is new when it comes again.
+pub const FORGOTTEN_NS: u64 = 3_600_000_000_000;
+/// A full table is searched for idle flows at most once in this many nanoseconds.
+const MAKE_ROOM_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// What was counted; `observed` is `told + overflowed + orphaned` and what is pending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounters {
+    /// Refusals the kernel counted, as far as it said.
+    pub observed: u64,
+    /// Alerts that went out.
+    pub alerts: u64,
+    /// The sum of their counts.
+    pub told: u64,
+    /// Refusals that no alert has room for.
+    pub overflowed: u64,
+    /// Refusals whose event was lost, or belongs to a flow that is forgotten: nobody knows whose they are.
+    pub orphaned: u64,
+}
+
+/// Names a new alert made at that time.
+pub type MakeId = Box<dyn FnMut(Timestamp) -> Uuid + Send>;
+
+/// Turns events into alerts.
+pub struct Grouper {
+    interval_ns: u64,
+    host: String,
+    make_id: MakeId,
+    flows: HashMap<Arc<FlowKey>, Flow>,
+    /// How many of `flows` have a destination, by owner.
+    kept: HashMap<Owner, usize>,
+    /// How many have none.
+    sums: usize,
+    ledger: Ledger<FlowKey>,
+    made_room_ns: Option<u64>,
+    counters: GroupCounters,
+}
+
+/// Refusals that count as repeats of each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FlowKey {
+    kind: Kind,
+    outcome: Outcome,
+    reason: u8,
+    rule: Option<Arc<str>>,
+    owner: Owner,
+    protocol: u8,
+    /// `None` sums up every destination.
+    destination: Option<([u64; 2], u16)>,
+}
+
+/// Whose refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Owner {
+    program: Program,
+    uid: Option<u32>,
+    cgroup: u64,
+}
+
+/// By the executable, which holds whether or not its path could be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Program {
+    Exe(ExeId),
+    Thread([u8; 16]),
+}
+
+struct Flow {
+    event: EnrichedEvent,
+    policy: Option<Arc<PolicyRules>>,
+    first: Timestamp,
+    last: Timestamp,
+    pending: u64,
+    /// When it had its last alert.
+    told_ns: Option<u64>,
+    seen_ns: u64,
+}
+
+impl Grouper {
+    /// With the least time between two alerts of one flow, and the name of this host.
+    pub fn new(interval: Duration, host: &str) -> Self {
+        Self::with_ids(interval, host, Box::new(new_id))
+    }
+
+    /// The same with identifiers from elsewhere.
+    pub fn with_ids(interval: Duration, host: &str, make_id: MakeId) -> Self {
+        Self {
+            interval_ns: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
+            host: host.to_owned(),
+            make_id,
+            flows: HashMap::new(),
+            kept: HashMap::new(),
+            sums: 0,
+            ledger: Ledger::default(),
+            made_room_ns: None,
+            counters: GroupCounters::default(),
+        }
+    }
+
+    /// What was counted so far.
+    pub const fn counters(&self) -> GroupCounters {
+        self.counters
+    }
+
+    /// Refusals that the next alerts of their flows will tell.
+    pub fn pending(&self) -> u64 {
+        self.flows.values().fold(0, |sum, flow| sum.saturating_add(flow.pending))
+    }
+
+    /// Takes an event; gives its alert unless the flow had one within the interval.
+    pub fn observe(&mut self, event: EnrichedEvent, book: &RuleBook, clocks: &Clocks) -> Option<Alert> {
+        let now_ns = clocks.monotonic_ns;
+        let count = self.ledger.event(event.refused, event.refusals, event.time_ns);
+        if count == 0 {
+            return None;
+        }
+        self.counters.observed = self.counters.observed.saturating_add(count);
+        let policy = book.policy(event.generation).cloned();
+        let mut event = event;
+        let mut key = FlowKey::of(&event, policy.as_deref());
+        if !self.flows.contains_key(&key) && !self.has_room(&key.owner, now_ns) {
+            key.destination = None;
+            if !self.flows.contains_key(&key) && self.sums >= SUMS_MAX {
+                self.counters.overflowed = self.counters.overflowed.saturating_add(count);
+                return None;
+            }
+            event = summed(event);
+        }
+        let key = self.flows.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| known.clone());
+        self.ledger.assign(&event.refused, &key);
+        let time = event.time;
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.pending = flow.pending.saturating_add(count);
+            flow.last = flow.last.max(time);
+            flow.seen_ns = now_ns;
+            flow.event = event;
+            flow.policy = policy;
+        } else {
+            self.count_flow(&key);
+            let flow = Flow {
+                event,
+                policy,
+                first: time,
+                last: time,
+                pending: count,
+                told_ns: None,
+                seen_ns: now_ns,
+            };
+            self.flows.insert(key.clone(), flow);
+        }
+        let flow = self.flows.get_mut(&key)?;
+        flow.may_be_told(now_ns, self.interval_ns)
+            .then(|| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
+    }
+
+    /// Takes the map of refused flows as it is now, at best right after the ring was read to its end. What it has
+    /// more than the events said is told with the flows' next alerts.
+    pub fn counted(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {
+        for (key, entry) in flows {
+            let (count, flow) = self.ledger.entry(key, entry, clocks.monotonic_ns);
+            if count == 0 {
+                continue;
+            }
+            self.counters.observed = self.counters.observed.saturating_add(count);
+            match flow.and_then(|flow| self.flows.get_mut(&flow)) {
+                Some(flow) => {
+                    flow.pending = flow.pending.saturating_add(count);
+                    flow.seen_ns = clocks.monotonic_ns;
+                }
+                None => self.counters.orphaned = self.counters.orphaned.saturating_add(count),
+            }
+        }
+    }
+
+    /// Takes the map as an agent before this one left it, which told what is in it, so that only what comes after is
+    /// counted. Not for an agent that died: what it had not told would never be.
+    pub fn already_told(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {
+        for (key, entry) in flows {
+            self.ledger.known(key, entry, clocks.monotonic_ns);
+        }
+    }
+
+    /// The alerts whose interval is over; to be asked about once a second. Forgets flows nobody saw for long.
+    pub fn due(&mut self, clocks: &Clocks) -> Vec<Alert> {
+        let (now_ns, interval_ns) = (clocks.monotonic_ns, self.interval_ns);
+        let alerts = self.tell_where(clocks, |flow| flow.may_be_told(now_ns, interval_ns));
+        self.forget(|flow| now_ns.saturating_sub(flow.seen_ns) >= FORGOTTEN_NS);
+        alerts
+    }
+
+    /// Every alert that is pending, before the agent ends.
+    pub fn flush(&mut self, clocks: &Clocks) -> Vec<Alert> {
+        self.tell_where(clocks, |_| true)
+    }
+
+    fn tell_where(&mut self, clocks: &Clocks, ready: impl Fn(&Flow) -> bool) -> Vec<Alert> {
+        let mut ready: Vec<&mut Flow> =
+            self.flows.values_mut().filter(|flow| flow.pending > 0 && ready(flow)).collect();
+        ready.sort_by_key(|flow| flow.last);
+        ready
+            .into_iter()
+            .map(|flow| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
+            .collect()
+    }
+
+    /// Whether one more flow can be kept apart, if need be by forgetting those that were quiet for an interval.
+    fn has_room(&mut self, owner: &Owner, now_ns: u64) -> bool {
+        if self.is_below_limits(owner) {
+            return true;
+        }
+        if self.made_room_ns.is_some_and(|made_ns| now_ns.saturating_sub(made_ns) < MAKE_ROOM_INTERVAL_NS) {
+            return false;
+        }
+        self.made_room_ns = Some(now_ns);
+        let interval_ns = self.interval_ns;
+        self.forget(|flow| now_ns.saturating_sub(flow.seen_ns) >= interval_ns);
+        self.is_below_limits(owner)
+    }
+
+    fn is_below_limits(&self, owner: &Owner) -> bool {
+        self.flows.len() - self.sums < FLOWS_MAX
+            && self.kept.get(owner).is_none_or(|kept| *kept < FLOWS_PER_OWNER_MAX)
+    }
+
+    /// Only flows with nothing left to tell.
+    fn forget(&mut self, stale: impl Fn(&Flow) -> bool) {
+        let before = self.flows.len();
+        self.flows.retain(|_, flow| flow.pending > 0 || !stale(flow));
+        if self.flows.len() == before {
+            return;
+        }
+        self.kept.clear();
+        self.sums = 0;
+        let keys: Vec<_> = self.flows.keys().cloned().collect();
+        keys.iter().for_each(|key| self.count_flow(key));
+    }
+
+    fn count_flow(&mut self, key: &FlowKey) {
+        match key.destination {
+            Some(_) => *self.kept.entry(key.owner).or_default() += 1,
+            None => self.sums += 1,
+        }
+    }
+}
+
+impl fmt::Debug for Grouper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Grouper")
+            .field("flows", &self.flows.len())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Flow {
+    fn may_be_told(&self, now_ns: u64, interval_ns: u64) -> bool {
+        self.told_ns.is_none_or(|told_ns| now_ns.saturating_sub(told_ns) >= interval_ns)
+    }
+}
+
+impl FlowKey {
+    fn of(event: &EnrichedEvent, policy: Option<&PolicyRules>) -> Self {
+        Self {
+            kind: Kind::of(event),
+            outcome: event.outcome,
+            reason: event.reason as u8,
+            rule: policy.and_then(|policy| policy.rule(event.rule)).cloned(),
+            owner: Owner {
+                program: event.exe.map_or(Program::Thread(event.comm), Program::Exe),
+                uid: event.uid,
+                cgroup: event.refused.cgroup,
+            },
+            protocol: event.flow.protocol,
+            destination: Some((event.refused.destination, event.refused.destination_port)),
+        }
+    }
+}
+
+/// What is true of every flow in a sum.
+fn summed(mut event: EnrichedEvent) -> EnrichedEvent {
+    (event.flow.source, event.flow.source_port) = (None, None);
+    (event.flow.destination, event.flow.bytes, event.question) = (None, None, None);
+    event
+}
+
+fn tell(
+    flow: &mut Flow,
+    host: &str,
+    make_id: &mut MakeId,
+    counters: &mut GroupCounters,
+    clocks: &Clocks,
+) -> Alert {
+    let count = std::mem::take(&mut flow.pending);
+    flow.told_ns = Some(clocks.monotonic_ns);
+    counters.alerts += 1;
+    counters.told = counters.told.saturating_add(count);
+    let tally = Tally { id: make_id(clocks.now), count, first: flow.first, last: flow.last };
+    Alert::new(&flow.event, flow.policy.as_deref(), host, tally)
+}
+
+/// A UUID of version 7, which sorts by time.
+fn new_id(now: Timestamp) -> Uuid {
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests;

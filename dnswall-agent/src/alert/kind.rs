@@ -1,0 +1,111 @@
+//! What an alert is about.
+
+use std::fmt;
+
+use dnswall_common::flow::{PORT_DNS, PORT_DNS_TLS, protocol};
+use dnswall_common::reason::Reason;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EnrichedEvent, EventHook};
+
+/// The kind of an alert, as `kind` in its JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// Port 53 of something that is not a resolver, or not for this workload.
+    #[serde(rename = "dns.direct")]
+    DnsDirect,
+    /// Port 853: DNS over TLS or QUIC.
+    #[serde(rename = "dns.encrypted")]
+    DnsEncrypted,
+    /// A packet to port 53 whose headers cannot be read to the end.
+    #[serde(rename = "dns.malformed")]
+    DnsMalformed,
+    /// Any other connection, datagram or message.
+    #[serde(rename = "egress.denied")]
+    EgressDenied,
+    /// Somebody asks a DNS server on this host.
+    #[serde(rename = "ingress.dns")]
+    IngressDns,
+    /// A raw socket.
+    #[serde(rename = "socket.raw")]
+    SocketRaw,
+}
+
+impl Kind {
+    /// The kind of an event.
+    pub fn of(event: &EnrichedEvent) -> Self {
+        let port = match event.flow.protocol {
+            protocol::TCP | protocol::UDP | protocol::UDP_LITE => event.flow.destination_port,
+            _ => 0,
+        };
+        match (event.hook, event.reason, port) {
+            (EventHook::SockCreate, _, _) | (_, Reason::RawSocket, _) => Self::SocketRaw,
+            (EventHook::Ingress, _, _) => Self::IngressDns,
+            (_, Reason::Malformed, PORT_DNS) => Self::DnsMalformed,
+            (_, _, PORT_DNS) => Self::DnsDirect,
+            (_, _, PORT_DNS_TLS) => Self::DnsEncrypted,
+            _ => Self::EgressDenied,
+        }
+    }
+
+    /// Its name in JSON and text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DnsDirect => "dns.direct",
+            Self::DnsEncrypted => "dns.encrypted",
+            Self::DnsMalformed => "dns.malformed",
+            Self::EgressDenied => "egress.denied",
+            Self::IngressDns => "ingress.dns",
+            Self::SocketRaw => "socket.raw",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::sample;
+
+    #[test]
+    fn events_have_their_kind() {
+        let check = |hook, reason, protocol, port, expected: Kind| {
+            let mut event = sample::enriched();
+            (event.hook, event.reason) = (hook, reason);
+            (event.flow.protocol, event.flow.destination_port) = (protocol, port);
+            assert_eq!(Kind::of(&event), expected, "{hook:?} {reason:?} {protocol} {port}");
+        };
+        use EventHook::{Connect, Egress, Ingress, SockCreate};
+        check(Egress, Reason::NoRule, protocol::UDP, 53, Kind::DnsDirect);
+        check(Connect, Reason::NotForThisWorkload, protocol::TCP, 53, Kind::DnsDirect);
+        check(Egress, Reason::NoRule, protocol::UDP_LITE, 53, Kind::DnsDirect);
+        check(Egress, Reason::Malformed, protocol::UDP, 53, Kind::DnsMalformed);
+        check(Egress, Reason::Malformed, protocol::UDP, 54, Kind::EgressDenied);
+        check(Connect, Reason::NoRule, protocol::TCP, 853, Kind::DnsEncrypted);
+        check(Connect, Reason::Rule, protocol::TCP, 443, Kind::EgressDenied);
+        check(Egress, Reason::NoRule, protocol::ICMP, 53, Kind::EgressDenied);
+        check(Egress, Reason::NoRule, protocol::SCTP, 53, Kind::EgressDenied);
+        check(Ingress, Reason::NotServed, protocol::UDP, 53, Kind::IngressDns);
+        check(SockCreate, Reason::RawSocket, 255, 0, Kind::SocketRaw);
+        check(Egress, Reason::RawSocket, protocol::UDP, 53, Kind::SocketRaw);
+    }
+
+    #[test]
+    fn json_has_the_same_names() {
+        for kind in [
+            Kind::DnsDirect,
+            Kind::DnsEncrypted,
+            Kind::DnsMalformed,
+            Kind::EgressDenied,
+            Kind::IngressDns,
+            Kind::SocketRaw,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+}

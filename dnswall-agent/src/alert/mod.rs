@@ -1,0 +1,340 @@
+//! Takes enriched events, gives alerts: the stable JSON object that leaves the host.
+//!
+//! `EnrichedEvent → Grouper::observe → Alert`. The first refusal of a flow is an alert at once; repeats are counted
+//! and told at most once an interval. Nothing here does I/O or reads a clock.
+
+pub mod group;
+pub mod kind;
+pub mod ledger;
+pub mod moment;
+pub mod rules;
+pub mod text;
+
+use std::net::IpAddr;
+
+use dnswall_common::flow::protocol;
+use dnswall_common::reason::Reason;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use group::{GroupCounters, Grouper};
+pub use kind::Kind;
+pub use rules::{PolicyRules, RuleBook};
+
+use crate::event::{EnrichedEvent, EventHook, Outcome};
+
+/// [`Alert::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
+pub const SCHEMA: u32 = 1;
+
+/// One alert. The order of the fields is the order of the keys; a key whose value is not known is `null`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// When the last refusal it counts was seen.
+    #[serde(with = "moment")]
+    pub time: Timestamp,
+    /// Names this alert (UUID version 7); the same one may arrive twice.
+    pub id: Uuid,
+    /// What it is about.
+    pub kind: Kind,
+    /// Whether it was refused or, in audit mode, would have been.
+    pub verdict: Outcome,
+    /// Why: a [`Reason`]'s name.
+    pub reason: String,
+    /// The rule that decided: its section and name, or `default`.
+    pub rule: Option<String>,
+    /// The policy that judged.
+    pub policy: AlertPolicy,
+    /// From where to where.
+    pub flow: AlertFlow,
+    /// What was asked, when it was a DNS message.
+    pub dns: Option<AlertDns>,
+    /// Which process.
+    pub process: AlertProcess,
+    /// Which workload.
+    pub workload: AlertWorkload,
+    /// On which host.
+    pub host: String,
+    /// How many refusals since the flow's previous alert.
+    pub count: u64,
+    /// When the flow was first refused.
+    #[serde(with = "moment")]
+    pub first: Timestamp,
+    /// When it was last refused.
+    #[serde(with = "moment")]
+    pub last: Timestamp,
+}
+
+/// The policy that judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertPolicy {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its number since the wall was raised.
+    pub generation: u32,
+    /// SHA-256 of its text.
+    pub digest: Option<String>,
+}
+
+/// From where to where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertFlow {
+    /// `tcp`, `udp`, … or the IANA number.
+    pub protocol: String,
+    /// Source address.
+    pub source: Option<IpAddr>,
+    /// Source port.
+    pub source_port: Option<u16>,
+    /// Destination address; `null` also when the alert sums up many (see [`group`]).
+    pub destination: Option<IpAddr>,
+    /// Destination port; `null` for protocols without ports, and where the packet could not be read that far.
+    pub destination_port: Option<u16>,
+    /// Type and code, for ICMP.
+    pub icmp: Option<AlertIcmp>,
+    /// `ipv4` or `ipv6`: the socket's, so that an IPv4 address may appear under `ipv6`.
+    pub family: String,
+    /// Where the kernel saw it.
+    pub hook: EventHook,
+    /// Bytes of the packet; `null` for an attempt.
+    pub bytes: Option<u32>,
+}
+
+/// Type and code of an ICMP message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertIcmp {
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+}
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertDns {
+    /// The name, escaped, without the last dot.
+    pub name: String,
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The message's id.
+    pub id: u16,
+    /// Who was asked.
+    pub resolver: Option<IpAddr>,
+}
+
+/// Which process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertProcess {
+    /// Process id, as the host counts.
+    pub pid: Option<u32>,
+    /// When it started.
+    #[serde(with = "moment::option")]
+    pub start: Option<Timestamp>,
+    /// Name of the thread.
+    pub comm: Option<String>,
+    /// Path of the executable, as its own mount namespace names it.
+    pub exe: Option<String>,
+    /// Arguments, joined by spaces.
+    pub command_line: Option<String>,
+    /// User id, as the host counts.
+    pub uid: Option<u32>,
+    /// The user's name on this host.
+    pub user: Option<String>,
+    /// Who started it.
+    pub parent: Option<AlertParent>,
+}
+
+/// A parent process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertParent {
+    /// Process id.
+    pub pid: u32,
+    /// Path of its executable.
+    pub exe: Option<String>,
+}
+
+/// Which workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertWorkload {
+    /// Path of the cgroup.
+    pub cgroup: Option<String>,
+    /// Unit.
+    pub unit: Option<String>,
+    /// Slice.
+    pub slice: Option<String>,
+    /// Container id.
+    pub container: Option<String>,
+}
+
+/// How often and when, and what to call it: what an event does not say about its alert.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    /// [`Alert::id`]
+    pub id: Uuid,
+    /// [`Alert::count`]
+    pub count: u64,
+    /// [`Alert::first`]
+    pub first: Timestamp,
+    /// [`Alert::last`]
+    pub last: Timestamp,
+}
+
+impl Alert {
+    /// From the last event of its flow. Without `policy` (a generation nobody remembers) rule and policy stay `null`.
+    pub fn new(event: &EnrichedEvent, policy: Option<&PolicyRules>, host: &str, tally: Tally) -> Self {
+        let Tally { id, count, first, last } = tally;
+        Self {
+            schema: SCHEMA,
+            time: last,
+            id,
+            kind: Kind::of(event),
+            verdict: event.outcome,
+            reason: Reason::name(event.reason).to_owned(),
+            rule: policy.and_then(|policy| policy.rule(event.rule)).map(ToString::to_string),
+            policy: AlertPolicy {
+                name: policy.map(|policy| policy.name().to_owned()),
+                generation: event.generation,
+                digest: policy.map(|policy| policy.digest().to_owned()),
+            },
+            flow: AlertFlow::new(event),
+            dns: event.question.as_ref().map(|question| AlertDns {
+                name: question.name.clone(),
+                kind: question.kind.clone(),
+                id: question.id,
+                resolver: event.flow.destination,
+            }),
+            process: AlertProcess::new(event),
+            workload: AlertWorkload {
+                cgroup: event.workload.cgroup.clone(),
+                unit: event.workload.unit.clone(),
+                slice: event.workload.slice.clone(),
+                container: event.workload.container.clone(),
+            },
+            host: host.to_owned(),
+            count,
+            first,
+            last,
+        }
+    }
+
+    /// One line of JSON, with its end of line.
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
+    pub fn to_json_line(&self) -> String {
+        let mut line = serde_json::to_string(self).expect("every field of an alert has a JSON form");
+        line.push('\n');
+        line
+    }
+}
+
+impl AlertFlow {
+    fn new(event: &EnrichedEvent) -> Self {
+        let flow = &event.flow;
+        let is_icmp = [protocol::ICMP, protocol::ICMPV6].contains(&flow.protocol);
+        let has_ports =
+            [protocol::TCP, protocol::UDP, protocol::UDP_LITE, protocol::SCTP].contains(&flow.protocol);
+        // What is refused for its form was not read as far as the port.
+        let is_read = !matches!(
+            event.reason,
+            Reason::Malformed | Reason::Fragment | Reason::SourceRoute | Reason::ExtensionHeaders
+        );
+        let [kind, code] = flow.destination_port.to_be_bytes();
+        // A socket being made, and a sum of many flows, have no destination at all.
+        let somewhere = flow.destination.is_some();
+        Self {
+            protocol: protocol_name(flow.protocol),
+            source: flow.source,
+            source_port: flow.source_port,
+            destination: flow.destination,
+            destination_port: (has_ports && somewhere && is_read).then_some(flow.destination_port),
+            icmp: (is_icmp && somewhere && is_read).then_some(AlertIcmp { kind, code }),
+            family: if flow.family == 6 { "ipv6" } else { "ipv4" }.to_owned(),
+            hook: event.hook,
+            bytes: flow.bytes,
+        }
+    }
+}
+
+impl AlertProcess {
+    fn new(event: &EnrichedEvent) -> Self {
+        let process = &event.process;
+        Self {
+            pid: process.pid,
+            start: event.started,
+            comm: process.comm.clone(),
+            exe: process.exe.clone(),
+            command_line: process.command_line.clone(),
+            uid: event.uid,
+            user: event.user.as_deref().map(str::to_owned),
+            parent: process
+                .parent
+                .as_ref()
+                .map(|parent| AlertParent { pid: parent.pid, exe: parent.exe.clone() }),
+        }
+    }
+}
+
+fn protocol_name(number: u8) -> String {
+    match number {
+        protocol::ICMP => "icmp".to_owned(),
+        protocol::TCP => "tcp".to_owned(),
+        protocol::UDP => "udp".to_owned(),
+        protocol::ICMPV6 => "icmpv6".to_owned(),
+        protocol::SCTP => "sctp".to_owned(),
+        protocol::UDP_LITE => "udplite".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_question_as_json() {
+        insta::assert_json_snapshot!(sample::alert());
+    }
+
+    #[test]
+    fn what_nobody_knows_is_null() {
+        let mut event = sample::enriched();
+        event.process = Default::default();
+        event.workload = Default::default();
+        event.question = None;
+        (event.uid, event.user, event.started) = (None, None, None);
+        (event.flow.source, event.flow.source_port, event.flow.destination) = (None, None, None);
+        event.flow.bytes = None;
+        event.hook = EventHook::SockCreate;
+        event.reason = Reason::RawSocket;
+        event.outcome = Outcome::WouldDeny;
+        let alert = Alert::new(&event, None, "web-1", sample::tally());
+        insta::assert_json_snapshot!(alert);
+    }
+
+    #[test]
+    fn icmp_has_no_ports_but_type_and_code() {
+        let mut event = sample::enriched();
+        (event.flow.protocol, event.flow.destination_port) = (protocol::ICMPV6, 128 << 8 | 3);
+        let flow = AlertFlow::new(&event);
+        assert_eq!((flow.destination_port, flow.icmp), (None, Some(AlertIcmp { kind: 128, code: 3 })));
+        event.flow.protocol = 47;
+        let flow = AlertFlow::new(&event);
+        assert_eq!((flow.protocol.as_str(), flow.destination_port, flow.icmp), ("47", None, None));
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_reads_back() {
+        let mut alert = sample::alert();
+        alert.process.command_line = Some("a\nb".to_owned());
+        let line = alert.to_json_line();
+        assert_eq!(line.matches('\n').count(), 1);
+        assert_eq!(serde_json::from_str::<Alert>(&line).unwrap(), alert);
+    }
+}

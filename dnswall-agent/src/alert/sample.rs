@@ -1,0 +1,95 @@
+//! An enriched event and its alert, for the tests of this crate.
+
+use std::sync::Arc;
+
+use dnswall_common::event::RefusedKey;
+use dnswall_common::flow::protocol;
+use dnswall_common::reason::Reason;
+use uuid::Uuid;
+
+use super::{Alert, PolicyRules, RuleBook, Tally};
+use crate::event::dns::Question;
+use crate::event::{Clocks, EnrichedEvent, EventFlow, EventHook, ExeId, Outcome, Parent, Process, Workload};
+
+/// Noon, 100 s after boot.
+pub fn clocks() -> Clocks {
+    after_ns(0)
+}
+
+/// That much later.
+pub fn after_ns(ns: u64) -> Clocks {
+    let noon: jiff::Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    let now = noon + jiff::SignedDuration::from_nanos(ns as i64);
+    Clocks { now, monotonic_ns: 100_000_000_000 + ns, boot_ns: 100_000_000_000 + ns }
+}
+
+/// `dig` in orders.service asks 198.51.100.53.
+pub fn enriched() -> EnrichedEvent {
+    let mut comm = [0; 16];
+    comm[..3].copy_from_slice(b"dig");
+    EnrichedEvent {
+        time: clocks().now,
+        time_ns: clocks().monotonic_ns,
+        hook: EventHook::Egress,
+        outcome: Outcome::Denied,
+        reason: Reason::NoRule,
+        generation: 3,
+        rule: 0,
+        flow: EventFlow {
+            protocol: protocol::UDP,
+            family: 4,
+            source: Some("10.0.0.5".parse().unwrap()),
+            source_port: Some(40_000),
+            destination: Some("198.51.100.53".parse().unwrap()),
+            destination_port: 53,
+            bytes: Some(57),
+        },
+        question: Some(Question { name: "example.com".to_owned(), kind: "A".to_owned(), id: 0x1234 }),
+        process: Arc::new(Process {
+            pid: Some(4_321),
+            start_ns: Some(99_000_000_000),
+            comm: Some("dig".to_owned()),
+            exe: Some("/usr/bin/dig".to_owned()),
+            command_line: Some("dig @198.51.100.53 example.com".to_owned()),
+            parent: Some(Parent { pid: 4_300, exe: Some("/usr/bin/bash".to_owned()) }),
+        }),
+        started: Some("2026-03-01T11:59:59Z".parse().unwrap()),
+        exe: Some(ExeId { inode: 777, device: 8 << 20 | 1 }),
+        comm,
+        uid: Some(1_000),
+        user: Some(Arc::from("orders")),
+        workload: Arc::new(Workload {
+            cgroup: Some("/system.slice/orders.service".to_owned()),
+            unit: Some("orders.service".to_owned()),
+            slice: Some("system.slice".to_owned()),
+            container: None,
+        }),
+        refused: RefusedKey {
+            cgroup: 4_242,
+            destination: crate::event::sample::words("198.51.100.53"),
+            pid: 4_321,
+            destination_port: 53,
+            protocol: protocol::UDP,
+            reason: Reason::NoRule as u8,
+        },
+        refusals: 1,
+    }
+}
+
+/// Generation 3: the default and one rule.
+pub fn book() -> RuleBook {
+    let mut book = RuleBook::default();
+    let rules = ["default", "deny.instance metadata"].map(str::to_owned);
+    book.insert(PolicyRules::new("production", 3, &[0xab; 32], rules));
+    book
+}
+
+/// Counted three times within two seconds.
+pub fn tally() -> Tally {
+    Tally { id: Uuid::from_u128(7), count: 3, first: clocks().now, last: after_ns(2_000_000_000).now }
+}
+
+/// The alert of all that.
+pub fn alert() -> Alert {
+    Alert::new(&enriched(), book().policy(3).map(|policy| &**policy), "web-1", tally())
+}

@@ -1,0 +1,178 @@
+//! Takes an alert, gives one line for a person: when, what became of it, what, who, why, how often.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use anstyle::{AnsiColor, Style};
+
+use super::Alert;
+use super::kind::Kind;
+use crate::event::Outcome;
+
+/// Columns that short lines are filled up to, so that the next part begins below the one above.
+const WHAT_WIDTH: usize = 40;
+const WHO_WIDTH: usize = 40;
+/// Digits of a container id that are shown.
+const CONTAINER_DIGITS: usize = 12;
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const NAME: Style = AnsiColor::Cyan.on_default();
+const DENIED: Style = AnsiColor::Red.on_default().bold();
+const WOULD_DENY: Style = AnsiColor::Yellow.on_default();
+
+/// One line, without its end.
+pub fn line(alert: &Alert, colour: bool) -> String {
+    let mut line = Line { text: String::new(), colour, column: 0 };
+    line.put(DIM, &format!("{}  ", time_of_day(alert)));
+    match alert.verdict {
+        Outcome::Denied => line.put(DENIED, "DENIED    "),
+        Outcome::WouldDeny => line.put(WOULD_DENY, "would-deny"),
+    }
+    line.put(Style::new(), &format!("  {:<13}  ", alert.kind));
+    line.column = 0;
+    what(&mut line, alert);
+    line.fill_to(WHAT_WIDTH);
+    who(&mut line, alert);
+    line.fill_to(WHO_WIDTH);
+    line.put(DIM, &why(alert));
+    if alert.count > 1 {
+        line.put(BOLD, &format!("  ×{}", alert.count));
+    }
+    line.text
+}
+
+/// A line under construction. Styles take no room, so columns are counted apart.
+struct Line {
+    text: String,
+    colour: bool,
+    column: usize,
+}
+
+impl Line {
+    fn put(&mut self, style: Style, text: &str) {
+        let style = if self.colour { style } else { Style::new() };
+        let _ = write!(self.text, "{style}{text}{style:#}");
+        self.column += text.chars().count();
+    }
+
+    /// Two spaces at least, and the column starts anew.
+    fn fill_to(&mut self, width: usize) {
+        let spaces = width.saturating_sub(self.column) + 2;
+        self.text.extend(std::iter::repeat_n(' ', spaces));
+        self.column = 0;
+    }
+}
+
+/// Hours to milliseconds, in UTC as everywhere in an alert.
+fn time_of_day(alert: &Alert) -> String {
+    let time = format!("{:.3}", alert.time);
+    time.split_once('T').map_or(time.clone(), |(_, time)| time.to_owned())
+}
+
+fn what(line: &mut Line, alert: &Alert) {
+    let flow = &alert.flow;
+    line.put(Style::new(), &format!("{} ", flow.protocol));
+    if alert.kind == Kind::IngressDns
+        && let Some(source) = flow.source
+    {
+        line.put(BOLD, &source.to_string());
+        line.put(Style::new(), " to ");
+    }
+    match (flow.destination, flow.destination_port) {
+        (Some(address), Some(port)) => line.put(BOLD, &SocketAddr::new(address, port).to_string()),
+        (Some(address), None) => line.put(BOLD, &address.to_string()),
+        (None, _) if alert.kind == Kind::SocketRaw => line.put(BOLD, "socket"),
+        (None, _) => line.put(BOLD, "to many destinations"),
+    }
+    if let Some(icmp) = flow.icmp {
+        line.put(Style::new(), &format!(" type {} code {}", icmp.kind, icmp.code));
+    }
+    if let Some(dns) = &alert.dns {
+        line.put(NAME, &format!(" {}", dns.name));
+        line.put(Style::new(), &format!(" {}", dns.kind));
+    }
+}
+
+fn who(line: &mut Line, alert: &Alert) {
+    let (process, workload) = (&alert.process, &alert.workload);
+    let program = process.exe.as_ref().or(process.comm.as_ref());
+    line.put(BOLD, program.map_or("unknown", String::as_str));
+    if let Some(pid) = process.pid {
+        line.put(Style::new(), &format!("[{pid}]"));
+    }
+    match (&process.user, process.uid) {
+        (Some(user), _) => line.put(Style::new(), &format!(" {user}")),
+        (None, Some(uid)) => line.put(Style::new(), &format!(" uid {uid}")),
+        (None, None) => {}
+    }
+    let container = workload.container.as_ref().map(|id| id.chars().take(CONTAINER_DIGITS).collect());
+    if let Some(home) = container.or_else(|| workload.unit.clone()).or_else(|| workload.cgroup.clone()) {
+        line.put(NAME, &format!(" {home}"));
+    }
+}
+
+/// The rule; or why there is none.
+fn why(alert: &Alert) -> String {
+    match alert.rule.as_deref() {
+        Some(rule) if alert.reason == "rule" => rule.to_owned(),
+        Some(rule) if rule != "default" => format!("{} {rule}", alert.reason),
+        _ => alert.reason.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{AlertIcmp, sample};
+    use crate::event::EventHook;
+
+    fn alerts() -> Vec<Alert> {
+        let question = sample::alert();
+        let mut connect = sample::alert();
+        (connect.kind, connect.dns, connect.count) = (Kind::EgressDenied, None, 1);
+        connect.verdict = Outcome::WouldDeny;
+        connect.flow.protocol = "tcp".to_owned();
+        connect.flow.destination = Some("2001:db8::7".parse().unwrap());
+        connect.flow.destination_port = Some(443);
+        (connect.rule, connect.reason) = (Some("deny.instance metadata".to_owned()), "rule".to_owned());
+        (connect.process.user, connect.process.exe) = (None, None);
+        connect.workload.container = Some("0123456789abcdef".repeat(4));
+        let mut ping = connect.clone();
+        ping.flow.protocol = "icmp".to_owned();
+        (ping.flow.destination_port, ping.flow.icmp) = (None, Some(AlertIcmp { kind: 8, code: 0 }));
+        ping.workload.container = None;
+        let mut served = question.clone();
+        (served.kind, served.flow.hook, served.reason) =
+            (Kind::IngressDns, EventHook::Ingress, "not-served".to_owned());
+        let mut raw = ping.clone();
+        (raw.kind, raw.flow.destination, raw.flow.icmp) = (Kind::SocketRaw, None, None);
+        (raw.reason, raw.rule) = ("raw-socket".to_owned(), Some("default".to_owned()));
+        let mut sum = connect.clone();
+        (sum.flow.destination, sum.flow.destination_port, sum.count) = (None, None, 98_765);
+        (sum.process.comm, sum.process.pid, sum.process.uid) = (None, None, None);
+        (sum.workload.container, sum.workload.unit) = (None, None);
+        (sum.reason, sum.rule) = ("no-rule".to_owned(), None);
+        vec![question, connect, ping, served, raw, sum]
+    }
+
+    #[test]
+    fn a_line_for_a_person() {
+        let lines: Vec<String> = alerts().iter().map(|alert| line(alert, false)).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn colour_changes_no_column() {
+        for alert in alerts() {
+            let coloured = line(&alert, true);
+            assert!(coloured.contains("\x1b["));
+            assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), line(&alert, false));
+        }
+    }
+
+    #[test]
+    fn without_colour_there_is_no_escape() {
+        assert!(alerts().iter().all(|alert| !line(alert, false).contains('\x1b')));
+    }
+}

@@ -1,0 +1,348 @@
+//! Takes agent.toml, gives what is the host's and not the policy's: sinks, directories, sockets.
+//!
+//! Every key may be left out; these are the defaults, and the two kinds of sink:
+//!
+//! ```toml
+#![doc = include_str!("example.toml")]
+//! ```
+
+mod section;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use toml::de::DeTable;
+
+use crate::policy::{Problem, Problems};
+use crate::sink::FileOptions;
+use section::Section;
+
+/// Where agent.toml is, unless said otherwise.
+pub const CONFIG_PATH: &str = "/etc/dnswall/agent.toml";
+/// The longest agent.toml, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+/// Sinks at most.
+pub const SINKS_MAX: usize = 16;
+/// Least and most time between two alerts of one flow.
+pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
+/// Least and most bytes of an alert file.
+pub const FILE_BYTES_RANGE: (i64, i64) = (64 * 1024, 1024 * 1024 * 1024 * 1024);
+/// Least and most older alert files.
+pub const FILE_KEEP_RANGE: (i64, i64) = (1, 100);
+
+const FILE_BYTES_DEFAULT: i64 = 64 * 1024 * 1024;
+const FILE_KEEP_DEFAULT: i64 = 4;
+
+/// What is the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Directory of the last good policy and its history.
+    pub state: PathBuf,
+    /// Directory of the pins, on a bpf file system.
+    pub pins: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The wall's cgroup; `None` is the cgroup2 mount, wherever it is.
+    pub cgroup: Option<PathBuf>,
+    /// How alerts are made and shown.
+    pub alerts: AlertsConfig,
+    /// Where they go.
+    pub sinks: Vec<SinkConfig>,
+}
+
+/// How alerts are made and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlertsConfig {
+    /// The least time between two alerts of one flow.
+    pub interval: Duration,
+    /// What the agent itself prints on standard output.
+    pub terminal: Terminal,
+}
+
+/// What the agent prints on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Terminal {
+    /// Lines for a person.
+    Text,
+    /// JSON lines.
+    Json,
+    /// No alerts.
+    Off,
+}
+
+/// One `[[sink]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkConfig {
+    /// JSON lines in a file.
+    File(FileOptions),
+    /// Lines on standard output.
+    Stdout(StdoutFormat),
+}
+
+/// The form of alerts on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StdoutFormat {
+    /// For a person.
+    Text,
+    /// The JSON objects.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state: PathBuf::from("/var/lib/dnswall"),
+            pins: PathBuf::from("/sys/fs/bpf/dnswall"),
+            socket: PathBuf::from("/run/dnswall/control.sock"),
+            cgroup: None,
+            alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
+            sinks: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the text of agent.toml; `origin` is what messages call it.
+    ///
+    /// # Errors
+    /// Every mistake in it, with its place.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let config = read(text, &mut problems);
+        if problems.is_empty() { Ok(config) } else { Err(Problems::new(origin, text, problems)) }
+    }
+}
+
+fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
+    let defaults = Config::default();
+    if text.len() > CONFIG_BYTES_MAX {
+        problems.push(Problem::error(0..0, format!("longer than {CONFIG_BYTES_MAX} bytes")));
+        return defaults;
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // What follows a broken line may be read wrongly: its mistakes are told when the line is mended.
+        problems
+            .extend(errors.iter().map(|error| Problem::error(error.span().unwrap_or(0..0), error.message())));
+        return defaults;
+    }
+    let known = ["state", "pins", "socket", "cgroup", "alerts", "sink"];
+    let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
+    let state = top.path("state").unwrap_or(defaults.state);
+    let pins = top.path("pins").unwrap_or(defaults.pins);
+    let socket = top.path("socket").unwrap_or(defaults.socket);
+    let cgroup = top.path("cgroup");
+    let mut alerts = defaults.alerts;
+    let mut terminal_span = None;
+    if let Some((span, table)) = top.table("alerts") {
+        let mut section = Section::new(table, span, "[alerts]", &["interval", "terminal"], top.problems());
+        alerts.interval = section.duration("interval", INTERVAL_RANGE).unwrap_or(alerts.interval);
+        let choices = [("text", Terminal::Text), ("json", Terminal::Json), ("off", Terminal::Off)];
+        if let Some((span, terminal)) = section.choice("terminal", &choices) {
+            alerts.terminal = terminal;
+            terminal_span = Some(span);
+        }
+    }
+    let tables = top.tables("sink", SINKS_MAX);
+    let mut sinks = Sinks::default();
+    for (span, table) in tables {
+        sinks.read(Section::new(
+            table,
+            span,
+            "[[sink]]",
+            &["type", "path", "max-bytes", "keep", "format"],
+            top.problems(),
+        ));
+    }
+    if sinks.has_stdout {
+        match terminal_span {
+            // It says where alerts on standard output go, so nothing else prints them there.
+            None => alerts.terminal = Terminal::Off,
+            Some(span) if alerts.terminal != Terminal::Off => top.note(
+                Problem::error(span, "alerts would be printed twice")
+                    .why("a [[sink]] of type \"stdout\" prints them too")
+                    .hint("write terminal = \"off\", or take the sink out"),
+            ),
+            Some(_) => {}
+        }
+    }
+    Config { state, pins, socket, cgroup, alerts, sinks: sinks.list }
+}
+
+/// The sinks so far.
+#[derive(Default)]
+struct Sinks {
+    list: Vec<SinkConfig>,
+    has_stdout: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SinkType {
+    File,
+    Stdout,
+}
+
+impl Sinks {
+    fn read(&mut self, mut section: Section<'_, '_>) {
+        let types = [("file", SinkType::File), ("stdout", SinkType::Stdout)];
+        match section.choice("type", &types) {
+            Some((_, SinkType::File)) => self.read_file(&mut section),
+            Some((span, SinkType::Stdout)) => {
+                for key in ["path", "max-bytes", "keep"] {
+                    section.refuse(key, "only a sink of type \"file\" has it");
+                }
+                let formats = [("text", StdoutFormat::Text), ("json", StdoutFormat::Json)];
+                let format =
+                    section.choice("format", &formats).map_or(StdoutFormat::Json, |(_, format)| format);
+                if self.has_stdout {
+                    section.note(
+                        Problem::error(span, "there is only one standard output").hint("take this sink out"),
+                    );
+                }
+                self.has_stdout = true;
+                self.list.push(SinkConfig::Stdout(format));
+            }
+            None => section.require("type", "write type = \"file\" or type = \"stdout\""),
+        }
+    }
+
+    fn read_file(&mut self, section: &mut Section<'_, '_>) {
+        section.refuse("format", "a file always has JSON lines");
+        section.require("path", "write path = \"/var/log/dnswall/alerts.jsonl\"");
+        let max_bytes = section.integer("max-bytes", FILE_BYTES_RANGE).unwrap_or(FILE_BYTES_DEFAULT);
+        let keep = section.integer("keep", FILE_KEEP_RANGE).unwrap_or(FILE_KEEP_DEFAULT);
+        let Some(path) = section.path("path") else { return };
+        if self.has_file(&path) {
+            let problem = Problem::error(section.value_span("path"), "another sink writes this file too");
+            section.note(problem.hint("take one of the two out"));
+        }
+        let max_bytes = u64::try_from(max_bytes).unwrap_or_default();
+        let keep = u32::try_from(keep).unwrap_or_default();
+        self.list.push(SinkConfig::File(FileOptions { path, max_bytes, keep }));
+    }
+
+    fn has_file(&self, path: &Path) -> bool {
+        self.list.iter().any(|sink| matches!(sink, SinkConfig::File(options) if options.path == path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> String {
+        Config::parse(text, "agent.toml").unwrap_err().render(false)
+    }
+
+    #[test]
+    fn nothing_written_is_the_default() {
+        assert_eq!(Config::parse("", "agent.toml").unwrap(), Config::default());
+        assert_eq!(Config::parse("[alerts]\n", "agent.toml").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_example_shows_the_defaults_and_both_sinks() {
+        let config = Config::parse(include_str!("example.toml"), "example.toml").unwrap();
+        let file = FileOptions {
+            path: PathBuf::from("/var/log/dnswall/alerts.jsonl"),
+            max_bytes: FILE_BYTES_DEFAULT as u64,
+            keep: FILE_KEEP_DEFAULT as u32,
+        };
+        let sinks = vec![SinkConfig::File(file), SinkConfig::Stdout(StdoutFormat::Json)];
+        let defaults = Config::default();
+        let cgroup = Some(PathBuf::from("/sys/fs/cgroup"));
+        let alerts = AlertsConfig { terminal: Terminal::Off, ..defaults.alerts };
+        assert_eq!(config, Config { cgroup, alerts, sinks, ..defaults });
+    }
+
+    #[test]
+    fn a_file_sink_needs_only_its_path() {
+        let config = Config::parse("sink = [{ type = \"file\", path = \"/a\" }]", "agent.toml").unwrap();
+        let file = FileOptions { path: PathBuf::from("/a"), max_bytes: 64 << 20, keep: 4 };
+        assert_eq!(config.sinks, [SinkConfig::File(file)]);
+        assert_eq!(config.alerts.terminal, Terminal::Text);
+    }
+
+    #[test]
+    fn intervals_have_a_unit_and_limits() {
+        let interval = |text: &str| {
+            Config::parse(&format!("[alerts]\ninterval = \"{text}\""), "agent.toml")
+                .map(|config| config.alerts.interval.as_millis())
+                .map_err(|problems| problems.list()[0].message.clone())
+        };
+        assert_eq!(interval("1s"), Ok(1_000));
+        assert_eq!(interval("1m 30s"), Ok(90_000));
+        assert_eq!(interval("1500ms"), Ok(1_500));
+        assert_eq!(interval("1h"), Ok(3_600_000));
+        for wrong in ["", "10", "0s", "999ms", "2h", "-5s", "1 month", "forever"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_at_once() {
+        insta::assert_snapshot!(mistakes(
+            r#"state = "var/lib/dnswall"
+pins = 7
+sockets = "/run/x"
+cgroup = "/sys/fs/cgroup/../x"
+
+[alerts]
+interval = "soon"
+terminal = "loud"
+metrics = "127.0.0.1:9100"
+
+[[sink]]
+type = "file"
+max-bytes = 10
+format = "json"
+
+[[sink]]
+type = "syslog"
+
+[[sink]]
+path = "/var/log/a"
+
+[[sink]]
+type = "file"
+path = "/var/log/b"
+max-bytes = "64MB"
+keep = 0
+
+[[sink]]
+type = "file"
+path = "/var/log/b"
+"#
+        ));
+    }
+
+    #[test]
+    fn standard_output_is_used_once() {
+        insta::assert_snapshot!(mistakes(
+            "[alerts]\nterminal = \"text\"\n[[sink]]\ntype = \"stdout\"\nkeep = 3\n[[sink]]\ntype = \"stdout\"\n"
+        ));
+        let off = "[alerts]\nterminal = \"off\"\n[[sink]]\ntype = \"stdout\"\nformat = \"text\"\n";
+        let config = Config::parse(off, "agent.toml").unwrap();
+        assert_eq!(config.sinks, [SinkConfig::Stdout(StdoutFormat::Text)]);
+    }
+
+    #[test]
+    fn what_is_no_toml_and_what_is_no_table() {
+        insta::assert_snapshot!(mistakes("state = \"/a\npins = /b\n"));
+        insta::assert_snapshot!(mistakes("alerts = 3\nsink = \"stdout\"\n"));
+        let many = "[[sink]]\ntype = \"file\"\n".repeat(SINKS_MAX + 1);
+        assert!(mistakes(&many).contains("at most 16"));
+        assert!(mistakes(&"#".repeat(CONFIG_BYTES_MAX + 1)).contains("longer than"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\PC|\n){0,200}") {
+            if let Err(problems) = Config::parse(&text, "agent.toml") {
+                proptest::prop_assert!(!problems.render(false).is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Takes the payload that goes with a refused DNS message, gives its question. The bytes are a stranger's.
+
+use dnswall_common::event::Event;
+use dnswall_common::flow::protocol;
+use domain::base::Message;
+
+/// What a refused DNS message asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The name as sent, in presentation form: escaped, without the last dot (`.` is the root).
+    pub name: String,
+    /// The type, `TYPE65280` when it has no name.
+    pub kind: String,
+    /// The message's id.
+    pub id: u16,
+}
+
+/// The question of an event, when it carries one that can be read.
+pub fn question(event: &Event) -> Option<Question> {
+    let payload = event.payload.get(..usize::from(event.payload_bytes))?;
+    // Over TCP a message follows its length.
+    question_of(if event.protocol == protocol::TCP { payload.get(2..)? } else { payload })
+}
+
+/// The first question of a message, of which the end may be missing.
+pub fn question_of(message: &[u8]) -> Option<Question> {
+    let message = Message::from_slice(message).ok()?;
+    let question = message.first_question()?;
+    let name = question.qname().to_string();
+    Some(Question {
+        name: if name.is_empty() { ".".to_owned() } else { name },
+        kind: question.qtype().to_string(),
+        id: message.header().id(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::sample;
+    use proptest::prelude::*;
+
+    fn message(question: &[u8]) -> Vec<u8> {
+        let mut message = b"\xab\xcd\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
+        message.extend(question);
+        message
+    }
+
+    fn shown(question: &[u8]) -> Option<(String, String)> {
+        question_of(&message(question)).map(|question| (question.name, question.kind))
+    }
+
+    #[test]
+    fn a_question_is_read_over_udp_and_tcp() {
+        let mut event = sample::event();
+        let asked = Question { name: "example.com".to_owned(), kind: "A".to_owned(), id: 0x1234 };
+        assert_eq!(question(&event), Some(asked.clone()));
+        event.protocol = protocol::TCP;
+        event.payload.copy_within(..100, 2);
+        event.payload_bytes += 2;
+        assert_eq!(question(&event), Some(asked));
+        event.payload_bytes = 1;
+        assert_eq!(question(&event), None);
+    }
+
+    #[test]
+    fn names_are_escaped_and_types_named() {
+        assert_eq!(shown(b"\x00\x00\x02\x00\x01"), Some((".".to_owned(), "NS".to_owned())));
+        assert_eq!(
+            shown(b"\x03a.\x1b\x00\xff\x00\x00\x01"),
+            Some(("a\\.\\027".to_owned(), "TYPE65280".to_owned()))
+        );
+        assert_eq!(shown(b"\x01\xff\x00\x00\xff\x00\x01"), Some(("\\255".to_owned(), "ANY".to_owned())));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_question() {
+        assert_eq!(question_of(b""), None);
+        assert_eq!(question_of(&message(b"")), None);
+        assert_eq!(shown(b"\x07exam"), None);
+        assert_eq!(shown(b"\xc0\x0c\x00\x01\x00\x01"), None, "a pointer to itself");
+        assert_eq!(shown(b"\xc0\xff\x00\x01\x00\x01"), None, "a pointer out of the message");
+    }
+
+    #[test]
+    fn the_longest_name_fits_the_payload() {
+        let mut question = Vec::new();
+        for bytes in [63, 63, 63, 61] {
+            question.push(bytes);
+            question.extend(std::iter::repeat_n(b'a', usize::from(bytes)));
+        }
+        question.extend(b"\x00\x00\x01\x00\x01");
+        assert!(message(&question).len() <= dnswall_common::limits::EVENT_PAYLOAD_BYTES);
+        assert_eq!(shown(&question).map(|(name, _)| name.len()), Some(253));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(head in proptest::collection::vec(any::<u8>(), 0..300), valid: bool) {
+            let bytes = if valid { message(&head) } else { head };
+            if let Some(question) = question_of(&bytes) {
+                prop_assert!(question.name.len() <= 4 * 255 && question.name.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+            }
+        }
+    }
+}

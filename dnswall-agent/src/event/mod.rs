@@ -1,0 +1,28 @@
+//! Takes bytes from the ring, gives events, then enriched events: process and workload named.
+//!
+//! `ring → decode::decode → Event → Enricher::enrich → EnrichedEvent`. What the kernel recorded is never replaced by
+//! what /proc says later, only added to: a process that is gone, or whose number now belongs to another one, keeps
+//! what the kernel knew of it and nothing else.
+
+pub mod clock;
+pub mod decode;
+pub mod dns;
+pub mod enrich;
+pub mod exe;
+pub mod lru;
+pub mod proc_dir;
+pub mod process;
+pub mod text;
+pub mod user;
+pub mod workload;
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+pub use clock::Clocks;
+pub use decode::{DecodeError, DecodeFailures, decode};
+pub use enrich::{EnrichedEvent, Enricher, EventFlow, EventHook, Outcome, Roots};
+pub use exe::{ExeId, ExePaths};
+pub use process::{Parent, Process, Processes};
+pub use user::Users;
+pub use workload::{Workload, Workloads};

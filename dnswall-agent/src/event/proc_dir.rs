@@ -1,0 +1,180 @@
+//! One process's directory in /proc, held open: all that is read through it is about the same process, even when its
+//! number is given to another one meanwhile.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
+
+use super::exe::ExeId;
+
+/// Bytes of a command line that are kept.
+pub const COMMAND_LINE_BYTES_MAX: usize = 4_096;
+/// Bytes of `stat` that are read: the fields before the start time fit many times over.
+const STAT_BYTES_MAX: usize = 4_096;
+/// Bytes of `maps` searched for the executable, which the loader maps first.
+const MAPS_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes of `cgroup` that are read: a hybrid host has a line for each controller.
+const CGROUP_BYTES_MAX: usize = 16 * 1_024;
+
+/// An open `/proc/PID`.
+#[derive(Debug)]
+pub struct ProcDir {
+    dir: OwnedFd,
+}
+
+/// What `stat` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The parent; 0 for none.
+    pub parent_pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl ProcDir {
+    /// Opens the directory below `root` (`/proc`); `None` when there is no such process.
+    pub fn open(root: &Path, pid: u32) -> Option<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let dir = rustix::fs::open(root.join(pid.to_string()), flags, Mode::empty()).ok()?;
+        Some(Self { dir })
+    }
+
+    /// Parent and start time.
+    pub fn stat(&self) -> Option<Stat> {
+        parse_stat(&self.read("stat", STAT_BYTES_MAX)?)
+    }
+
+    /// Arguments joined by spaces, cut to `COMMAND_LINE_BYTES_MAX` bytes (and marked); `None` when there are none.
+    pub fn command_line(&self) -> Option<String> {
+        let bytes = self.read("cmdline", COMMAND_LINE_BYTES_MAX + 1)?;
+        let mut line = bytes.as_slice();
+        if line.len() <= COMMAND_LINE_BYTES_MAX {
+            while let Some(rest) = line.strip_suffix(b"\0") {
+                line = rest;
+            }
+        }
+        let line: Vec<u8> = line.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
+        (!line.is_empty()).then(|| super::text::printable(&line, COMMAND_LINE_BYTES_MAX))
+    }
+
+    /// Where the executable is, as its mount namespace names it.
+    pub fn exe_path(&self) -> Option<Vec<u8>> {
+        Some(readlinkat(&self.dir, "exe", Vec::new()).ok()?.into_bytes())
+    }
+
+    /// Whether the process runs `exe` now, from `path` (its [`Self::exe_path`]).
+    ///
+    /// Where stat reports another device than the kernel's own (btrfs subvolumes, some overlays), the mappings have
+    /// the kernel's numbers.
+    pub fn runs(&self, exe: ExeId, path: &[u8]) -> bool {
+        identity(&self.dir, "exe") == Some(exe)
+            || self.read("maps", MAPS_BYTES_MAX).is_some_and(|maps| maps_hold(&maps, exe, path))
+    }
+
+    /// The path of its cgroup in the unified hierarchy.
+    pub fn cgroup_path(&self) -> Option<Vec<u8>> {
+        let lines = self.read("cgroup", CGROUP_BYTES_MAX)?;
+        lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::")).map(<[u8]>::to_vec)
+    }
+
+    /// At most `bytes_max` bytes of a file.
+    fn read(&self, name: &str, bytes_max: usize) -> Option<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(openat(&self.dir, name, flags, Mode::empty()).ok()?);
+        let mut bytes = Vec::new();
+        file.take(bytes_max as u64).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
+/// Inode and device of a file, without waiting for a file system that asks a process or a server for them: whoever
+/// runs a binary from a FUSE mount must not be able to stop the agent.
+pub(super) fn identity(dir: impl AsFd, name: impl rustix::path::Arg) -> Option<ExeId> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;
+    let stat = statx(dir, name, flags, StatxFlags::INO).ok()?;
+    Some(ExeId { inode: stat.stx_ino, device: ExeId::device_of(stat.stx_dev_major, stat.stx_dev_minor) })
+}
+
+/// The fields after the name, which is in parentheses and may hold any byte, parentheses too.
+fn parse_stat(stat: &[u8]) -> Option<Stat> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    // proc_pid_stat(5): the name is field 2, the parent field 4, the start time field 22.
+    Some(Stat { parent_pid: fields.nth(1)?.parse().ok()?, start_ticks: fields.nth(17)?.parse().ok()? })
+}
+
+/// Whether a line of `maps` has the file's identity and path.
+fn maps_hold(maps: &[u8], exe: ExeId, path: &[u8]) -> bool {
+    maps.split(|byte| *byte == b'\n').any(|line| {
+        let mut fields = line.splitn(6, |byte| *byte == b' ');
+        let device = fields.nth(3).and_then(parse_device);
+        let inode = fields.next().and_then(|field| std::str::from_utf8(field).ok()?.parse().ok());
+        let name = fields.next().map(<[u8]>::trim_ascii_start);
+        device == Some(exe.device) && inode == Some(exe.inode) && name == Some(path)
+    })
+}
+
+/// `fd:01`, both in hexadecimal.
+fn parse_device(field: &[u8]) -> Option<u32> {
+    let (major, minor) = std::str::from_utf8(field).ok()?.split_once(':')?;
+    Some(ExeId::device_of(u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn this() -> ProcDir {
+        ProcDir::open(Path::new("/proc"), std::process::id()).unwrap()
+    }
+
+    #[test]
+    fn a_name_full_of_parentheses_hides_no_field() {
+        let stat = b"12 (a) R 9 (x) y) S 77 12 12 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 168839 3133440 416";
+        assert_eq!(parse_stat(stat), Some(Stat { parent_pid: 77, start_ticks: 168_839 }));
+        assert_eq!(parse_stat(b"12 (a) S 77"), None);
+        assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn this_process_is_read() {
+        let stat = this().stat().unwrap();
+        assert_eq!(stat.parent_pid, std::os::unix::process::parent_id());
+        assert!(stat.start_ticks > 0);
+        assert!(this().command_line().unwrap().contains("dnswall"));
+        assert!(this().cgroup_path().unwrap().starts_with(b"/"));
+        assert!(ProcDir::open(Path::new("/proc"), u32::MAX).is_none());
+    }
+
+    #[test]
+    fn the_executable_is_recognised_by_stat_and_by_its_mappings() {
+        let path = this().exe_path().unwrap();
+        let exe = identity(&this().dir, "exe").unwrap();
+        assert!(this().runs(exe, &path));
+        assert!(!this().runs(ExeId { inode: exe.inode + 1, device: exe.device }, &path));
+        let maps = this().read("maps", MAPS_BYTES_MAX).unwrap();
+        assert!(maps_hold(&maps, exe, &path));
+        assert!(!maps_hold(&maps, exe, b"/other"));
+        assert!(!maps_hold(&maps, ExeId { inode: exe.inode, device: exe.device + 1 }, &path));
+    }
+
+    #[test]
+    fn command_lines_are_bounded_and_safe() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("5")).unwrap();
+        let shown = |bytes: &[u8]| {
+            std::fs::write(root.path().join("5/cmdline"), bytes).unwrap();
+            ProcDir::open(root.path(), 5).unwrap().command_line()
+        };
+        assert_eq!(shown(b"sh\0-c\0echo \x1b[2J\0"), Some("sh -c echo \\x1b[2J".to_owned()));
+        assert_eq!(shown(b""), None);
+        assert_eq!(shown(b"\0\0"), None);
+        assert_eq!(shown(&vec![b'a'; COMMAND_LINE_BYTES_MAX]).unwrap().len(), COMMAND_LINE_BYTES_MAX);
+        let cut = shown(&vec![b'a'; 1_000_000]).unwrap();
+        assert!(cut.ends_with("a…") && cut.chars().count() == COMMAND_LINE_BYTES_MAX + 1);
+    }
+}
