@@ -1,0 +1,209 @@
+//! What can be typed. What it means is in the file of each command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::exit::EXIT_CODES;
+use crate::config::Config;
+
+/// Drops what this host's policy does not allow to leave it, and says who tried.
+#[derive(Debug, Parser)]
+#[command(name = "dnswall", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Arguments {
+    /// What is printed: text for a person, or json for a program
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        default_value = "text",
+        hide_possible_values = true,
+        help_heading = EVERYWHERE
+    )]
+    pub output: Form,
+    /// The agent's socket [default: $DNSWALL_SOCKET, else /run/dnswall/control.sock]
+    #[arg(long, global = true, value_name = "PATH", help_heading = EVERYWHERE)]
+    pub socket: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EVERYWHERE: &str = "Everywhere";
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Raise the wall and watch over it, or take it down
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Check, compare, apply and question policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Show what stands and what it refused
+    Status,
+    /// Show the last alerts, and each that follows
+    Events(EventsArguments),
+    /// Look at this host: what will and will not be enforced here
+    #[command(after_help = "Exits 4 when the wall cannot stand on this host.")]
+    Doctor(DoctorArguments),
+    /// Play a compromised server in a network of its own, and leave nothing behind
+    #[command(after_help = "Needs root. Touches nothing of this host, and takes a few seconds.")]
+    Demo,
+    /// What the demo starts its own processes as
+    #[command(name = crate::demo::PART_COMMAND, hide = true)]
+    DemoPart(DemoPartArguments),
+}
+
+/// The demo's own processes.
+#[derive(Debug, Args)]
+pub struct DemoPartArguments {
+    /// Which part to play, as JSON
+    pub order: String,
+}
+
+/// `dnswall agent`
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Raise the wall, or take over the one that stands, and report what it refuses
+    #[command(after_help = RUN_HELP)]
+    Run(RunArguments),
+    /// Take the wall down: nothing is enforced any more
+    #[command(after_help = "Nothing else does this: when the agent ends, its wall keeps standing.")]
+    Detach(DetachArguments),
+}
+
+const RUN_HELP: &str = "\
+Without --policy the last good policy is restored; without one, the built-in policy reports and blocks nothing. \
+What is not given here comes from the configuration.
+
+SIGHUP reads the file of --policy again. SIGTERM ends the agent and leaves the wall standing.";
+
+/// `dnswall agent run`
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArguments {
+    /// The policy to enforce
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// The cgroup to enforce it on, with all below it [default: the cgroup2 mount]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Where policies are kept [default: /var/lib/dnswall]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Where the wall is pinned [default: /sys/fs/bpf/dnswall]
+    #[arg(long, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// What is the host's and not the policy's [default: /etc/dnswall/agent.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `dnswall agent detach`
+#[derive(Debug, Args)]
+pub struct DetachArguments {
+    /// Where the wall is pinned
+    #[arg(long, value_name = "DIR", default_value_os_t = Config::default().pins)]
+    pub pins: PathBuf,
+}
+
+/// `dnswall policy`
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Find every mistake in a policy, without agent and without root
+    Check(CheckArguments),
+    /// Say what differs between two policies (exits 1 when something does)
+    Diff(DiffArguments),
+    /// Enforce another policy
+    #[command(after_help = "A policy with a mistake exits 3 and changes nothing.")]
+    Apply(ApplyArguments),
+    /// Show the policy that decides
+    Show,
+    /// Say what the policy answers to somebody who wants to go somewhere, and why
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(ExplainArguments),
+    /// Bring the policy before this one back
+    Rollback,
+}
+
+/// `dnswall policy check`
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The policy; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// `dnswall policy diff`
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    /// The policy to compare with the one that decides; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Compare FILE with this one instead
+    #[arg(value_name = "NEWER")]
+    pub newer: Option<PathBuf>,
+}
+
+/// `dnswall policy apply`
+#[derive(Debug, Args)]
+pub struct ApplyArguments {
+    /// The policy; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+const EXPLAIN_HELP: &str = "\
+WHO is unit:orders.service, cgroup:/system.slice/x, container:ID, user:NAME, exe:/usr/bin/curl, or pid:1234 of a \
+process that runs now. Give it again to say more of the same one. Without it: somebody no `from` names.
+
+PORT may also be sctp/5000, icmp/8, ip/47 for another protocol, or serve: may ADDRESS ask a DNS server here?
+
+Exits 0 when the answer is allow, 1 when it is deny.
+
+Example: dnswall policy explain --from unit:orders.service --to 10.0.3.7 --port tcp/5432";
+
+/// `dnswall policy explain`
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// Who wants to go there
+    #[arg(long, value_name = "WHO")]
+    pub from: Vec<String>,
+    /// The address
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: String,
+    /// Protocol and port: tcp/443, udp/53, icmp/echo
+    #[arg(long, value_name = "PORT")]
+    pub port: String,
+    /// Ask this policy instead of the one that decides
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+}
+
+/// `dnswall events`
+#[derive(Debug, Args)]
+pub struct EventsArguments {
+    /// Go on with each new alert until interrupted
+    #[arg(long, short)]
+    pub follow: bool,
+    /// How many of the last alerts to show (the agent keeps 1000)
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    pub last: usize,
+}
+
+/// `dnswall doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Where walls are pinned
+    #[arg(long, value_name = "DIR", default_value_os_t = Config::default().pins)]
+    pub pins: PathBuf,
+}

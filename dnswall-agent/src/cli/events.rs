@@ -1,0 +1,52 @@
+//! `dnswall events`
+
+use std::io::IsTerminal;
+
+use super::args::{EventsArguments, Form};
+use super::exit::{Exit, Failure};
+use super::output;
+use crate::alert::{Alert, text};
+use crate::control::api::EventsQuery;
+use crate::control::client::Client;
+
+pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) -> Result<Exit, Failure> {
+    let query = EventsQuery { last: arguments.last, follow: arguments.follow };
+    let mut events = client.events(&query).await?;
+    let mut shown = 0;
+    loop {
+        let line = tokio::select! {
+            line = events.next() => line?,
+            // The usual way to stop following.
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+        };
+        let Some(line) = line else { break };
+        shown += 1;
+        match form {
+            Form::Json => output::print_line(&line),
+            Form::Text => output::print_line(&person(&line)),
+        }
+    }
+    if arguments.follow {
+        return Err(Failure::new(
+            Exit::Unreachable,
+            "the agent ended the stream of events: it is on its way out",
+        ));
+    }
+    if shown == 0 && form == Form::Text && std::io::stdout().is_terminal() {
+        output::print("nothing was refused since the agent started");
+    }
+    Ok(Exit::Done)
+}
+
+fn person(line: &str) -> String {
+    if let Ok(alert) = serde_json::from_str::<Alert>(line) {
+        return text::line(&alert, true);
+    }
+    let missed =
+        serde_json::from_str::<serde_json::Value>(line).ok().and_then(|value| value["missed"].as_u64());
+    // An alert of a newer agent is still worth its JSON.
+    missed.map_or_else(
+        || line.to_owned(),
+        |missed| format!("… {missed} alerts came faster than they were read"),
+    )
+}

@@ -1,0 +1,172 @@
+//! `dnswall policy check`, `diff`, `apply`, `show` and `rollback`
+
+use std::io::Read;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::args::{ApplyArguments, CheckArguments, DiffArguments, Form};
+use super::exit::{Exit, Failure};
+use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint};
+use crate::compile::{self, Change, PolicyDiff, compile};
+use crate::control::api::{Applied, ApplyRequest, PolicyShown};
+use crate::control::client::Client;
+use crate::policy::{Policy, Problem, parse};
+use crate::run::engine;
+use crate::run::environment::HostEnvironment;
+
+/// What `policy check` found in a policy without mistakes.
+#[derive(Debug, Serialize)]
+struct Checked {
+    valid: bool,
+    name: String,
+    digest: String,
+    mode: String,
+    rules: usize,
+    warnings: Vec<Problem>,
+}
+
+pub fn check(form: Form, arguments: &CheckArguments) -> Result<Exit, Failure> {
+    let policy = read_policy(&arguments.file)?;
+    let (image, warnings) = compile(&policy, &HostEnvironment::without_wall())?;
+    let checked = Checked {
+        valid: true,
+        name: policy.name.clone(),
+        digest: image.digest_text(),
+        mode: policy.mode.name().to_owned(),
+        // Without the default, which nobody wrote.
+        rules: image.rules.len() - 1,
+        warnings,
+    };
+    output::answer(form, &checked, |checked| {
+        let Checked { name, digest, mode, rules, warnings, valid: _ } = checked;
+        let mut shown = String::new();
+        if !warnings.is_empty() {
+            shown.push_str(&policy.problems(warnings.clone()).render(true));
+            shown.push('\n');
+        }
+        let plural = if *rules == 1 { "" } else { "s" };
+        let digest = paint(FAINT, &digest[..DIGEST_DIGITS]);
+        shown
+            + &format!("{} {name}: mode {mode}, {rules} rule{plural}, digest {digest}", paint(GOOD, "valid:"))
+    });
+    Ok(Exit::Done)
+}
+
+pub async fn diff(form: Form, client: &Client, arguments: &DiffArguments) -> Result<Exit, Failure> {
+    let file = read_policy(&arguments.file)?;
+    let (old, new) = match &arguments.newer {
+        Some(newer) => (file, read_policy(newer)?),
+        None => {
+            let running = client.policy().await?;
+            (parse(&running.text, &running.policy.origin)?, file)
+        }
+    };
+    let diff = compile::diff(&old, &new);
+    let same = diff.is_empty();
+    let answer = json!({ "same": same, "changes": diff.changes });
+    output::answer(form, &answer, |_| if same { diff.to_string() } else { coloured(&diff) });
+    Ok(if same { Exit::Done } else { Exit::No })
+}
+
+pub async fn apply(form: Form, client: &Client, arguments: &ApplyArguments) -> Result<Exit, Failure> {
+    let (text, origin) = read(&arguments.file)?;
+    // What can be said without the agent is said without it.
+    let policy = parse(&text, &origin)?;
+    let request = ApplyRequest { text, origin };
+    let applied = client.apply(&request).await.map_err(|error| Failure::from(error).in_text(&policy.text))?;
+    output::answer(form, &applied, applied_text);
+    Ok(Exit::Done)
+}
+
+pub async fn rollback(form: Form, client: &Client) -> Result<Exit, Failure> {
+    let applied = client.rollback().await?;
+    output::answer(form, &applied, applied_text);
+    Ok(Exit::Done)
+}
+
+pub async fn show(form: Form, client: &Client) -> Result<Exit, Failure> {
+    let shown = client.policy().await?;
+    output::answer(form, &shown, show_text);
+    Ok(Exit::Done)
+}
+
+/// Reads a policy, from standard input for `-`.
+pub fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let (text, origin) = read(path)?;
+    Ok(parse(&text, &origin)?)
+}
+
+const DIGEST_DIGITS: usize = 12;
+
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    if path != Path::new("-") {
+        return Ok(engine::read(path)?);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| {
+        Failure::new(Exit::Invalid, format!("read the policy from standard input: {error}"))
+    })?;
+    Ok((text, "standard-input.toml".to_owned()))
+}
+
+fn applied_text(applied: &Applied) -> String {
+    let policy = &applied.policy;
+    let mut lines: Vec<String> = Vec::new();
+    if applied.changed {
+        let diff = PolicyDiff { changes: applied.changes.clone() };
+        lines.push(if diff.is_empty() {
+            "nothing differs in what the policy says".to_owned()
+        } else {
+            coloured(&diff)
+        });
+    } else {
+        lines.push("the same text decided before".to_owned());
+    }
+    lines.extend(applied.warnings.iter().map(|warning| format!("{} {warning}", paint(WARN, "warning:"))));
+    lines.push(format!(
+        "{} {} decides: mode {}, generation {}, digest {}",
+        paint(GOOD, "done:"),
+        policy.name,
+        applied.mode,
+        policy.generation,
+        paint(FAINT, policy.digest.get(..DIGEST_DIGITS).unwrap_or(&policy.digest))
+    ));
+    lines.join("\n")
+}
+
+// Comments around the text, so that the whole is a policy again.
+fn show_text(shown: &PolicyShown) -> String {
+    let policy = &shown.policy;
+    let mut lines = vec![
+        format!("policy {}, mode {}, generation {}", policy.name, shown.mode, policy.generation),
+        format!("from {}, applied {}", policy.origin, policy.applied_at),
+        format!("digest {}", policy.digest),
+        "what passes without any rule:".to_owned(),
+    ];
+    lines.extend(shown.essentials.iter().map(|essential| format!("  {essential}")));
+    if !shown.history.is_empty() {
+        lines.push("before it (policy rollback brings back the first):".to_owned());
+        lines.extend(shown.history.iter().map(|past| {
+            let digest = past.digest.get(..DIGEST_DIGITS).unwrap_or(&past.digest);
+            format!("  {digest} from {}, applied {}", past.origin, past.applied_at)
+        }));
+    }
+    let comments: Vec<String> = lines.iter().map(|line| paint(FAINT, format_args!("# {line}"))).collect();
+    format!("{}\n\n{}", comments.join("\n"), shown.text)
+}
+
+fn coloured(diff: &PolicyDiff) -> String {
+    let lines = diff.changes.iter().flat_map(|Change { what, before, after }| match (before, after) {
+        (Some(before), Some(after)) => vec![
+            format!("{} {}", paint(WARN, "~"), paint(STRONG, what)),
+            paint(BAD, format_args!("  - {before}")),
+            paint(GOOD, format_args!("  + {after}")),
+        ],
+        (Some(before), None) => vec![paint(BAD, format_args!("- {what}: {before}"))],
+        (None, Some(after)) => vec![paint(GOOD, format_args!("+ {what}: {after}"))],
+        (None, None) => Vec::new(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

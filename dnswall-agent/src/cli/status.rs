@@ -1,0 +1,145 @@
+//! `dnswall status`
+
+use super::args::Form;
+use super::exit::{Exit, Failure};
+use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
+use crate::control::api::Status;
+use crate::control::client::Client;
+
+pub async fn status(form: Form, client: &Client) -> Result<Exit, Failure> {
+    let status = client.status().await?;
+    output::answer(form, &status, text);
+    Ok(Exit::Done)
+}
+
+/// Rules shown to a person; JSON has them all.
+const RULES_SHOWN_MAX: usize = 20;
+
+pub fn text(status: &Status) -> String {
+    let policy = &status.policy;
+    let mode = match status.mode.as_str() {
+        "enforce" => paint(GOOD, "enforcing"),
+        _ => paint(WARN, "audit: reports, blocks nothing"),
+    };
+    let mut lines = vec![
+        format!("{}  {mode}", paint(STRONG, "dnswall")),
+        line("policy", format!("{} (generation {})", policy.name, policy.generation)),
+        line("from", format!("{}, applied {}", policy.origin, policy.applied_at)),
+        line("digest", &policy.digest),
+        line(
+            "wall",
+            format!("{} (cgroup {}), pinned at {}", status.cgroup.path, status.cgroup.id, status.pins),
+        ),
+        line(
+            "agent",
+            format!("{}, process {}, up {}", status.version, status.pid, duration(status.uptime_secs)),
+        ),
+    ];
+    lines.extend(status.warnings.iter().map(|warning| format!("{} {warning}", paint(WARN, "warning:"))));
+    section(&mut lines, "Hooks", || hooks(status));
+    section(&mut lines, "Rules that counted", || rules(status));
+    section(&mut lines, "Reasons", || reasons(status));
+    section(&mut lines, "Counters", || {
+        table(
+            &["counter", "count"],
+            status.counters.iter().map(|(name, value)| vec![name.clone(), value.to_string()]),
+        )
+    });
+    section(&mut lines, "Sinks", || sinks(status));
+    lines.join("\n")
+}
+
+fn line(name: &str, value: impl std::fmt::Display) -> String {
+    format!("  {} {value}", paint(FAINT, format_args!("{name:7}")))
+}
+
+fn section(lines: &mut Vec<String>, title: &str, body: impl FnOnce() -> String) {
+    lines.push(format!("\n{}", paint(STRONG, title)));
+    lines.push(body());
+}
+
+fn hooks(status: &Status) -> String {
+    if status.hooks.is_empty() {
+        return format!("  {}", paint(BAD, "none attached: nothing is enforced"));
+    }
+    table(
+        &["hook", "program", "link", "id", "verified instructions"],
+        status.hooks.iter().map(|hook| {
+            vec![
+                hook.attach.clone(),
+                hook.name.clone(),
+                hook.link_id.to_string(),
+                hook.program_id.to_string(),
+                hook.instructions.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+            ]
+        }),
+    )
+}
+
+fn rules(status: &Status) -> String {
+    let mut counted: Vec<_> = status
+        .rules
+        .iter()
+        .map(|rule| (rule.denied + rule.would_deny + rule.allowed, rule))
+        .filter(|(total, _)| *total > 0)
+        .collect();
+    counted.sort_by_key(|(total, rule)| (std::cmp::Reverse(*total), rule.number));
+    let more = counted.len().saturating_sub(RULES_SHOWN_MAX);
+    if counted.is_empty() {
+        return format!("  none of {} yet", status.rules.len());
+    }
+    let mut shown = table(
+        &["rule", "allowed", "denied", "would deny"],
+        counted.iter().take(RULES_SHOWN_MAX).map(|(_, rule)| {
+            vec![
+                rule.name.clone(),
+                rule.allowed.to_string(),
+                rule.denied.to_string(),
+                rule.would_deny.to_string(),
+            ]
+        }),
+    );
+    if more > 0 {
+        shown.push_str(&format!("\n  and {more} more (--output json)"));
+    }
+    shown
+}
+
+fn reasons(status: &Status) -> String {
+    let counted: Vec<_> =
+        status.reasons.iter().filter(|reason| reason.denied + reason.would_deny > 0).collect();
+    if counted.is_empty() {
+        return "  nothing refused yet".to_owned();
+    }
+    table(
+        &["reason", "denied", "would deny"],
+        counted.into_iter().map(|reason| {
+            vec![reason.name.clone(), reason.denied.to_string(), reason.would_deny.to_string()]
+        }),
+    )
+}
+
+fn sinks(status: &Status) -> String {
+    if status.sinks.is_empty() {
+        return format!("  {}", paint(WARN, "none: alerts are only kept in memory"));
+    }
+    table(
+        &["sink", "written", "failed", "queue full", "waiting", "last error"],
+        status.sinks.iter().map(|sink| {
+            let error = sink.last_error.clone().unwrap_or_else(|| "-".to_owned());
+            let counts =
+                [sink.written, sink.failed, sink.refused, sink.queued].map(|count| count.to_string());
+            [vec![sink.name.clone()], counts.to_vec(), vec![error]].concat()
+        }),
+    )
+}
+
+fn duration(secs: u64) -> String {
+    let (days, hours, minutes) = (secs / 86_400, secs / 3_600 % 24, secs / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{secs} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}

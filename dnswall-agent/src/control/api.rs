@@ -1,0 +1,269 @@
+//! What commands and agent say to each other, and what `--output json` prints. Fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::compile::Change;
+use crate::policy::Problem;
+use crate::sink::SinkStatus;
+
+/// `GET /v1/status`: what stands, and what it counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Version of the kernel layouts.
+    pub abi: u32,
+    /// The agent's process.
+    pub pid: u32,
+    /// Since when it runs, RFC 3339.
+    pub started: String,
+    /// For how long.
+    pub uptime_secs: u64,
+    /// `enforce` or `audit`, where no scope says otherwise.
+    pub mode: String,
+    /// The policy that decides.
+    pub policy: PolicyStatus,
+    /// The wall's cgroup.
+    pub cgroup: CgroupStatus,
+    /// Where the wall is pinned.
+    pub pins: String,
+    /// Where the agent keeps its policies.
+    pub state: String,
+    /// What is attached.
+    pub hooks: Vec<HookStatus>,
+    /// What each rule of the running generation counted; rule 0 is the default.
+    pub rules: Vec<RuleStatus>,
+    /// What was refused, by reason, since the wall was raised.
+    pub reasons: Vec<ReasonStatus>,
+    /// What the kernel and the agent count about themselves: events sent, suppressed, lost, …
+    pub counters: BTreeMap<String, u64>,
+    /// Where alerts go.
+    pub sinks: Vec<SinkStatus>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+}
+
+/// The policy that decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its text, hexadecimal.
+    pub digest: String,
+    /// Which publication it is.
+    pub generation: u32,
+    /// The file it came from, or `built-in`.
+    pub origin: String,
+    /// When it was published, RFC 3339.
+    pub applied_at: String,
+}
+
+/// The wall's cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupStatus {
+    /// Its directory.
+    pub path: String,
+    /// Its path from the root of the version 2 hierarchy, as /proc/PID/cgroup shows it.
+    pub name: String,
+    /// Its id.
+    pub id: u64,
+}
+
+/// One attached program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// Program.
+    pub name: String,
+    /// Where the kernel calls it.
+    pub attach: String,
+    /// The kernel's number for the link.
+    pub link_id: u32,
+    /// The kernel's number for the program.
+    pub program_id: u32,
+    /// Instructions the verifier walked; kernels before 5.16 do not tell.
+    pub instructions: Option<u32>,
+}
+
+/// What one rule counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// Rule number.
+    pub number: u32,
+    /// Rule name.
+    pub name: String,
+    /// New flows allowed.
+    pub allowed: u64,
+    /// Packets and attempts refused.
+    pub denied: u64,
+    /// Packets and attempts that would have been refused.
+    pub would_deny: u64,
+}
+
+/// What was refused for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonStatus {
+    /// The reason.
+    pub name: String,
+    /// Packets and attempts refused.
+    pub denied: u64,
+    /// Packets and attempts that would have been refused.
+    pub would_deny: u64,
+}
+
+/// `GET /v1/policy`: the policy that decides, whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyShown {
+    /// Which it is.
+    #[serde(flatten)]
+    pub policy: PolicyStatus,
+    /// `enforce` or `audit`.
+    pub mode: String,
+    /// Its text.
+    pub text: String,
+    /// What is allowed without any rule.
+    pub essentials: Vec<String>,
+    /// The policies before it that `policy rollback` can bring back, the latest first.
+    pub history: Vec<PolicyPast>,
+}
+
+/// A policy that was replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyPast {
+    /// SHA-256 of its text, hexadecimal.
+    pub digest: String,
+    /// The file it came from, or `built-in`.
+    pub origin: String,
+    /// When it was published, RFC 3339.
+    pub applied_at: String,
+}
+
+/// `POST /v1/policy/apply`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// Text of the policy.
+    pub text: String,
+    /// Where it comes from, for people.
+    pub origin: String,
+}
+
+/// The answer to an apply or a rollback: what decides now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The policy that decides now.
+    #[serde(flatten)]
+    pub policy: PolicyStatus,
+    /// `enforce` or `audit`.
+    pub mode: String,
+    /// Digest of the policy that decided before.
+    pub previous: String,
+    /// Whether the text differs from the one before.
+    pub changed: bool,
+    /// What differs.
+    pub changes: Vec<Change>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+}
+
+/// `POST /v1/policy/explain`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// Who asks: `unit:…`, `cgroup:…`, `container:…`, `user:…`, `exe:…`, `pid:…`.
+    pub from: Vec<String>,
+    /// Where to: an address.
+    pub to: String,
+    /// Protocol and port: `tcp/443`, `udp/53`, `icmp/echo`.
+    pub port: String,
+}
+
+/// The answer to an explain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// `allow`, `deny` or `would-deny` (audit).
+    pub verdict: String,
+    /// The verdict's reason.
+    pub reason: String,
+    /// The rule that decided, or `default`.
+    pub rule: String,
+    /// Its line in the policy.
+    pub line: Option<usize>,
+    /// `enforce` or `audit`, for this workload.
+    pub mode: String,
+    /// `keep` or `cut`, for this workload's live connections.
+    pub existing: String,
+    /// The scope that says so, if one does.
+    pub scope: Option<String>,
+    /// Why, for people.
+    pub why: String,
+    /// The `from` entries the workload matches, as the policy writes them.
+    pub matches: Vec<String>,
+    /// Rules that name this destination and port, but other workloads, and come before the one that decided.
+    pub passed_over: Vec<String>,
+    /// Which policy was asked.
+    pub policy: String,
+    /// Digest of that policy.
+    pub digest: String,
+    /// Whom the question was taken to mean.
+    pub identity: IdentityShown,
+}
+
+/// Whom a question was taken to mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityShown {
+    /// Path of the cgroup in the version 2 hierarchy.
+    pub cgroup: String,
+    /// Unit, when it was named.
+    pub unit: Option<String>,
+    /// Container id.
+    pub container: Option<String>,
+    /// User id.
+    pub uid: Option<u32>,
+    /// Executable: path, or what the kernel knows of it.
+    pub exe: Option<String>,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What happened and why.
+    pub error: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Where the policy came from whose mistakes follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The mistakes in a policy, each with its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+/// Query of `GET /v1/events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsQuery {
+    /// How many of the alerts in memory come first.
+    #[serde(default)]
+    pub last: usize,
+    /// Whether the answer goes on with each new alert.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// The path of each question.
+pub mod path {
+    /// [`super::Status`]
+    pub const STATUS: &str = "/v1/status";
+    /// [`super::PolicyShown`]
+    pub const POLICY: &str = "/v1/policy";
+    /// [`super::ApplyRequest`], [`super::Applied`]
+    pub const APPLY: &str = "/v1/policy/apply";
+    /// [`super::Applied`]
+    pub const ROLLBACK: &str = "/v1/policy/rollback";
+    /// [`super::ExplainRequest`], [`super::Explained`]
+    pub const EXPLAIN: &str = "/v1/policy/explain";
+    /// Alerts, one JSON object a line.
+    pub const EVENTS: &str = "/v1/events";
+}

@@ -1,0 +1,295 @@
+//! Takes requests from the socket, gives the agent's answers. A slow, silent or greedy client costs one of
+//! [`CONNECTIONS_MAX`] places for a bounded time, and nothing else.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::api::{
+    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, Status, path,
+};
+use super::stream::ImpatientStream;
+
+/// Connections served at one time; further ones wait in the socket's backlog.
+pub const CONNECTIONS_MAX: usize = 32;
+/// Of these, connections that follow events: the others stay free for commands.
+pub const FOLLOWERS_MAX: usize = 24;
+/// Bytes of a request's body.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// To send its request's head.
+    pub head: Duration,
+    /// To send its request's body.
+    pub body: Duration,
+    /// To read anything of the answer.
+    pub write: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(5), body: Duration::from_secs(10), write: Duration::from_secs(10) }
+    }
+}
+
+/// What the agent answers. Calls may block; each runs on a thread of its own.
+pub trait Agent: Send + Sync + 'static {
+    /// What stands, and what it counted.
+    fn status(&self) -> Result<Status, Refusal>;
+    /// The policy that decides.
+    fn policy(&self) -> Result<PolicyShown, Refusal>;
+    /// Replaces the policy, or refuses and leaves everything as it is.
+    fn apply(&self, request: ApplyRequest) -> Result<Applied, Refusal>;
+    /// Brings the policy before this one back.
+    fn rollback(&self) -> Result<Applied, Refusal>;
+    /// What the running policy says to one flow.
+    fn explain(&self, request: ExplainRequest) -> Result<Explained, Refusal>;
+    /// The last alerts, one JSON object each, oldest first, and each that follows them.
+    fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
+}
+
+/// Why the agent does not do what it was asked.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The kind, as HTTP has it.
+    pub status: StatusCode,
+    /// What is said about it.
+    pub body: Box<ErrorBody>,
+}
+
+impl Refusal {
+    /// A refusal without a policy's mistakes.
+    pub fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Self {
+        let body = ErrorBody { error: error.into(), hint: hint.map(str::to_owned), ..ErrorBody::default() };
+        Self { status, body: Box::new(body) }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        json(self.status, &*self.body)
+    }
+}
+
+/// Serves the socket until the task is dropped.
+pub async fn serve(listener: UnixListener, agent: Arc<dyn Agent>, patience: Patience) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let router = router(agent, patience);
+    let own_uid = rustix::process::geteuid().as_raw();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept a control connection");
+                // Out of descriptors or memory: trying again at once would only burn the processor.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let service =
+            if may_speak(&stream, own_uid) { router.clone() } else { Router::new().fallback(forbidden) };
+        tokio::spawn(async move {
+            converse(stream, service, patience).await;
+            drop(place);
+        });
+    }
+}
+
+// Root and the agent's own user; the peer's user is the kernel's word, not the client's.
+fn may_speak(stream: &UnixStream, own_uid: u32) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own_uid)
+}
+
+async fn converse(stream: UnixStream, service: Router, patience: Patience) {
+    let stream = TokioIo::new(ImpatientStream::new(stream, patience.write));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.head)
+        .max_headers(32)
+        // One request a connection: an idle one would hold its place.
+        .keep_alive(false)
+        .serve_connection(stream, TowerToHyperService::new(service))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a control connection ended early");
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    agent: Arc<dyn Agent>,
+    followers: Arc<Semaphore>,
+    patience: Patience,
+}
+
+fn router(agent: Arc<dyn Agent>, patience: Patience) -> Router {
+    Router::new()
+        .route(path::STATUS, get(status))
+        .route(path::POLICY, get(policy))
+        .route(path::APPLY, post(apply))
+        .route(path::ROLLBACK, post(rollback))
+        .route(path::EXPLAIN, post(explain))
+        .route(path::EVENTS, get(events))
+        .fallback(unknown)
+        .with_state(Shared { agent, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)), patience })
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    answer(move || shared.agent.status()).await
+}
+
+async fn policy(State(shared): State<Shared>) -> Response {
+    answer(move || shared.agent.policy()).await
+}
+
+async fn apply(State(shared): State<Shared>, request: Request) -> Response {
+    match body(request, shared.patience).await {
+        Ok(request) => answer(move || shared.agent.apply(request)).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn rollback(State(shared): State<Shared>) -> Response {
+    answer(move || shared.agent.rollback()).await
+}
+
+async fn explain(State(shared): State<Shared>, request: Request) -> Response {
+    match body(request, shared.patience).await {
+        Ok(request) => answer(move || shared.agent.explain(request)).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) -> Response {
+    let (last, mut live) = shared.agent.events(query.last);
+    let place = match (query.follow, Arc::clone(&shared.followers).try_acquire_owned()) {
+        (false, _) => None,
+        (true, Ok(place)) => Some(place),
+        (true, Err(_)) => {
+            let error = format!("{FOLLOWERS_MAX} commands follow the events already");
+            return Refusal::new(StatusCode::TOO_MANY_REQUESTS, error, Some("end one of them"))
+                .into_response();
+        }
+    };
+    // The channel holds one line: what a follower has not read yet waits in the broadcast, where it is bounded too.
+    let (lines, body) = mpsc::channel::<Result<Bytes, Infallible>>(1);
+    tokio::spawn(async move {
+        for line in last {
+            if lines.send(Ok(framed(&line))).await.is_err() {
+                return;
+            }
+        }
+        while place.is_some() {
+            let line = tokio::select! {
+                line = live.recv() => line,
+                () = lines.closed() => return,
+            };
+            let line = match line {
+                Ok(line) => framed(&line),
+                // Said in the stream, so that nobody takes what follows for everything.
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    framed(&format!("{{\"missed\":{missed}}}"))
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            if lines.send(Ok(line)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (headers, Body::from_stream(ReceiverStream::new(body))).into_response()
+}
+
+async fn unknown(request: Request) -> Response {
+    let error = format!("there is no {} {}", request.method(), request.uri().path());
+    Refusal::new(StatusCode::NOT_FOUND, error, Some("command and agent may be of different versions"))
+        .into_response()
+}
+
+async fn forbidden() -> Response {
+    Refusal::new(StatusCode::FORBIDDEN, "only root and the agent's own user may speak to it", None)
+        .into_response()
+}
+
+fn framed(line: &str) -> Bytes {
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+async fn body<T: DeserializeOwned>(request: Request, patience: Patience) -> Result<T, Refusal> {
+    let body = request.into_body();
+    // What is announced as too long is not waited for.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_long());
+    }
+    let bytes = match timeout(patience.body, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
+        Ok(Err(_)) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "the request ended early", None)),
+        Err(_) => {
+            let error = format!("the request took longer than {} s", patience.body.as_secs_f32());
+            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, error, None));
+        }
+    };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let hint = Some("command and agent may be of different versions");
+        Refusal::new(StatusCode::BAD_REQUEST, format!("the request cannot be read: {error}"), hint)
+    })
+}
+
+fn too_long() -> Refusal {
+    let error = format!("the request is longer than {BODY_BYTES_MAX} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error, None)
+}
+
+async fn answer<T, F>(question: F) -> Response
+where
+    T: Serialize + Send + 'static,
+    F: FnOnce() -> Result<T, Refusal> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(question).await {
+        Ok(Ok(answer)) => json(StatusCode::OK, &answer),
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a request failed inside the agent");
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the agent failed at this; its log says more",
+                None,
+            )
+            .into_response()
+        }
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, io::Error::from(error).to_string()).into_response(),
+    }
+}

@@ -1,0 +1,295 @@
+//! Takes options, gives a wall that stands and an agent that watches over it until it is told to end.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::desk::Desk;
+use super::engine::{self, Engine, EngineError};
+use super::lock::Lock;
+use super::options::Options;
+use super::outlet::Outlet;
+use super::reader::{Inbox, Parts, Reader, Sweep};
+use super::store::Store;
+use super::told::Counts;
+use super::{RunError, notice, ticker};
+use crate::alert::{Grouper, RuleBook};
+use crate::config::{SinkConfig, StdoutFormat, Terminal};
+use crate::control::server::{self, Patience};
+use crate::control::socket::PrivateSocket;
+use crate::doctor::{self, Level, Report};
+use crate::event::{Enricher, Roots, Users};
+use crate::kernel::{self, Raised, WallOptions};
+use crate::sink::{Dispatcher, FileSink, Format, Sink, StreamSink};
+
+/// Raises the wall and watches over it.
+///
+/// # Errors
+/// Why the agent does not run. A wall that stood before still stands.
+pub fn run(options: Options) -> Result<(), RunError> {
+    let report = doctor::examine(&options.pins);
+    refuse(&report)?;
+    kernel::bpffs::ensure(&options.pins).map_err(RunError::Host)?;
+    let _pins = Lock::take(&options.pins)?;
+    let result = guard(&options, &report);
+    if result.is_err() && !doctor::facts::wall_stands(&options.pins) {
+        kernel::bpffs::remove(&options.pins);
+    }
+    result
+}
+
+fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
+    let store = Store::open(&options.state)?;
+    let socket = PrivateSocket::bind(&options.socket)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    // From here on a signal ends the agent in order.
+    let signals = runtime.block_on(async { Signals::catch() }).context("catch signals")?;
+
+    let book = Arc::new(RwLock::new(RuleBook::default()));
+    let wall = WallOptions { cgroup: options.cgroup.clone(), pins: options.pins.clone() };
+    let (mut engine, raised) = Engine::start(&wall, options.policy.as_deref(), store, Arc::clone(&book))?;
+    announce(&engine, raised, options);
+
+    let (dispatcher, workers) = Dispatcher::new(sinks(options)?);
+    let outlet = Arc::new(Outlet::new(dispatcher));
+    for worker in workers {
+        let name = format!("sink {}", worker.name());
+        spawn(&name, move || worker.run())?;
+    }
+    let inbox = Arc::new(Inbox::default());
+    let parts = Parts {
+        ring: engine.wall_mut().take_ring().context("take the ring")?,
+        enricher: enricher(engine.wall().cgroup())?,
+        grouper: Grouper::new(options.alerts.interval, &host_name()),
+        book,
+        outlet: Arc::clone(&outlet),
+        inbox: Arc::clone(&inbox),
+    };
+    // Counts of maps that are gone say nothing about new ones.
+    let told = engine.take_told();
+    let told = if raised == Raised::New { Counts::new() } else { told };
+    let engine = Arc::new(Mutex::new(engine));
+    let reader = Reader::new(parts, told, sweep(&engine));
+    let reader = spawn("events", move || reader.run())?;
+    let (ticking, until) = std::sync::mpsc::channel::<()>();
+    let (ticked, watched) = (Arc::clone(&engine), Arc::clone(&inbox));
+    let ticker = spawn("ticker", move || ticker::run(&ticked, &watched, &until))?;
+
+    let state = options.state.display().to_string();
+    let desk = Desk::new(Arc::clone(&engine), Arc::clone(&outlet), Arc::clone(&inbox), state, notes(report));
+    let listener = socket.listener.try_clone().context("share the socket")?;
+    let served: anyhow::Result<()> = runtime.block_on(async {
+        let listener = tokio::net::UnixListener::from_std(listener).context("listen on the socket")?;
+        let server = tokio::spawn(server::serve(listener, Arc::new(desk), Patience::default()));
+        notice::ready(&summary(&lock(&engine)));
+        signals.wait(&engine, options.policy.as_deref()).await;
+        server.abort();
+        Ok(())
+    });
+
+    notice::stopping();
+    drop(socket);
+    drop(ticking);
+    let ticked = join("ticker", ticker);
+    inbox.stop();
+    let read = join("events", reader).map(|told| {
+        let left = told.map(|told| lock(&engine).leave_told(&told));
+        if let Some(Err(error)) = left {
+            tracing::warn!("the next agent will tell some refusals again: {error}");
+        }
+    });
+    settle(&outlet);
+    // Not waited for: a client may hold its request open.
+    runtime.shutdown_background();
+    tracing::info!(
+        "the agent ends; the wall keeps standing at {} (`dnswall agent detach --pins {}` takes it down)",
+        options.cgroup.display(),
+        options.pins.display()
+    );
+    served.and(ticked).and(read).map_err(RunError::from)
+}
+
+/// Refuses a host on which the wall would stand and hold nothing.
+fn refuse(report: &Report) -> Result<(), RunError> {
+    let reasons: Vec<String> = report
+        .failures()
+        .map(|check| {
+            let fix = check.fix.as_deref().unwrap_or_default();
+            format!("{}: {}: {}. Do: {fix}", check.name, check.found, check.meaning)
+        })
+        .collect();
+    if reasons.is_empty() { Ok(()) } else { Err(RunError::Unsuitable(reasons.join("\n"))) }
+}
+
+fn notes(report: &Report) -> Vec<String> {
+    let warnings = report.checks.iter().filter(|check| check.level == Level::Warn);
+    // What the agent mended itself by now.
+    warnings
+        .filter(|check| check.name != "bpffs")
+        .map(|check| format!("{}: {}: {}", check.name, check.found, check.meaning))
+        .collect()
+}
+
+fn announce(engine: &Engine, raised: Raised, options: &Options) {
+    let how = match raised {
+        Raised::New => "raised",
+        Raised::TookOver => "taken over",
+        Raised::Replaced => "taken over, its programs replaced by this version's",
+    };
+    tracing::info!("the wall at {} is {how}: {}", options.cgroup.display(), summary(engine));
+    for warning in &engine.running().warnings {
+        tracing::warn!("{}: {warning}", engine.running().policy.name);
+    }
+}
+
+fn summary(engine: &Engine) -> String {
+    let running = engine.running();
+    format!(
+        "policy {} ({}), mode {}, generation {}",
+        running.policy.name, running.origin.origin, running.policy.mode, running.generation
+    )
+}
+
+fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
+    let colour =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    match options.alerts.terminal {
+        Terminal::Text => sinks.push(Box::new(StreamSink::stdout(Format::Text { colour }))),
+        Terminal::Json => sinks.push(Box::new(StreamSink::stdout(Format::Json))),
+        Terminal::Off => {}
+    }
+    for sink in &options.sinks {
+        sinks.push(match sink {
+            SinkConfig::File(file) => {
+                let path = file.path.clone();
+                let sink = FileSink::open(file.clone());
+                Box::new(sink.with_context(|| format!("open the alert file {}", path.display()))?)
+            }
+            SinkConfig::Stdout(StdoutFormat::Text) => Box::new(StreamSink::stdout(Format::Text { colour })),
+            SinkConfig::Stdout(StdoutFormat::Json) => Box::new(StreamSink::stdout(Format::Json)),
+        });
+    }
+    Ok(sinks)
+}
+
+fn enricher(cgroup: &Path) -> anyhow::Result<Enricher> {
+    let mount = kernel::find_cgroup2()?;
+    let roots = Roots { cgroup_mount: mount.path, wall: cgroup.to_owned(), proc: PathBuf::from("/proc") };
+    let mut enricher = Enricher::new(roots, Users::of_host());
+    enricher.learn_programs();
+    Ok(enricher)
+}
+
+// Never waits: while a policy is being published, events go on.
+fn sweep(engine: &Arc<Mutex<Engine>>) -> Sweep {
+    let engine = Arc::clone(engine);
+    Box::new(move || match engine.try_lock() {
+        Ok(engine) => engine.counts(),
+        Err(TryLockError::Poisoned(engine)) => engine.into_inner().counts(),
+        Err(TryLockError::WouldBlock) => None,
+    })
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    // Until one says to end; the other one reads the policy's file again.
+    async fn wait(mut self, engine: &Arc<Mutex<Engine>>, file: Option<&Path>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    let (engine, file) = (Arc::clone(engine), file.map(Path::to_owned));
+                    let reloaded = tokio::task::spawn_blocking(move || reload(&engine, file.as_deref())).await;
+                    if let Err(error) = reloaded {
+                        tracing::error!(%error, "read the policy again");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn reload(engine: &Mutex<Engine>, file: Option<&Path>) {
+    let Some(file) = file else {
+        tracing::warn!("SIGHUP: no --policy was given, so there is no file to read again");
+        return;
+    };
+    let applied = engine::read(file).and_then(|(text, origin)| {
+        let mut engine = lock(engine);
+        engine.apply(text, &origin).map(|_| summary(&engine))
+    });
+    match applied {
+        Ok(summary) => {
+            tracing::info!("{} was read again: {summary}", file.display());
+            notice::status(&summary);
+        }
+        Err(EngineError::Invalid(problems)) => {
+            tracing::error!("the policy that decided before still does\n{}", problems.render(false));
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            tracing::error!("the policy that decided before still does: {error:#}");
+        }
+    }
+}
+
+fn lock(engine: &Mutex<Engine>) -> std::sync::MutexGuard<'_, Engine> {
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    // The kernel keeps fifteen bytes of it.
+    thread::Builder::new().name(name.to_owned()).spawn(work).with_context(|| format!("start thread {name}"))
+}
+
+fn join<T>(name: &str, thread: JoinHandle<T>) -> anyhow::Result<T> {
+    thread.join().map_err(|_| anyhow::anyhow!("thread {name} failed"))
+}
+
+/// How long the agent waits for its sinks before it ends.
+const SETTLE: Duration = Duration::from_secs(3);
+
+// A sink that hangs (a full pipe, a dead disk) may not keep the agent from ending.
+fn settle(outlet: &Outlet) {
+    outlet.close();
+    let until = Instant::now() + SETTLE;
+    while !outlet.is_settled() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
+    for sink in outlet.sinks().iter().filter(|sink| sink.queued > 0) {
+        tracing::warn!(sink = sink.name, alerts = sink.queued, "alerts were not written");
+    }
+}

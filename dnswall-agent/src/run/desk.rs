@@ -1,0 +1,248 @@
+//! Answers what commands ask the running agent.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use dnswall_common::ABI_VERSION;
+use dnswall_common::counter::Counter;
+use dnswall_common::reason::Reason;
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use super::engine::{Change, Engine, EngineError, Running};
+use super::explained::explained;
+use super::outlet::Outlet;
+use super::question::Question;
+use super::reader::Inbox;
+use crate::control::api::{
+    Applied, ApplyRequest, CgroupStatus, ErrorBody, ExplainRequest, Explained, HookStatus, PolicyPast,
+    PolicyShown, PolicyStatus, ReasonStatus, RuleStatus, Status,
+};
+use crate::control::server::{Agent, Refusal};
+use crate::kernel::PublishError;
+
+/// The agent as commands see it.
+pub struct Desk {
+    engine: Arc<Mutex<Engine>>,
+    outlet: Arc<Outlet>,
+    inbox: Arc<Inbox>,
+    state: String,
+    notes: Vec<String>,
+    started: Timestamp,
+    since: Instant,
+}
+
+impl Desk {
+    /// For this agent; `notes` are what somebody should look at from the start on.
+    pub fn new(
+        engine: Arc<Mutex<Engine>>,
+        outlet: Arc<Outlet>,
+        inbox: Arc<Inbox>,
+        state: String,
+        notes: Vec<String>,
+    ) -> Self {
+        Self { engine, outlet, inbox, state, notes, started: Timestamp::now(), since: Instant::now() }
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        // The running policy is only replaced whole.
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Agent for Desk {
+    fn status(&self) -> Result<Status, Refusal> {
+        let engine = self.engine();
+        let running = engine.running();
+        let maps = engine.wall().maps();
+        let mut warnings = self.notes.clone();
+        warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
+        warnings.extend(engine.trouble().map(str::to_owned));
+        if !self.inbox.is_alive() {
+            warnings.push("the reader of events is stuck: refusals are counted, but not reported".to_owned());
+        }
+        let hooks = engine.wall().hooks().unwrap_or_else(|error| {
+            warnings.push(format!("the wall is not whole: {error:#}"));
+            Vec::new()
+        });
+        let rules = maps.rule_counters(running.image.rules.len()).map_err(failed)?;
+        let reasons = maps.reason_counters().map_err(failed)?;
+        let kernel = maps.counters().map_err(failed)?;
+        let mut counters = self.inbox.counters();
+        for counter in Counter::ALL {
+            let count = kernel.get(*counter as usize).copied().unwrap_or_default();
+            counters.insert(counter.name().to_owned(), count);
+        }
+        let root = engine.root();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: ABI_VERSION,
+            pid: std::process::id(),
+            started: format!("{:.0}", self.started),
+            uptime_secs: self.since.elapsed().as_secs(),
+            mode: running.policy.mode.name().to_owned(),
+            policy: policy_status(running),
+            cgroup: CgroupStatus {
+                path: engine.wall().cgroup().display().to_string(),
+                name: root.path,
+                id: root.id,
+            },
+            pins: engine.wall().pins().display().to_string(),
+            state: self.state.clone(),
+            hooks: hooks
+                .into_iter()
+                .map(|hook| HookStatus {
+                    name: hook.program,
+                    attach: hook.attach,
+                    link_id: hook.link_id,
+                    program_id: hook.program_id,
+                    instructions: hook.verified_instructions,
+                })
+                .collect(),
+            rules: (0u32..)
+                .zip(&running.image.rules)
+                .zip(rules)
+                .map(|((number, rule), counted)| RuleStatus {
+                    number,
+                    name: rule.name.clone(),
+                    allowed: counted.allowed,
+                    denied: counted.denied,
+                    would_deny: counted.would_deny,
+                })
+                .collect(),
+            reasons: Reason::ALL
+                .iter()
+                .filter_map(|reason| {
+                    let counted = reasons.get(*reason as usize)?;
+                    let (denied, would_deny) = (counted.denied, counted.would_deny);
+                    let refuses = denied + would_deny > 0;
+                    refuses.then(|| ReasonStatus { name: reason.name().to_owned(), denied, would_deny })
+                })
+                .collect(),
+            counters,
+            sinks: self.outlet.sinks(),
+            warnings,
+        })
+    }
+
+    fn policy(&self) -> Result<PolicyShown, Refusal> {
+        let engine = self.engine();
+        let running = engine.running();
+        let history = engine.history().into_iter().map(|past| PolicyPast {
+            digest: past.digest,
+            origin: past.origin,
+            applied_at: past.applied_at,
+        });
+        Ok(PolicyShown {
+            policy: policy_status(running),
+            mode: running.policy.mode.name().to_owned(),
+            text: running.policy.text.clone(),
+            essentials: ESSENTIALS.map(str::to_owned).to_vec(),
+            history: history.collect(),
+        })
+    }
+
+    fn apply(&self, request: ApplyRequest) -> Result<Applied, Refusal> {
+        let mut engine = self.engine();
+        let change = engine.apply(request.text, &request.origin).map_err(refusal)?;
+        let applied = applied(&engine, change);
+        note("applied", &applied);
+        Ok(applied)
+    }
+
+    fn rollback(&self) -> Result<Applied, Refusal> {
+        let mut engine = self.engine();
+        let change = engine.rollback().map_err(refusal)?;
+        let applied = applied(&engine, change);
+        note("brought back", &applied);
+        Ok(applied)
+    }
+
+    fn explain(&self, request: ExplainRequest) -> Result<Explained, Refusal> {
+        let root = self.engine().root();
+        let question = Question::parse(&request, &root)
+            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.error, Some(error.hint)))?;
+        Ok(explained(&self.engine().running().image, question))
+    }
+
+    fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+        self.outlet.events(last)
+    }
+}
+
+/// What passes without any rule (see [`dnswall_common::packet::is_essential`] and the reasons that allow).
+pub const ESSENTIALS: [&str; 7] = [
+    "packets that never leave this host (loopback)",
+    "the rest of connections that were allowed when they began, and of those that began at the other end",
+    "answers to datagrams received on the same socket",
+    "neighbour discovery, router solicitation, multicast listening (ICMPv6 and IGMP, on the link)",
+    "DHCP: from port 68 to 67 within private networks, from 546 to 547 on the link",
+    "ICMP errors and answers to pings that the kernel itself writes",
+    "the kernel's own packets without a process (RST, ICMP)",
+];
+
+fn policy_status(running: &Running) -> PolicyStatus {
+    PolicyStatus {
+        name: running.policy.name.clone(),
+        digest: running.origin.digest.clone(),
+        generation: running.generation,
+        origin: running.origin.origin.clone(),
+        applied_at: running.origin.applied_at.clone(),
+    }
+}
+
+fn applied(engine: &Engine, change: Change) -> Applied {
+    let running = engine.running();
+    let mut warnings: Vec<String> = running.warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(engine.trouble().map(str::to_owned));
+    Applied {
+        policy: policy_status(running),
+        mode: running.policy.mode.name().to_owned(),
+        changed: change.previous != running.origin.digest,
+        previous: change.previous,
+        changes: change.diff.changes,
+        warnings,
+    }
+}
+
+// The log says when the policy became another one, whoever asked for it.
+fn note(how: &str, applied: &Applied) {
+    let Applied { policy: PolicyStatus { name, digest, generation, origin, applied_at: _ }, mode, .. } =
+        applied;
+    tracing::info!(
+        "policy {name} ({origin}) was {how}: mode {mode}, generation {generation}, digest {digest}"
+    );
+    super::notice::status(&format!("policy {name} ({origin}), mode {mode}, generation {generation}"));
+}
+
+fn failed(error: anyhow::Error) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"), None)
+}
+
+fn refusal(error: EngineError) -> Refusal {
+    let shown = error.to_string();
+    match error {
+        EngineError::Invalid(problems) => {
+            let body = ErrorBody {
+                error: format!("{shown}; the policy that decided before still does"),
+                hint: None,
+                origin: Some(problems.origin().to_owned()),
+                problems: problems.list().to_vec(),
+            };
+            Refusal { status: StatusCode::UNPROCESSABLE_ENTITY, body: Box::new(body) }
+        }
+        EngineError::Publish(PublishError::TooLarge { .. }) => {
+            let hint = Some("merge destinations into networks, or rules that differ only in `to` or `ports`");
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, shown, hint)
+        }
+        EngineError::NoPrevious => {
+            let hint = Some("`dnswall policy show` lists the policies that can be brought back");
+            Refusal::new(StatusCode::CONFLICT, shown, hint)
+        }
+        other => {
+            let hint = Some("the policy that decided before still does");
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{:#}", anyhow::Error::from(other)), hint)
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The policy that decides, and how another takes its place: whole, or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+
+use super::environment::HostEnvironment;
+use super::store::{Origin, Store, StoreError, Stored};
+use super::told::{self, Counts};
+use crate::alert::{PolicyRules, RuleBook};
+use crate::compile::{MapImage, PolicyDiff, RootCgroup, compile, diff};
+use crate::doctor::facts::wall_stands;
+use crate::kernel::{PublishError, Raised, Wall, WallError, WallOptions, seed};
+use crate::policy::{BUILTIN_ORIGIN, Policy, Problems, Warning, default_policy, parse, resolvers_of};
+
+/// The wall and the policy it enforces.
+pub struct Engine<W = Wall> {
+    wall: W,
+    seed: u64,
+    store: Store,
+    running: Running,
+    book: Arc<RwLock<RuleBook>>,
+    trouble: Option<String>,
+}
+
+/// What an image is published to: the wall, or a test's idea of one.
+pub trait Publish {
+    /// The number the next publication will have.
+    fn next_generation(&self) -> u32;
+    /// Makes the image the one that decides, and gives its number.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    fn publish(&mut self, image: &mut MapImage) -> Result<u32, PublishError>;
+}
+
+/// The policy that decides.
+pub struct Running {
+    /// As it was written.
+    pub policy: Policy,
+    /// As the kernel has it.
+    pub image: MapImage,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Which publication it is.
+    pub generation: u32,
+    /// Which parts of it do nothing here.
+    pub warnings: Vec<Warning>,
+    environment: HostEnvironment,
+}
+
+/// What an apply did.
+#[derive(Debug)]
+pub struct Change {
+    /// Digest of the policy before.
+    pub previous: String,
+    /// What differs.
+    pub diff: PolicyDiff,
+}
+
+/// Why the policy that decides is still the one before.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The new one has mistakes.
+    #[error("{} is not a valid policy", .0.origin())]
+    Invalid(Problems),
+    /// The file cannot be read.
+    #[error("read policy {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is more than the kernel's maps hold.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The wall cannot be raised.
+    #[error(transparent)]
+    Wall(#[from] WallError),
+    /// It cannot be kept, and what cannot be restored does not decide.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nothing to go back to.
+    #[error("there is no policy before this one")]
+    NoPrevious,
+    /// A wall stands whose policy is not known.
+    #[error(
+        "a wall stands at {0}, and the state directory does not hold its policy: the built-in one would open it. \
+         Give --policy FILE, or the right --state DIR, or take the wall down with `dnswall agent detach`"
+    )]
+    Stranger(PathBuf),
+}
+
+impl Engine {
+    /// Raises the wall, or takes over the one that stands, with the policy of this file, else the last good one,
+    /// else the built-in one.
+    ///
+    /// # Errors
+    /// Why not; a wall that stood before still stands, with the policy it had.
+    pub fn start(
+        options: &WallOptions,
+        file: Option<&Path>,
+        store: Store,
+        book: Arc<RwLock<RuleBook>>,
+    ) -> Result<(Self, Raised), EngineError> {
+        let seed = seed(&options.pins);
+        let stored = chosen(options, file, &store)?;
+        let root = HostEnvironment::root_at(&options.cgroup).map_err(WallError::Host)?;
+        let mut running = prepare(stored, root, seed)?;
+        let before = store.current()?;
+        let staged = store.stage(running.stored())?;
+        let (wall, raised) = Wall::raise(options, &mut running.image)?;
+        let generation = running.image.header.generation;
+        running.generation = generation;
+        name_rules(&book, &running.image, generation);
+        // What waits in the ring was judged by the policy before.
+        if raised != Raised::New
+            && let Some(before) =
+                before.and_then(|before| prepare(before, running.image.root.clone(), seed).ok())
+        {
+            name_rules(&book, &before.image, generation.wrapping_sub(1));
+        }
+        let trouble = staged.commit().err().map(not_kept);
+        Ok((Self { wall, seed, store, running, book, trouble }, raised))
+    }
+
+    /// The wall, to take its ring.
+    pub fn wall_mut(&mut self) -> &mut Wall {
+        &mut self.wall
+    }
+
+    /// What the kernel counted of each flow's refusals; nothing when the map cannot be read.
+    pub fn counts(&self) -> Option<Counts> {
+        let counts = self.wall.maps().refused_flows();
+        counts.inspect_err(|error| tracing::error!("read what was refused: {error:#}")).ok()
+    }
+
+    /// What an agent before this one had told of these counts, if it ended in order.
+    pub fn take_told(&self) -> Counts {
+        self.store.take_told().and_then(|bytes| told::decode(&bytes)).unwrap_or_default()
+    }
+
+    /// Leaves what was told to the next agent.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn leave_told(&self, counts: &Counts) -> Result<(), StoreError> {
+        self.store.leave_told(&told::encode(counts))
+    }
+}
+
+impl<W: Publish> Engine<W> {
+    /// Replaces the policy that decides.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn apply(&mut self, text: String, origin: &str) -> Result<Change, EngineError> {
+        let stored = Stored::new(text, origin, now());
+        self.replace(stored, false)
+    }
+
+    /// Brings back the policy before the one that decides.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn rollback(&mut self) -> Result<Change, EngineError> {
+        let previous = self.store.previous()?.ok_or(EngineError::NoPrevious)?;
+        let stored = Stored::new(previous.text, &previous.origin.origin, now());
+        self.replace(stored, true)
+    }
+
+    /// Publishes the policy that decides again when an executable it names is another file by now. Gives the new
+    /// generation.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn refresh(&mut self) -> Result<Option<u32>, EngineError> {
+        if !self.running.environment.has_changed() {
+            return Ok(None);
+        }
+        let mut running = prepare(self.running.stored(), self.root(), self.seed)?;
+        publish(&mut self.wall, &self.book, &mut running)?;
+        let generation = running.generation;
+        self.running = running;
+        Ok(Some(generation))
+    }
+
+    /// The policy that decides.
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// The wall.
+    pub fn wall(&self) -> &W {
+        &self.wall
+    }
+
+    /// The policies before.
+    pub fn history(&self) -> Vec<Origin> {
+        self.store.history().into_iter().map(|stored| stored.origin).collect()
+    }
+
+    /// The wall's cgroup.
+    pub fn root(&self) -> RootCgroup {
+        self.running.image.root.clone()
+    }
+
+    /// What somebody should look at.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    fn replace(&mut self, stored: Stored, step_back: bool) -> Result<Change, EngineError> {
+        let mut running = prepare(stored, self.root(), self.seed)?;
+        let change = Change {
+            previous: self.running.origin.digest.clone(),
+            diff: diff(&self.running.policy, &running.policy),
+        };
+        // On disk before it decides, and the last good one after: a crash in between restores the one before.
+        let staged = self.store.stage(running.stored())?;
+        let staged = if step_back { staged.stepping_back() } else { staged };
+        // `self.store` stays borrowed by what is staged, so the other parts are named one by one.
+        let Self { wall, book, .. } = self;
+        publish(wall, book, &mut running)?;
+        self.trouble = staged.commit().err().map(not_kept);
+        self.running = running;
+        Ok(change)
+    }
+}
+
+impl Publish for Wall {
+    fn next_generation(&self) -> u32 {
+        self.maps().active().generation.checked_add(1).unwrap_or(1)
+    }
+
+    fn publish(&mut self, image: &mut MapImage) -> Result<u32, PublishError> {
+        Self::publish(self, image)
+    }
+}
+
+impl Running {
+    fn stored(&self) -> Stored {
+        Stored { text: self.policy.text.clone(), origin: self.origin.clone() }
+    }
+}
+
+/// The built-in policy with this host's resolvers.
+pub fn built_in() -> String {
+    // What systemd-resolved asks is the host's resolver as well as its stub.
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let mut resolvers = Vec::new();
+    for text in files.iter().filter_map(|path| std::fs::read_to_string(path).ok()) {
+        resolvers.extend(
+            resolvers_of(&text).into_iter().filter(|found| !resolvers.contains(found)).collect::<Vec<_>>(),
+        );
+    }
+    default_policy(&resolvers)
+}
+
+/// Reads a policy's file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> Result<(String, String), EngineError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| EngineError::Unreadable { path: path.to_owned(), source })?;
+    let origin = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Ok((text, origin.display().to_string()))
+}
+
+fn chosen(options: &WallOptions, file: Option<&Path>, store: &Store) -> Result<Stored, EngineError> {
+    let built_in = || Stored::new(built_in(), BUILTIN_ORIGIN, now());
+    if let Some(path) = file {
+        let (text, origin) = read(path)?;
+        return Ok(Stored::new(text, &origin, now()));
+    }
+    match store.current()? {
+        // The host may have other resolvers by now.
+        Some(stored) if stored.origin.origin == BUILTIN_ORIGIN => Ok(built_in()),
+        Some(stored) => Ok(stored),
+        None if wall_stands(&options.pins) => Err(EngineError::Stranger(options.pins.clone())),
+        None => Ok(built_in()),
+    }
+}
+
+fn prepare(stored: Stored, root: RootCgroup, seed: u64) -> Result<Running, EngineError> {
+    let Stored { text, origin } = stored;
+    let policy = parse(&text, &origin.origin).map_err(EngineError::Invalid)?;
+    let environment = HostEnvironment::new(root, seed);
+    let (image, warnings) = compile(&policy, &environment).map_err(EngineError::Invalid)?;
+    Ok(Running { policy, image, origin, generation: 0, warnings, environment })
+}
+
+fn publish(
+    wall: &mut impl Publish,
+    book: &RwLock<RuleBook>,
+    running: &mut Running,
+) -> Result<(), EngineError> {
+    // Named before the first event can carry the number.
+    let expected = wall.next_generation();
+    name_rules(book, &running.image, expected);
+    running.generation = wall.publish(&mut running.image)?;
+    if running.generation != expected {
+        name_rules(book, &running.image, running.generation);
+    }
+    Ok(())
+}
+
+fn name_rules(book: &RwLock<RuleBook>, image: &MapImage, generation: u32) {
+    let names = image.rules.iter().map(|rule| rule.name.clone());
+    let rules = PolicyRules::new(&image.policy_name, generation, &image.digest, names);
+    book.write().unwrap_or_else(PoisonError::into_inner).insert(rules);
+}
+
+fn now() -> String {
+    format!("{:.0}", Timestamp::now())
+}
+
+fn not_kept(error: StoreError) -> String {
+    format!("this policy decides, but the next start will not know it: {error}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Policies that take each other's place, with a wall that only counts, and may refuse.
+
+use super::*;
+use tempfile::TempDir;
+
+const ONE: &str = "version = 1\nmode = \"audit\"\n[dns]\nresolvers = [\"10.0.0.1\"]\n";
+const TWO: &str = "version = 1\nmode = \"enforce\"\n[dns]\nresolvers = [\"10.0.0.2\"]\n";
+
+/// Counts publications, and refuses when it is told to.
+#[derive(Default)]
+struct Paper {
+    generation: u32,
+    digest: [u8; 32],
+    refuses: bool,
+}
+
+impl Publish for Paper {
+    fn next_generation(&self) -> u32 {
+        self.generation + 1
+    }
+
+    fn publish(&mut self, image: &mut MapImage) -> Result<u32, PublishError> {
+        if self.refuses {
+            return Err(PublishError::TooLarge { what: "terms", wanted: 2, capacity: 1 });
+        }
+        self.generation += 1;
+        image.header.generation = self.generation;
+        self.digest = image.digest;
+        Ok(self.generation)
+    }
+}
+
+fn engine(text: &str) -> (TempDir, Engine<Paper>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let stored = Stored::new(text.to_owned(), "/etc/dnswall/policy.toml", now());
+    let mut running = prepare(stored, RootCgroup::default(), 1).unwrap();
+    store.stage(running.stored()).unwrap().commit().unwrap();
+    let (mut wall, book) = (Paper::default(), Arc::default());
+    publish(&mut wall, &book, &mut running).unwrap();
+    (directory, Engine { wall, seed: 1, store, running, book, trouble: None })
+}
+
+// The three places that say which policy decides: the engine, the wall, the disk.
+fn everywhere(engine: &Engine<Paper>) -> String {
+    let stored = engine.store.current().unwrap().unwrap();
+    assert_eq!(stored.origin.digest, engine.running.origin.digest);
+    assert_eq!(engine.wall.digest, engine.running.policy.digest);
+    assert_eq!(engine.wall.generation, engine.running.generation);
+    stored.text
+}
+
+#[test]
+fn a_policy_takes_the_place_of_another_everywhere() {
+    let (_directory, mut engine) = engine(ONE);
+    let change = engine.apply(TWO.to_owned(), "/tmp/two.toml").unwrap();
+    let changed: Vec<&str> = change.diff.changes.iter().map(|change| change.what.as_str()).collect();
+    assert_eq!(changed, ["mode", "dns.resolvers"]);
+    assert_eq!(everywhere(&engine), TWO);
+    assert_eq!(engine.running().generation, 2);
+    let book = engine.book.read().unwrap();
+    assert_eq!(book.policy(2).unwrap().name(), "two");
+    assert_eq!(book.policy(1).unwrap().name(), "policy");
+}
+
+#[test]
+fn what_has_mistakes_or_does_not_fit_changes_nothing() {
+    let (_directory, mut engine) = engine(ONE);
+    let error = engine.apply("version = 1\nmode = \"off\"\n".to_owned(), "x").unwrap_err();
+    assert!(matches!(error, EngineError::Invalid(problems) if problems.len() == 1));
+    let unknown = format!("{TWO}[[deny]]\nto = [\"any\"]\nfrom = [{{ user = \"no-such-user\" }}]\n");
+    assert!(matches!(engine.apply(unknown, "x").unwrap_err(), EngineError::Invalid(_)));
+    assert_eq!(everywhere(&engine), ONE);
+
+    engine.wall.refuses = true;
+    assert!(matches!(engine.apply(TWO.to_owned(), "x").unwrap_err(), EngineError::Publish(_)));
+    assert_eq!(everywhere(&engine), ONE);
+    assert!(engine.history().is_empty());
+    engine.wall.refuses = false;
+    engine.apply(TWO.to_owned(), "x").unwrap();
+    assert_eq!(everywhere(&engine), TWO);
+}
+
+#[test]
+fn a_disk_that_refuses_keeps_the_old_policy_deciding() {
+    let (directory, mut engine) = engine(ONE);
+    std::fs::create_dir(directory.path().join("policy.toml.staged")).unwrap();
+    assert!(matches!(engine.apply(TWO.to_owned(), "x").unwrap_err(), EngineError::Store(_)));
+    assert_eq!(everywhere(&engine), ONE);
+    assert_eq!(engine.running().generation, 1);
+}
+
+#[test]
+fn rollbacks_bring_back_what_decided_before() {
+    let (_directory, mut engine) = engine(ONE);
+    assert!(matches!(engine.rollback().unwrap_err(), EngineError::NoPrevious));
+    engine.apply(TWO.to_owned(), "/tmp/two.toml").unwrap();
+    let change = engine.rollback().unwrap();
+    assert_eq!(change.previous, super::super::store::digest(TWO));
+    assert_eq!(everywhere(&engine), ONE);
+    assert_eq!(engine.running().origin.origin, "/etc/dnswall/policy.toml");
+    assert_eq!(engine.running().generation, 3, "going back is a publication, too");
+    assert!(matches!(engine.rollback().unwrap_err(), EngineError::NoPrevious));
+}
+
+#[test]
+fn an_executable_that_is_replaced_is_published_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let tool = directory.path().join("tool");
+    let rule = format!("[[allow]]\nto = [\"10.0.0.0/8\"]\nfrom = [{{ exe = \"{}\" }}]\n", tool.display());
+    let (_state, mut engine) = engine(&format!("{ONE}{rule}"));
+    assert_eq!(engine.running().warnings.len(), 1, "it is not there yet");
+    assert_eq!(engine.refresh().unwrap(), None);
+    std::fs::write(&tool, "#!").unwrap();
+    assert_eq!(engine.refresh().unwrap(), Some(2));
+    assert_eq!(engine.refresh().unwrap(), None);
+    assert_eq!((engine.running().image.exes.len(), engine.running().warnings.len()), (1, 0));
+    everywhere(&engine);
+    assert!(engine.history().is_empty(), "it is still the same policy");
+}
+
+#[test]
+fn the_built_in_policy_holds_on_this_host() {
+    let policy = parse(&built_in(), BUILTIN_ORIGIN).unwrap();
+    assert_eq!(policy.mode.name(), "audit");
+    compile(&policy, &HostEnvironment::new(RootCgroup::default(), 1)).unwrap();
+}

@@ -1,0 +1,70 @@
+//! The daemon: wires policy to kernel and kernel to sinks, and lives until it is told to stop.
+//!
+//! [`daemon`] starts and ends everything. The [`engine`] holds the policy that decides and replaces it whole, with
+//! the [`store`] behind it; the [`reader`] turns the ring's events into alerts for the [`outlet`]; the [`ticker`] does
+//! what has to be done once a second; the desk answers commands. [`environment`] and [`question`] look at this host
+//! and are also used by commands that need no agent.
+
+pub mod daemon;
+mod desk;
+pub mod engine;
+pub mod environment;
+pub mod executables;
+pub mod explained;
+pub mod lock;
+mod notice;
+pub mod options;
+pub mod outlet;
+pub mod question;
+pub mod reader;
+pub mod store;
+mod ticker;
+pub mod told;
+
+use std::path::PathBuf;
+
+pub use daemon::run;
+pub use options::{Options, Overrides};
+
+use crate::control::socket::SocketError;
+use crate::policy::Problems;
+use engine::EngineError;
+use lock::LockError;
+use store::StoreError;
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The wall would stand and hold nothing, or cannot stand.
+    #[error("the wall cannot stand on this host:\n{0}")]
+    Unsuitable(String),
+    /// This host cannot.
+    #[error("{0:#}")]
+    Host(anyhow::Error),
+    /// The configuration cannot be read.
+    #[error("read configuration {path}: {source}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The configuration has mistakes.
+    #[error("{} is not a valid configuration", .0.origin())]
+    InvalidConfig(Problems),
+    /// The policy cannot be used, or the wall not be raised.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The wall is another agent's.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The control socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Something else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}

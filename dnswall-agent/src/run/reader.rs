@@ -1,0 +1,194 @@
+//! Takes events from the ring, gives alerts. One thread, which never waits for a sink or a client: processes are
+//! named at once, because they may be gone a moment later.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::outlet::Outlet;
+use super::told::Counts;
+use crate::alert::{Grouper, RuleBook};
+use crate::event::{Clocks, DecodeFailures, Enricher, decode};
+use crate::kernel::Ring;
+
+/// How long the reader sleeps when there is nothing to read.
+const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// Events read before the other duties get their turn.
+const BURST_MAX: usize = 4096;
+/// How often repeats are told and counters are shown.
+const ROUND_NS: u64 = 1_000_000_000;
+/// How often the counts are asked for before the reader ends.
+const LAST_TRIES: u32 = 40;
+/// A reader that has not been round for so long is stuck.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// What the reader and the rest of the agent say to each other.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    stop: AtomicBool,
+    last_round_ns: AtomicU64,
+    counters: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Reads the kernel's counts by flow; nothing when that has to wait for somebody.
+pub type Sweep = Box<dyn FnMut() -> Option<Counts> + Send>;
+
+/// What the reader works with.
+pub struct Parts {
+    /// Where events come from.
+    pub ring: Ring,
+    /// Names processes and workloads.
+    pub enricher: Enricher,
+    /// Makes alerts.
+    pub grouper: Grouper,
+    /// Names rules.
+    pub book: Arc<RwLock<RuleBook>>,
+    /// Where alerts go.
+    pub outlet: Arc<Outlet>,
+    /// What the rest of the agent says.
+    pub inbox: Arc<Inbox>,
+}
+
+/// The thread's belongings.
+pub struct Reader {
+    parts: Parts,
+    failures: DecodeFailures,
+    sweep: Sweep,
+}
+
+impl Inbox {
+    /// Asks the reader to tell what it has and end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// What the reader counted.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        locked(&self.counters).clone()
+    }
+
+    /// Whether the reader still goes round.
+    pub fn is_alive(&self) -> bool {
+        let since = Clocks::read().monotonic_ns.saturating_sub(self.last_round_ns.load(Ordering::Acquire));
+        Duration::from_nanos(since) < STUCK
+    }
+}
+
+impl Reader {
+    /// With these parts; `told` is what an agent before this one had told already.
+    pub fn new(mut parts: Parts, told: Counts, sweep: Sweep) -> Self {
+        let clocks = Clocks::read();
+        parts.grouper.already_told(told, &clocks);
+        parts.inbox.last_round_ns.store(clocks.monotonic_ns, Ordering::Release);
+        Self { parts, failures: DecodeFailures::default(), sweep }
+    }
+
+    /// Reads until it is told to stop, and gives the counts it had told by then; to be run on a thread of its own.
+    pub fn run(mut self) -> Option<Counts> {
+        let mut told_ns = 0;
+        loop {
+            let stopping = self.parts.inbox.stop.load(Ordering::Acquire);
+            if !stopping {
+                self.wait();
+            }
+            let drained = self.drain();
+            let now_ns = Clocks::read().monotonic_ns;
+            if (stopping && drained) || now_ns.saturating_sub(told_ns) >= ROUND_NS {
+                told_ns = now_ns;
+                // Only now: the counts may not be older than the events.
+                let counts = if stopping { self.sweep_at_last() } else { (self.sweep)() };
+                if let Some(counts) = &counts {
+                    self.parts.grouper.counted(counts.iter().copied(), &Clocks::read());
+                }
+                self.tell(stopping && drained);
+                if stopping && drained {
+                    return counts;
+                }
+            }
+            self.parts.inbox.last_round_ns.store(now_ns, Ordering::Release);
+        }
+    }
+
+    // Whoever is being waited for may finish meanwhile.
+    fn sweep_at_last(&mut self) -> Option<Counts> {
+        (0..LAST_TRIES).find_map(|_| {
+            let counts = (self.sweep)();
+            if counts.is_none() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            counts
+        })
+    }
+
+    fn tell(&mut self, everything: bool) {
+        let clocks = Clocks::read();
+        let due =
+            if everything { self.parts.grouper.flush(&clocks) } else { self.parts.grouper.due(&clocks) };
+        due.iter().for_each(|alert| self.parts.outlet.deliver(alert));
+        *locked(&self.parts.inbox.counters) = self.count();
+    }
+
+    fn wait(&self) {
+        let mut ready = [PollFd::new(&self.parts.ring, PollFlags::IN)];
+        if let Err(error) = poll(&mut ready, Some(&NAP))
+            && error != rustix::io::Errno::INTR
+        {
+            tracing::error!(%error, "wait for events");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    // Whether the ring is empty now.
+    fn drain(&mut self) -> bool {
+        let Self { parts: Parts { ring, enricher, grouper, book, outlet, inbox: _ }, failures, sweep: _ } =
+            self;
+        for _ in 0..BURST_MAX {
+            let event = match ring.next(decode) {
+                None => return true,
+                Some(Ok(event)) => event,
+                Some(Err(error)) => {
+                    if failures.total() == 0 {
+                        tracing::error!(%error, "an event of the kernel's cannot be read");
+                    }
+                    failures.count(&error);
+                    continue;
+                }
+            };
+            let clocks = Clocks::read();
+            let enriched = enricher.enrich(&event, &clocks);
+            let book = book.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(alert) = grouper.observe(enriched, &book, &clocks) {
+                outlet.deliver(&alert);
+            }
+        }
+        false
+    }
+
+    fn count(&self) -> BTreeMap<String, u64> {
+        let group = self.parts.grouper.counters();
+        let mut counters: BTreeMap<String, u64> = [
+            ("alerts", group.alerts),
+            ("refusals-observed", group.observed),
+            ("refusals-told", group.told),
+            ("refusals-pending", self.parts.grouper.pending()),
+            ("refusals-overflowed", group.overflowed),
+            ("refusals-orphaned", group.orphaned),
+            ("cgroups-unnamed", self.parts.enricher.cgroups_unwalked()),
+        ]
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect();
+        for (field, count) in self.failures.iter().filter(|(_, count)| *count > 0) {
+            counters.insert(format!("events-unreadable-{field}"), count);
+        }
+        counters
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change in them is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
