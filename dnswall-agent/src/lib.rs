@@ -1,0 +1,18 @@
+//! The agent of dnswall, as a library for its binary, its tests and its benchmarks.
+//!
+//! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
+//! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → sinks` ([`event`], [`alert`], [`sink`]). [`run`] wires the
+//! two, [`control`] lets the commands in [`cli`] talk to it, [`doctor`] says what this host can do, [`demo`] shows it.
+
+pub mod alert;
+pub mod cli;
+pub mod compile;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod doctor;
+pub mod event;
+pub mod kernel;
+pub mod policy;
+pub mod run;
+pub mod sink;
