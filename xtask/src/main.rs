@@ -1,0 +1,139 @@
+//! The one front door of this repository: `cargo xtask COMMAND`.
+//!
+//! Every command first sets up what it needs and says what it does; none asks a question. One file, one noun:
+//! [`host`] is this machine and this clone, [`step`] one announced command, [`packages`] what Debian provides,
+//! [`tools`] what cargo installs into `.tools`, [`setup`] brings them together; [`program`], [`suite`] and [`lint`]
+//! are the work; [`tidy`] keeps the rules that no compiler knows.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use host::Host;
+use setup::Need;
+
+mod host;
+mod lint;
+mod packages;
+mod program;
+mod setup;
+mod step;
+mod suite;
+mod tidy;
+#[path = "../../dnswall-agent/build/toolchain.rs"]
+mod toolchain;
+mod tools;
+
+/// Set up, build, run and check dnswall.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install whatever is missing to build, test and lint.
+    Setup {
+        /// Only what building needs, not what the tests and the lints need.
+        #[arg(long)]
+        build_only: bool,
+    },
+    /// Set up and build the agent (release).
+    Build,
+    /// Set up, build and run the agent in the foreground: audit mode, live alerts. Extra arguments go to `dnswall agent run`.
+    Run {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Set up and run every test. Extra arguments go to `cargo nextest run`.
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Formatting, clippy for the host and for the kernel programs, tidy, licences.
+    Lint,
+    /// This project's own rules, with file, line and rule.
+    Tidy,
+    /// Measure the kernel programs, in nanoseconds per packet. Extra arguments go to the benchmark.
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Load every program and compare the verifier's instruction counts with the budget. Extra arguments go to the check.
+    Verify {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Set up, build and play the demo: a small server under attack, in namespaces of its own.
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// What the CI does: test, then lint.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<()> {
+    let host = Host::find()?;
+    match command {
+        Command::Setup { build_only: true } => setup::ensure(&host, &[Need::Build]),
+        Command::Setup { build_only: false } => setup::ensure(&host, &[Need::Build, Need::Test, Need::Lint]),
+        Command::Build => program::build_agent(&host).map(|path| println!("built {}", path.display())),
+        Command::Run { arguments } => program::run_agent(&host, &arguments),
+        Command::Test { arguments } => suite::run(&host, &arguments),
+        Command::Lint => lint::run(&host),
+        Command::Tidy => tidy::run(&host),
+        Command::Bench { arguments } => program::run_measure(&host, "bench", &arguments),
+        Command::Verify { arguments } => program::run_measure(&host, "verify", &arguments),
+        Command::Demo { arguments } => program::run_demo(&host, &arguments),
+        Command::Ci => suite::run(&host, &[]).and_then(|()| lint::run(&host)),
+    }
+}
+
+/// The names of all commands, for the rule that the documentation mentions each.
+fn command_names() -> Vec<String> {
+    use clap::CommandFactory as _;
+    Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_after_a_command_are_passed_on_untouched() {
+        let parsed = Arguments::parse_from(["xtask", "test", "-E", "binary(e2e)", "--no-capture"]);
+        let Command::Test { arguments } = parsed.command else { panic!("not the test command") };
+        assert_eq!(arguments, ["-E", "binary(e2e)", "--no-capture"]);
+        let parsed = Arguments::parse_from(["xtask", "run", "--policy", "p.toml"]);
+        let Command::Run { arguments } = parsed.command else { panic!("not the run command") };
+        assert_eq!(arguments, ["--policy", "p.toml"]);
+    }
+
+    #[test]
+    fn every_command_has_a_name() {
+        let names = command_names();
+        for name in ["setup", "build", "run", "test", "lint", "tidy", "bench", "verify", "demo", "ci"] {
+            assert!(names.iter().any(|known| known == name), "{name} is missing from {names:?}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What Debian provides: the packages each kind of work needs, which are missing, and their installation.
+
+use std::{collections::BTreeSet, process::Command};
+
+use anyhow::Result;
+
+use crate::{
+    host::Host,
+    step,
+    toolchain::{on_path, stdout_of},
+};
+
+/// A compiler with the sources of `core`.
+pub const COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+/// What compiling bpf-linker and the host's programs takes.
+pub const LINKER: &[&str] = &["llvm-22-dev", "gcc", "libc6-dev"];
+/// The linter of [`COMPILER`], for the kernel programs.
+pub const LINTER: &[&str] = &["rust-web-clippy"];
+
+/// A program that the tests start, and the package that brings it.
+pub struct TestProgram {
+    /// The program's name on `PATH`.
+    pub program: &'static str,
+    /// Debian's package.
+    pub package: &'static str,
+}
+
+/// Everything the tests start that is not ours.
+pub const TEST_PROGRAMS: &[TestProgram] = &[
+    TestProgram { program: "ip", package: "iproute2" },
+    TestProgram { program: "nsenter", package: "util-linux" },
+    TestProgram { program: "dig", package: "bind9-dnsutils" },
+    TestProgram { program: "unbound", package: "unbound" },
+    TestProgram { program: "dnsmasq", package: "dnsmasq-base" },
+    TestProgram { program: "python3", package: "python3" },
+    TestProgram { program: "ping", package: "iputils-ping" },
+    TestProgram { program: "bpftool", package: "bpftool" },
+    TestProgram { program: "runc", package: "runc" },
+    TestProgram { program: "systemd-nspawn", package: "systemd-container" },
+];
+
+/// Packages whose service starts by itself when installed, where the tests want only the program.
+const SERVICES: &[&str] = &["unbound"];
+
+/// Whether packages can be looked up and installed here at all.
+pub fn apt_is_here() -> bool {
+    on_path("apt-get").iter().any(|path| path.exists())
+}
+
+/// Whether apt knows a package that can be installed under this name.
+pub fn is_offered(package: &str) -> bool {
+    stdout_of(Command::new("apt-cache").args(["policy", package]))
+        .is_some_and(|policy| policy.contains("Candidate:") && !policy.contains("Candidate: (none)"))
+}
+
+/// Those of the packages that are not installed.
+pub fn missing(packages: &[&'static str]) -> Vec<&'static str> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status} ${Package}\n"]).args(packages);
+    // dpkg-query ends badly when one of them is unknown, and still lists the others.
+    let listed = query.output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    not_installed(packages, &listed.unwrap_or_default())
+}
+
+fn not_installed(packages: &[&'static str], listed: &str) -> Vec<&'static str> {
+    let installed: BTreeSet<&str> =
+        listed.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::trim).collect();
+    packages.iter().copied().filter(|package| !installed.contains(package)).collect()
+}
+
+/// The test programs that are not on `PATH` (nor where root's programs are).
+pub fn missing_test_programs() -> Vec<&'static TestProgram> {
+    let elsewhere = |program: &str| {
+        ["/usr/sbin", "/sbin"].iter().any(|directory| std::path::Path::new(directory).join(program).exists())
+    };
+    TEST_PROGRAMS
+        .iter()
+        .filter(|wanted| {
+            !on_path(wanted.program).iter().any(|path| path.exists()) && !elsewhere(wanted.program)
+        })
+        .collect()
+}
+
+/// Installs the packages without a question.
+pub fn install(host: &Host, packages: &[&str], why: &str) -> Result<()> {
+    let apt = || -> Result<Command> {
+        let mut command = host.as_root("env", &format!("installing Debian packages ({why})"))?;
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2"]);
+        command.args(["--option", "Dpkg::Use-Pty=0", "--option", "DPkg::Lock::Timeout=300"]);
+        Ok(command)
+    };
+    step::say(&format!("installing Debian packages for {why}: {}", packages.join(" ")));
+    step::run(apt()?.arg("update"))?;
+    step::run(apt()?.args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
+    for service in SERVICES.iter().filter(|service| packages.contains(service)) {
+        stop_service(host, service)?;
+    }
+    Ok(())
+}
+
+/// A resolver that Debian starts on installation would answer on this host's port 53; nobody asked for that.
+fn stop_service(host: &Host, service: &str) -> Result<()> {
+    if !std::path::Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    step::say(&format!("{service} was installed for the tests only: its service is stopped and disabled"));
+    step::run(host.as_root("systemctl", "stopping a service")?.args(["disable", "--now", service]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_packages_in_state_installed_count() {
+        let listed = "installed gcc\nnot-installed llvm-22-dev\nconfig-files runc\n";
+        assert_eq!(
+            not_installed(&["gcc", "llvm-22-dev", "runc", "unbound"], listed),
+            ["llvm-22-dev", "runc", "unbound"]
+        );
+    }
+
+    #[test]
+    fn nothing_is_installed_where_nothing_is_listed() {
+        assert_eq!(not_installed(COMPILER, ""), COMPILER);
+    }
+}

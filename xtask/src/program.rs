@@ -1,0 +1,67 @@
+//! The programs this workspace builds, and running them: the agent, the demo, the measurements.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    host::Host,
+    setup::{self, Need},
+    step,
+};
+
+/// Sets up, builds the agent as it is shipped, and says where it is.
+pub fn build_agent(host: &Host) -> Result<PathBuf> {
+    setup::ensure(host, &[Need::Build])?;
+    step::run(host.cargo().args(["build", "--release", "--package", "dnswall-agent", "--bin", "dnswall"]))?;
+    Ok(host.target.join("release/dnswall"))
+}
+
+/// Builds the agent and becomes it: default policy, audit mode, alerts on this terminal, until Ctrl-C.
+pub fn run_agent(host: &Host, arguments: &[String]) -> Result<()> {
+    let agent = build_agent(host)?;
+    let mut command = host.as_root(&agent, "attaching the wall to the kernel")?;
+    command.args(["agent", "run"]).args(arguments);
+    if arguments.is_empty() {
+        let agent = agent.display();
+        step::say(
+            "a host without a policy of its own is only watched (audit mode): what would be refused is shown here.",
+        );
+        step::say(&format!("In another terminal: `{agent} policy show`, `{agent} status`."));
+        step::say(&format!("Ctrl-C ends the agent; `{agent} agent detach` takes the wall down afterwards."));
+    }
+    become_program(command)
+}
+
+/// Builds the agent and plays the demo.
+pub fn run_demo(host: &Host, arguments: &[String]) -> Result<()> {
+    let agent = build_agent(host)?;
+    let mut command = host.as_root(&agent, "the demo, which makes namespaces and a cgroup of its own,")?;
+    command.arg("demo").args(arguments);
+    become_program(command)
+}
+
+/// Builds one of the measuring programs of the tests package, and runs it as root.
+pub fn run_measure(host: &Host, name: &str, arguments: &[String]) -> Result<()> {
+    setup::ensure(host, &[Need::Build])?;
+    step::run(host.cargo().args(["build", "--release", "--package", "dnswall-tests", "--bin", name]))?;
+    let program = host.target.join("release").join(name);
+    let mut command = host.as_root(&program, "loading programs into the kernel")?;
+    command.current_dir(&host.root).args(arguments);
+    step::run(&mut command)
+}
+
+/// Where the tests find the agent that was built with them.
+pub fn debug_agent(target: &Path) -> PathBuf {
+    target.join("debug/dnswall")
+}
+
+/// Replaces this process, so that signals and the terminal belong to the program alone.
+fn become_program(mut command: Command) -> Result<()> {
+    step::say(&step::shown(&command));
+    Err(command.exec()).with_context(|| format!("run `{}`", step::shown(&command)))
+}
