@@ -1,0 +1,355 @@
+//! One thing a process does on the network, as data: what the harness asks of the `probe` binary.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use dnswall_common::flow::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
+use serde::{Deserialize, Serialize};
+
+/// Where, as whom, and what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Cgroup directory to move into first.
+    pub cgroup: Option<PathBuf>,
+    /// Network namespace to move into next.
+    pub netns: Option<PathBuf>,
+    /// User to become last.
+    pub uid: u32,
+    /// How long to wait for an answer, in milliseconds.
+    pub wait_ms: u64,
+    /// What to do.
+    pub act: Act,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Act {
+    /// Sends a datagram and waits for its echo.
+    Udp {
+        /// Where to.
+        to: SocketAddr,
+        /// By which system calls.
+        by: UdpBy,
+    },
+    /// Connects, sends a line and waits for its echo.
+    Tcp {
+        /// Where to.
+        to: SocketAddr,
+        /// With which flavour of TCP.
+        by: TcpBy,
+    },
+    /// Asks for the address of a name.
+    Dns {
+        /// The server.
+        server: SocketAddr,
+        /// Over TCP instead of UDP.
+        tcp: bool,
+        /// The name.
+        name: String,
+    },
+    /// Sends an echo request from a ping socket, or from a raw one, and waits for the reply.
+    Ping {
+        /// Where to.
+        to: IpAddr,
+        /// From a raw socket.
+        raw: bool,
+    },
+    /// Sends bytes as the payload of an IP protocol, from a raw socket, and waits for nothing.
+    Raw {
+        /// Where to.
+        to: IpAddr,
+        /// IANA protocol.
+        protocol: u8,
+        /// Who writes the IP header.
+        header: Header,
+        /// What follows the IP header.
+        payload: Vec<u8>,
+    },
+    /// Makes a socket and does nothing with it.
+    Socket {
+        /// Address family.
+        family: i32,
+        /// Socket type.
+        kind: i32,
+        /// Protocol.
+        protocol: i32,
+    },
+    /// Says [`READY`], then answers TCP connections or datagrams until its standard input ends.
+    Serve {
+        /// Where at.
+        at: SocketAddr,
+        /// TCP, else UDP.
+        tcp: bool,
+    },
+    /// Opens a connection (or connects a UDP socket) and says [`READY`]; sends and awaits the echo once for each line
+    /// of its standard input, with a report for each.
+    Hold {
+        /// Where to.
+        to: SocketAddr,
+        /// TCP, else UDP.
+        tcp: bool,
+    },
+    /// Says [`READY`]; then sends a datagram to each of `to`, round after round, until its standard input ends, and
+    /// reports how many were sent and refused for each.
+    Flood {
+        /// Where to.
+        to: Vec<SocketAddr>,
+        /// All from one (IPv6) socket, else each from a fresh one.
+        one_socket: bool,
+    },
+    /// Becomes another program.
+    Launch {
+        /// The program.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+}
+
+/// Who writes the IP header of a raw packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Header {
+    /// The kernel.
+    Kernel,
+    /// The process (IPv4 only), from [`SPOOFED_SOURCE`].
+    Own {
+        /// Fragment offset in units of eight bytes, and flags.
+        fragment: u16,
+        /// Options, a multiple of four bytes.
+        options: Vec<u8>,
+    },
+}
+
+/// Ways of sending a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UdpBy {
+    /// `sendto` on an unconnected socket.
+    Sendto,
+    /// `connect`, then `send`.
+    Connected,
+    /// `sendmmsg` with two messages on an unconnected socket.
+    Sendmmsg,
+    /// An IPv6 socket, also for an IPv4 destination (v4-mapped).
+    SixSocket,
+    /// `connect` elsewhere ([`DECOY`]), then `sendto` the destination.
+    Retargeted,
+    /// From source port 53.
+    SourcePort53,
+    /// A UDP-Lite socket.
+    Lite,
+    /// A datagram that the kernel cuts into fragments.
+    Large,
+    /// By io_uring.
+    Uring,
+}
+
+/// Flavours of TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TcpBy {
+    /// Plain `connect`.
+    Connect,
+    /// An IPv6 socket, also for an IPv4 destination (v4-mapped).
+    SixSocket,
+    /// `sendto` with `MSG_FASTOPEN`.
+    FastOpen,
+    /// Multipath TCP.
+    Multipath,
+    /// From source port 53.
+    SourcePort53,
+    /// By io_uring.
+    Uring,
+    /// Connected to [`FRIEND`] first, then disconnected (`AF_UNSPEC`), then connected.
+    Reconnected,
+    /// `TCP_FASTOPEN_CONNECT`: the SYN leaves with the first write.
+    DeferredConnect,
+}
+
+/// What a probe saw.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// It went through, and the answer came if one was awaited.
+    pub ok: bool,
+    /// The step that failed: `socket`, `connect`, `send` or `receive`.
+    pub step: Option<String>,
+    /// Its error number.
+    pub errno: Option<i32>,
+    /// How long it took to succeed or fail, in microseconds.
+    pub elapsed_us: u64,
+    /// What came back.
+    pub received: Option<String>,
+    /// For a flood: datagrams sent and refused to each destination.
+    pub counts: Vec<(u64, u64)>,
+}
+
+impl Report {
+    /// Refused by the wall, as the application sees it.
+    pub fn is_refused(&self) -> bool {
+        !self.ok && self.errno == Some(libc::EPERM)
+    }
+
+    /// Nothing came back and nobody said why.
+    pub fn is_silence(&self) -> bool {
+        !self.ok && matches!(self.errno, Some(libc::ETIMEDOUT | libc::EAGAIN))
+    }
+}
+
+/// What a serving, holding or flooding probe says once it may be used.
+pub const READY: &str = "ready";
+/// Where [`UdpBy::Retargeted`] connects to first.
+pub const DECOY: &str = "198.51.100.200:9";
+/// The same over IPv6.
+pub const DECOY_V6: &str = "[2001:db8::200]:9";
+/// Where [`TcpBy::Reconnected`] connects to first: policies allow it.
+pub const FRIEND: &str = "10.0.3.7:5432";
+/// Source of packets with a header of their own.
+pub const SPOOFED_SOURCE: [u8; 4] = [10, 77, 0, 99];
+/// What echo probes send, with the process id behind it.
+pub const GREETING: &str = "dnswall probe";
+
+/// A datagram by `sendto`.
+pub fn udp(to: &str) -> Act {
+    udp_by(to, UdpBy::Sendto)
+}
+
+/// A datagram.
+pub fn udp_by(to: &str, by: UdpBy) -> Act {
+    Act::Udp { to: address(to), by }
+}
+
+/// A plain connection.
+pub fn tcp(to: &str) -> Act {
+    tcp_by(to, TcpBy::Connect)
+}
+
+/// A connection.
+pub fn tcp_by(to: &str, by: TcpBy) -> Act {
+    Act::Tcp { to: address(to), by }
+}
+
+/// A question over UDP.
+pub fn dns(server: IpAddr) -> Act {
+    Act::Dns { server: (server, 53).into(), tcp: false, name: NAME.into() }
+}
+
+/// A question over TCP.
+pub fn dns_tcp(server: IpAddr) -> Act {
+    Act::Dns { server: (server, 53).into(), tcp: true, name: NAME.into() }
+}
+
+/// An echo request from a ping socket.
+pub fn ping(to: &str) -> Act {
+    Act::Ping { to: host(to), raw: false }
+}
+
+/// An echo request from a raw socket.
+pub fn raw_ping(to: &str) -> Act {
+    Act::Ping { to: host(to), raw: true }
+}
+
+/// Bytes as the payload of an IP protocol: two ports, then zeroes.
+pub fn raw(to: &str, protocol: u8) -> Act {
+    let to = address(to);
+    let mut payload = vec![0; 16];
+    payload[..2].copy_from_slice(&9999u16.to_be_bytes());
+    payload[2..4].copy_from_slice(&to.port().to_be_bytes());
+    payload[4..6].copy_from_slice(&16u16.to_be_bytes());
+    Act::Raw { to: to.ip(), protocol, header: Header::Kernel, payload }
+}
+
+/// The same with an IP header of one's own.
+pub fn raw_own(to: &str, protocol: u8, fragment: u16, options: &[u8]) -> Act {
+    match raw(to, protocol) {
+        Act::Raw { to, protocol, payload, .. } => {
+            Act::Raw { to, protocol, payload, header: Header::Own { fragment, options: options.to_vec() } }
+        }
+        other => other,
+    }
+}
+
+/// A TCP segment by hand.
+pub fn segment(to: &str, flags: u8) -> Act {
+    let to = address(to);
+    let mut payload = vec![0; 20];
+    payload[..2].copy_from_slice(&9999u16.to_be_bytes());
+    payload[2..4].copy_from_slice(&to.port().to_be_bytes());
+    payload[12] = 5 << 4;
+    payload[13] = flags;
+    Act::Raw { to: to.ip(), protocol: 6, header: Header::Kernel, payload }
+}
+
+/// An ICMP message by hand.
+pub fn icmp(to: &str, kind: u8) -> Act {
+    let to = host(to);
+    let protocol = if to.is_ipv4() { 1 } else { 58 };
+    Act::Raw { to, protocol, header: Header::Kernel, payload: vec![kind, 0, 0, 0, 0, 0, 0, 0] }
+}
+
+/// A literal of a test.
+///
+/// # Panics
+/// When it is no address.
+pub fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text} in a test: {error}"))
+}
+
+fn host(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text} in a test: {error}"))
+}
+
+/// What questions are about.
+pub const NAME: &str = "www.example.com";
+
+impl Act {
+    /// Where it goes, as `policy explain` is asked; `None` for what goes nowhere.
+    pub fn flow(&self) -> Option<Flow> {
+        let (address, protocol, port) = match self {
+            Self::Udp { to, by: UdpBy::Lite } => (to.ip(), UDP_LITE, Some(to.port())),
+            Self::Udp { to, .. } | Self::Hold { to, tcp: false } => (to.ip(), UDP, Some(to.port())),
+            Self::Tcp { to, .. } | Self::Hold { to, tcp: true } => (to.ip(), TCP, Some(to.port())),
+            Self::Dns { server, tcp, .. } => (server.ip(), if *tcp { TCP } else { UDP }, Some(server.port())),
+            Self::Ping { to, .. } => (*to, if to.is_ipv4() { ICMP } else { ICMPV6 }, None),
+            Self::Raw { to, protocol, payload, .. } => {
+                let has_port = [TCP, UDP, UDP_LITE, SCTP].contains(protocol);
+                let port = payload.get(2..4).filter(|_| has_port);
+                (*to, *protocol, port.map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
+            }
+            Self::Socket { .. } | Self::Serve { .. } | Self::Flood { .. } | Self::Launch { .. } => {
+                return None;
+            }
+        };
+        let icmp = match self {
+            Self::Raw { payload, protocol: ICMP | ICMPV6, .. } => payload.first().copied(),
+            Self::Ping { to, .. } => Some(if to.is_ipv4() { 8 } else { 128 }),
+            _ => None,
+        };
+        Some(Flow { address, protocol, port, icmp })
+    }
+}
+
+/// Where an act goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Destination address.
+    pub address: IpAddr,
+    /// IANA protocol.
+    pub protocol: u8,
+    /// Destination port, where the protocol has one.
+    pub port: Option<u16>,
+    /// The type of an ICMP message.
+    pub icmp: Option<u8>,
+}
+
+impl Flow {
+    /// As `policy explain --port` takes it.
+    pub fn port_text(&self) -> String {
+        let port = self.port.unwrap_or_default();
+        match (self.protocol, self.icmp) {
+            (_, Some(8 | 128)) => "icmp/echo".into(),
+            (_, Some(kind)) => format!("icmp/{kind}"),
+            (TCP, _) => format!("tcp/{port}"),
+            (UDP | UDP_LITE, _) => format!("udp/{port}"),
+            (SCTP, _) => format!("sctp/{port}"),
+            (other, _) => format!("ip/{other}"),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Nanoseconds per packet through `BPF_PROG_TEST_RUN`, by class of packet and number of CIDRs, beside a program that
+//! returns 1 measured in the same minute.
+//!
+//! Rounds are interleaved and the median is shown, with least and greatest: this is a shared machine's clock. The sockets
+//! are dummies without storage, so every row takes the long way; what a known connection costs shows only in real
+//! traffic (docs/performance.md).
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use dnswall_tests::lab::packet::protocol::{TCP, UDP};
+use dnswall_tests::lab::packet::{ACK, SYN, ip, question, tcp, udp};
+use dnswall_tests::lab::{Direction, Lab, ReturnOne};
+use serde::Serialize;
+
+/// Cost of the kernel programs by class of packet.
+#[derive(Parser)]
+struct Arguments {
+    /// Runs of each packet in a round.
+    #[arg(long, default_value_t = 200_000)]
+    repeat: u32,
+    /// Rounds; the median is shown.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Numbers of CIDRs.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 10_000])]
+    cidrs: Vec<usize>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One class of packet under one policy.
+#[derive(Serialize)]
+struct Row {
+    cidrs: usize,
+    class: &'static str,
+    median_ns: u64,
+    min_ns: u64,
+    max_ns: u64,
+    /// Median beyond the program that returns 1.
+    added_ns: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match measure(&arguments) {
+        Ok(rows) if arguments.json => {
+            println!("{}", serde_json::to_string_pretty(&rows).expect("rows are plain data"));
+            ExitCode::SUCCESS
+        }
+        Ok(rows) => {
+            println!("{:>7}  {:22} {:>9} {:>14} {:>9}", "cidrs", "packet", "ns", "least-most", "added");
+            for row in rows {
+                let range = format!("{}-{}", row.min_ns, row.max_ns);
+                println!(
+                    "{:>7}  {:22} {:>9} {range:>14} {:>+9}",
+                    row.cidrs, row.class, row.median_ns, row.added_ns
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
+    let baseline = ReturnOne::load()?;
+    let mut rows = Vec::new();
+    for cidrs in &arguments.cidrs {
+        let mut lab = Lab::new(&policy(*cidrs))?;
+        let packets = packets();
+        for (class, packet, passes) in &packets {
+            let (value, _) = lab.repeat(Direction::Egress, packet, 1)?;
+            ensure!((value == 1) == *passes, "{class} met {value} with {cidrs} CIDRs");
+        }
+        let mut samples = vec![Vec::new(); packets.len() + 1];
+        for _ in 0..arguments.rounds {
+            samples[0].push(baseline.measure(&packets[0].1, arguments.repeat)?);
+            for (at, (_, packet, _)) in packets.iter().enumerate() {
+                samples[at + 1].push(lab.repeat(Direction::Egress, packet, arguments.repeat)?.1);
+            }
+        }
+        samples.iter_mut().for_each(|sample| sample.sort_unstable());
+        let middle = |sample: &[u64]| sample[sample.len() / 2];
+        let base = middle(&samples[0]);
+        let classes = std::iter::once("return 1").chain(packets.iter().map(|(class, ..)| *class));
+        for (class, sample) in classes.zip(&samples) {
+            rows.push(Row {
+                cidrs: *cidrs,
+                class,
+                median_ns: middle(sample),
+                min_ns: sample[0],
+                max_ns: sample[sample.len() - 1],
+                added_ns: middle(sample).saturating_sub(base),
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// Class, packet, and whether it passes.
+fn packets() -> Vec<(&'static str, Vec<u8>, bool)> {
+    let dns = udp(40_000, 53, &question("www.example.com"));
+    vec![
+        ("old connection", ip("10.1.0.1", TCP, &tcp(443, ACK, b"")), true),
+        ("new udp allowed", ip("10.1.0.1", UDP, &udp(40_000, 443, b"payload")), true),
+        ("new tcp allowed", ip("10.1.0.1", TCP, &tcp(443, SYN, b"")), true),
+        ("new v6 allowed", ip("2001:db8:1::1", UDP, &udp(40_000, 443, b"payload")), true),
+        ("new udp refused", ip("198.51.100.1", UDP, &udp(40_000, 443, b"payload")), false),
+        ("dns to the resolver", ip("192.0.2.53", UDP, &dns), true),
+        ("dns refused", ip("198.51.100.53", UDP, &dns), false),
+    ]
+}
+
+/// So many disjoint networks of each family, from /24 to /32.
+fn policy(cidrs: usize) -> String {
+    let mut to = String::new();
+    for at in 0..cidrs {
+        let (high, low) = (at / 256 % 256, at % 256);
+        let length = 24 + at % 9;
+        let network = format!("10.{}.{}.0/{length}", 1 + high, low);
+        // Writing to a string does not fail.
+        let _ = write!(to, "\"{network}\", \"2001:db8:{:x}::/48\", ", 1 + at);
+    }
+    format!(
+        "version = 1\nmode = \"enforce\"\n[dns]\nresolvers = [\"192.0.2.53\"]\n\
+         [[allow]]\nname = \"bench\"\nto = [{to}]\nports = [\"tcp/443\", \"udp/443\"]\n"
+    )
+}

@@ -1,0 +1,192 @@
+//! The kernel programs without a wall: loaded, given a policy, and run on packets made by hand
+//! (`BPF_PROG_TEST_RUN`), in a network namespace of the calling thread's own.
+
+pub mod packet;
+mod raw;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::Ebpf;
+use aya::programs::{CgroupSkb, Program, TestRun as _, TestRunOptions};
+use dnswall_agent::compile::{FixedEnvironment, MapImage, compile};
+use dnswall_agent::kernel::cgroup::walk;
+use dnswall_agent::kernel::{Maps, find_cgroup2, object};
+use dnswall_agent::policy;
+use dnswall_common::reason::Reason;
+use dnswall_common::who::Who;
+
+pub use raw::ReturnOne;
+
+/// Bytes of the Ethernet header that `BPF_PROG_TEST_RUN` wants before the packet and takes away.
+const ETHERNET_BYTES: usize = 14;
+/// Bytes of `struct __sk_buff` up to `hwtstamp`.
+const CONTEXT_BYTES: usize = 192;
+/// Where `ifindex` is in it.
+const CONTEXT_IFINDEX: usize = 40;
+/// The name of the device packets pretend to leave through.
+const DEVICE: &str = "dwlab0";
+
+/// Which program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `dw_egress`
+    Egress,
+    /// `dw_ingress`
+    Ingress,
+}
+
+/// What one packet met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The program let it pass.
+    pub passed: bool,
+    /// The reason whose counter of refusals moved, if one did.
+    pub refused: Option<Reason>,
+    /// The rule that was counted, by name.
+    pub rule: Option<String>,
+}
+
+/// Loaded programs and their maps.
+pub struct Lab {
+    ebpf: Ebpf,
+    maps: Maps,
+    image: MapImage,
+    ifindex: u32,
+}
+
+impl Lab {
+    /// Loads the programs and publishes a policy.
+    ///
+    /// # Errors
+    /// When the kernel refuses a program, or the policy is wrong.
+    pub fn new(policy: &str) -> Result<Self> {
+        // SAFETY: unsafe for CLONE_FILES alone; only this thread gets another network, until it ends.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+            .context("unshare the network namespace (this needs root)")?;
+        ip(&["link", "add", DEVICE, "type", "veth", "peer", "name", "dwlab1"])?;
+        let ifindex = interface_index(DEVICE)?;
+        ensure!(ifindex > 1, "the device must not be the loopback's index");
+        let mut ebpf = object::load(None)?;
+        let mut maps = Maps::from_loaded(&mut ebpf)?;
+        let mut image = compiled(policy)?;
+        let cgroups = cgroups(&image)?;
+        maps.publish(&mut image, &cgroups)?;
+        Ok(Self { ebpf, maps, image, ifindex })
+    }
+
+    /// Publishes another policy.
+    ///
+    /// # Errors
+    /// When it is wrong or does not fit.
+    pub fn publish(&mut self, policy: &str) -> Result<()> {
+        self.image = compiled(policy)?;
+        let cgroups = cgroups(&self.image)?;
+        self.maps.publish(&mut self.image, &cgroups)?;
+        Ok(())
+    }
+
+    /// The image that counts.
+    pub fn image(&self) -> &MapImage {
+        &self.image
+    }
+
+    /// Runs a program once on an IP packet.
+    ///
+    /// # Errors
+    /// When the kernel refuses to run it.
+    pub fn run(&mut self, direction: Direction, packet: &[u8]) -> Result<Outcome> {
+        let reasons = self.maps.reason_counters()?;
+        let rules = self.maps.rule_counters(self.image.rules.len())?;
+        let (value, _) = self.repeat(direction, packet, 1)?;
+        let passed = match value {
+            0 => false,
+            1 => true,
+            other => bail!("the program returned {other}"),
+        };
+        let moved = self.maps.reason_counters()?.iter().zip(&reasons).position(|(now, before)| now != before);
+        let counted =
+            self.maps.rule_counters(rules.len())?.iter().zip(&rules).position(|(now, was)| now != was);
+        Ok(Outcome {
+            passed,
+            refused: moved.and_then(|number| Reason::from_number(number as u8)),
+            rule: counted.map(|rule| self.image.rules[rule].name.clone()),
+        })
+    }
+
+    /// Runs a program `times` over on the same packet; the last return value, and nanoseconds a run.
+    ///
+    /// # Errors
+    /// When the kernel refuses to run it.
+    pub fn repeat(&mut self, direction: Direction, packet: &[u8], times: u32) -> Result<(u32, u64)> {
+        let mut context = [0u8; CONTEXT_BYTES];
+        context[CONTEXT_IFINDEX..CONTEXT_IFINDEX + 4].copy_from_slice(&self.ifindex.to_ne_bytes());
+        let framed = framed(packet);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(&framed);
+        options.ctx_in = Some(&context);
+        options.repeat = times;
+        let name = if direction == Direction::Egress { "dw_egress" } else { "dw_ingress" };
+        let program: &CgroupSkb = match self.ebpf.program(name).context("find the program")? {
+            Program::CgroupSkb(program) => program,
+            _ => bail!("{name} is of an unexpected type"),
+        };
+        let result = program.test_run(options).context("run the program")?;
+        Ok((result.return_value, result.duration.as_nanos() as u64))
+    }
+}
+
+/// The packet behind an Ethernet header of its protocol.
+fn framed(packet: &[u8]) -> Vec<u8> {
+    let mut framed = vec![0u8; ETHERNET_BYTES];
+    let kind: u16 = if packet.first().is_some_and(|byte| byte >> 4 == 6) { 0x86dd } else { 0x0800 };
+    framed[12..].copy_from_slice(&kind.to_be_bytes());
+    framed.extend_from_slice(packet);
+    framed
+}
+
+/// A policy's image for a host without users, executables or cgroups.
+///
+/// # Errors
+/// When the policy is wrong.
+pub fn compiled(text: &str) -> Result<MapImage> {
+    let policy = policy::parse(text, "lab.toml").map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    let environment = FixedEnvironment { seed: 7, ..FixedEnvironment::default() };
+    let (image, _) = compile(&policy, &environment).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    Ok(image)
+}
+
+/// The verifier's budget by program, from its file.
+///
+/// # Errors
+/// When the file is not a table of numbers.
+pub fn budget(text: &str) -> Result<BTreeMap<String, u32>> {
+    toml::from_str(text).context("read the verifier's budget")
+}
+
+/// The cgroups there are: the dummy sockets belong to the one of the thread that runs the program.
+fn cgroups(image: &MapImage) -> Result<Vec<(u64, Who)>> {
+    let mount = find_cgroup2()?;
+    let mut cgroups = Vec::new();
+    walk(&mount, &mount.path, &mut |id, path| cgroups.push((id, image.who_by_cgroup(path))));
+    Ok(cgroups)
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output().context("run ip (package iproute2)")?;
+    ensure!(
+        output.status.success(),
+        "ip {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn interface_index(name: &str) -> Result<u32> {
+    let output = Command::new("ip").args(["-o", "link", "show", name]).output().context("run ip")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = text.split(':').next().context("read the device's index")?;
+    number.trim().parse().with_context(|| format!("read the index in {text:?}"))
+}

@@ -1,0 +1,91 @@
+//! The program everything is measured against: `return 1`.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+
+const PROG_LOAD: libc::c_int = 5;
+const PROG_TEST_RUN: libc::c_int = 10;
+/// `BPF_PROG_TYPE_CGROUP_SKB`
+const CGROUP_SKB: u32 = 8;
+/// `BPF_CGROUP_INET_EGRESS`
+const INET_EGRESS: u32 = 1;
+
+/// A loaded `return 1`.
+pub struct ReturnOne(OwnedFd);
+
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log: [u32; 2],
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    rest: [u64; 4],
+}
+
+impl ReturnOne {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn load() -> Result<Self> {
+        // r0 = 1; exit
+        let code: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
+        let mut attributes = Load {
+            prog_type: CGROUP_SKB,
+            insn_cnt: 2,
+            insns: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            expected_attach_type: INET_EGRESS,
+            ..Load::default()
+        };
+        let fd = bpf(PROG_LOAD, &mut attributes).context("load a program that returns 1")?;
+        // SAFETY: a descriptor the kernel just made.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Nanoseconds a run.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn measure(&self, packet: &[u8], times: u32) -> Result<u64> {
+        let framed = super::framed(packet);
+        let mut attributes = TestRun {
+            prog_fd: self.0.as_raw_fd() as u32,
+            data_size_in: framed.len() as u32,
+            data_in: framed.as_ptr() as u64,
+            repeat: times,
+            ..TestRun::default()
+        };
+        bpf(PROG_TEST_RUN, &mut attributes).context("run it")?;
+        Ok(u64::from(attributes.duration))
+    }
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: the kernel reads and writes `size` bytes of an initialised struct; what it points to is alive.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}

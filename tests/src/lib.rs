@@ -1,0 +1,16 @@
+//! Harness of the end-to-end tests: a wall around a cgroup of its own, a network of its own, and tables of traffic.
+
+pub mod act;
+pub mod agent;
+pub mod capture;
+pub mod case;
+pub mod check;
+pub mod dig;
+pub mod lab;
+pub mod place;
+pub mod probe;
+pub mod process;
+pub mod resolver;
+pub mod server;
+pub mod wall;
+pub mod who;

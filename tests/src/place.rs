@@ -1,0 +1,38 @@
+//! Where the built binaries are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The `dnswall` binary: `DNSWALL_BIN`, else the one in the target directory this test was built into.
+///
+/// # Errors
+/// When it has not been built.
+pub fn dnswall() -> Result<PathBuf> {
+    match std::env::var_os("DNSWALL_BIN") {
+        Some(path) => existing(PathBuf::from(path)),
+        None => existing(profile_directory()?.join("dnswall")),
+    }
+}
+
+/// The `probe` binary; cargo builds it with the tests.
+///
+/// # Errors
+/// When it has not been built.
+pub fn probe() -> Result<PathBuf> {
+    existing(profile_directory()?.join("probe"))
+}
+
+fn existing(path: PathBuf) -> Result<PathBuf> {
+    if !path.is_file() {
+        bail!("{} does not exist: build it first (cargo xtask test does)", path.display());
+    }
+    Ok(path)
+}
+
+/// `target/PROFILE`; test binaries are in its `deps`.
+fn profile_directory() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("find the test's own binary")?;
+    let directory = this.parent().and_then(Path::parent).context("find the target directory")?;
+    Ok(directory.to_path_buf())
+}

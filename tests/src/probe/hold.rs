@@ -1,0 +1,65 @@
+//! Traffic that goes on while the policy changes.
+
+use std::io::{self, BufRead, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Type};
+
+use super::attempt::{Attempt, Step, as_six, greeting, socket};
+use super::udp::receive;
+use crate::act::{READY, Report};
+
+/// One connection; one exchange and one report for each line of input.
+///
+/// # Errors
+/// The kernel's while it connects.
+pub fn hold(to: SocketAddr, tcp: bool, wait_ms: u64) -> io::Result<()> {
+    let (kind, protocol) = if tcp { (Type::STREAM, Protocol::TCP) } else { (Type::DGRAM, Protocol::UDP) };
+    let mut made = socket(Domain::for_address(to), kind, Some(protocol), wait_ms)?;
+    made.connect_timeout(&to.into(), Duration::from_millis(wait_ms.max(1)))?;
+    println!("{READY}");
+    for line in io::stdin().lock().lines() {
+        line?;
+        let report = Attempt::run(|_| {
+            made.write_all(greeting().as_bytes()).step("send")?;
+            receive(&made).step("receive").map(Some)
+        });
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+/// Datagrams to each destination in turn until the standard input ends.
+///
+/// # Errors
+/// When no socket can be made.
+pub fn flood(to: &[SocketAddr], one_socket: bool) -> io::Result<Report> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    thread::spawn(|| {
+        // An error ends it as well.
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        STOP.store(true, Ordering::Relaxed);
+    });
+    println!("{READY}");
+    let mut counts = vec![(0, 0); to.len()];
+    let one = UdpSocket::bind("[::]:0")?;
+    while !STOP.load(Ordering::Relaxed) {
+        for (to, (sent, refused)) in to.iter().zip(&mut counts) {
+            let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+            let sent_to = if one_socket {
+                one.send_to(greeting().as_bytes(), as_six(*to))
+            } else {
+                UdpSocket::bind(any)?.send_to(greeting().as_bytes(), to)
+            };
+            match sent_to {
+                Ok(_) => *sent += 1,
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => *refused += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(Report { ok: true, counts, ..Report::default() })
+}

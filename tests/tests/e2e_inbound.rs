@@ -1,0 +1,153 @@
+//! What begins at the other end: replies leave, questions come in only from whom they are served.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dnswall_agent::demo::network::{NEAR_V4, NEAR_V6};
+use dnswall_tests::act::{Act, dns, tcp, udp};
+use dnswall_tests::case::{allowed, case, refused};
+use dnswall_tests::check::check_wall;
+use dnswall_tests::probe::dns::question;
+use dnswall_tests::resolver::{Dnsmasq, FOREIGN, RESOLVER};
+use dnswall_tests::wall::Wall;
+use dnswall_tests::who::at;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+#[test]
+fn replies_leave_and_nothing_else_does() -> Result<()> {
+    let mut wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    let web = at("web.service");
+    for (place, from) in [("10.77.0.2:8080", "198.51.100.9:0"), ("[fd00:77::2]:8080", "[2001:db8:9::9]:0")] {
+        let (place, from): (SocketAddr, SocketAddr) = (place.parse()?, from.parse()?);
+        let tcp = wall.start(&web, Act::Serve { at: place, tcp: true })?;
+        let udp = wall.start(&web, Act::Serve { at: place, tcp: false })?;
+        let mut stream = connect_from(&wall, from, place)?;
+        for _ in 0..3 {
+            stream.write_all(b"hello")?;
+            let mut buffer = [0; 5];
+            stream.read_exact(&mut buffer).with_context(|| format!("reply from tcp {place}"))?;
+        }
+        let socket = wall.network.far.run(|| UdpSocket::bind(from))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        for _ in 0..3 {
+            socket.send_to(b"hello", place)?;
+            socket.recv(&mut [0; 16]).with_context(|| format!("reply from udp {place}"))?;
+        }
+        drop((tcp, udp));
+    }
+    ensure!(wall.agent.alerts()?.is_empty(), "{:?}", wall.agent.alerts()?);
+    // Whoever was served is not thereby allowed.
+    let no = refused("egress.denied");
+    check_wall(
+        &mut wall,
+        &[
+            case("the client, by TCP", web.clone(), tcp("198.51.100.9:9000"), no),
+            case("the client, by UDP", web.clone(), udp("198.51.100.9:9000"), no),
+            case("the client, by UDP over IPv6", web, udp("[2001:db8:9::9]:9000"), no),
+        ],
+    )
+}
+
+#[test]
+fn questions_come_in_only_from_whom_they_are_served() -> Result<()> {
+    let serve =
+        "version = 1\nmode = \"enforce\"\n[dns.serve]\nfrom = [\"198.51.100.0/24\", \"2001:db8:9::/48\"]\n";
+    let nobody = "version = 1\nmode = \"enforce\"\n[dns]\nresolvers = [\"169.254.169.253\"]\n";
+    let audit = nobody.replace("enforce", "audit");
+    let wall = Wall::raise(serve)?;
+    let cgroup = wall.tree.child("dnsmasq.service")?;
+    let own = [IpAddr::V4(NEAR_V4), IpAddr::V6(NEAR_V6)];
+    let _dnsmasq = Dnsmasq::start(wall.probe(), &wall.network.near, Some(cgroup), &own)?;
+    let served = [("198.51.100.9:0", NEAR_V4.into()), ("[2001:db8:9::9]:0", NEAR_V6.into())];
+    let others = [("203.0.113.9:0", NEAR_V4.into()), ("[2001:db8:a::9]:0", NEAR_V6.into())];
+
+    let expect = |from: &[(&str, IpAddr)], answered: bool, verdict: Option<&str>| -> Result<()> {
+        for (from, to) in from {
+            for tcp in [false, true] {
+                let from: SocketAddr = from.parse()?;
+                let alerts = wall.agent.alerts()?.len();
+                let got = ask_from(&wall, from, (*to, 53).into(), tcp);
+                ensure!(got.is_ok() == answered, "{from} asks {to}, tcp {tcp}: {got:?}");
+                let protocol = if tcp { "tcp" } else { "udp" };
+                let ours = |alert: &Value| {
+                    alert["flow"]["source"] == from.ip().to_string() && alert["flow"]["protocol"] == protocol
+                };
+                let Some(verdict) = verdict else {
+                    ensure!(!wall.agent.alerts()?[alerts..].iter().any(ours), "{from} asks {to}: an alert");
+                    continue;
+                };
+                let alert = wall.agent.wait_for_alert(alerts, |alert| ours(alert))?;
+                ensure!(alert["kind"] == "ingress.dns" && alert["verdict"] == verdict, "{alert}");
+                ensure!(
+                    alert["reason"] == "not-served" && alert["flow"]["destination_port"] == 53,
+                    "{alert}"
+                );
+            }
+        }
+        Ok(())
+    };
+    expect(&served, true, None)?;
+    expect(&others, false, Some("denied"))?;
+    ensure!(wall.agent.apply(nobody)?.code == 0);
+    std::thread::sleep(Duration::from_millis(1100)); // one alert a second for each flow
+    expect(&served, false, Some("denied"))?;
+    ensure!(wall.agent.apply(&audit)?.code == 0);
+    std::thread::sleep(Duration::from_millis(1100));
+    expect(&served, true, Some("would-deny"))
+}
+
+#[test]
+fn a_resolver_on_this_host_serves_the_host_and_asks_for_it() -> Result<()> {
+    let mut wall = Wall::raise(
+        r#"
+version = 1
+mode = "enforce"
+[dns]
+resolvers = ["169.254.169.253"]
+clients = [{ unit = "dnsmasq.service" }]
+[[dns.stub]]
+address = "127.0.0.53"
+"#,
+    )?;
+    let cgroup = wall.tree.child("dnsmasq.service")?;
+    let stub: IpAddr = "127.0.0.53".parse()?;
+    let _dnsmasq = Dnsmasq::forward(wall.probe(), &wall.network.near, Some(cgroup), &[stub], RESOLVER)?;
+    let app = at("app.service").uid(65534);
+    check_wall(
+        &mut wall,
+        &[
+            case("through the resolver here", app.clone(), dns(stub), allowed("dns.stub.0")).unexplained(),
+            case("not past it", app.clone(), dns(RESOLVER), dnswall_tests::case::not_for_you("dns.direct")),
+            case("nor elsewhere", app, dns(FOREIGN), refused("dns.direct")),
+        ],
+    )
+}
+
+fn connect_from(wall: &Wall, from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
+    let socket = wall.network.far.run(|| Socket::new(Domain::for_address(to), Type::STREAM, None))?;
+    socket.bind(&from.into())?;
+    socket.connect_timeout(&to.into(), ANSWER_WITHIN).with_context(|| format!("{from} connects to {to}"))?;
+    socket.set_read_timeout(Some(ANSWER_WITHIN))?;
+    Ok(socket.into())
+}
+
+fn ask_from(wall: &Wall, from: SocketAddr, to: SocketAddr, tcp: bool) -> Result<()> {
+    let question = question("inbound.example");
+    let mut answer = [0; 512];
+    if tcp {
+        let mut stream = connect_from(wall, from, to)?;
+        stream.write_all(&[&(question.len() as u16).to_be_bytes()[..], &question].concat())?;
+        stream.read_exact(&mut answer[..2])?;
+    } else {
+        let socket = wall.network.far.run(|| UdpSocket::bind(from))?;
+        socket.set_read_timeout(Some(ANSWER_WITHIN))?;
+        socket.send_to(&question, to)?;
+        socket.recv(&mut answer)?;
+    }
+    Ok(())
+}
+
+const ANSWER_WITHIN: Duration = Duration::from_millis(1000);

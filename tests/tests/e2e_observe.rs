@@ -1,0 +1,211 @@
+//! What an operator sees: status, events, doctor.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::Duration;
+use std::{fs, thread};
+
+use anyhow::{Context, Result, ensure};
+use dnswall_tests::act::{Act, address, dns, tcp, udp};
+use dnswall_tests::resolver::{FOREIGN, RESOLVER};
+use dnswall_tests::wall::Wall;
+use dnswall_tests::who::at;
+use serde_json::Value;
+
+const POLICY: &str = r#"
+version = 1
+mode = "enforce"
+[dns]
+resolvers = ["169.254.169.253"]
+[[allow]]
+name = "database"
+to = ["10.0.3.0/24"]
+ports = ["tcp/5432"]
+"#;
+
+#[test]
+fn status_counts_by_rule_and_reason() -> Result<()> {
+    let mut wall = Wall::raise(POLICY)?;
+    wall.echo(&[address("10.0.3.7:5432")].into(), &[].into())?;
+    let app = at("app.service");
+    let before = wall.agent.status()?;
+    for _ in 0..3 {
+        ensure!(wall.run(&app, tcp("10.0.3.7:5432"))?.ok);
+        ensure!(wall.run(&app, dns(RESOLVER))?.ok);
+        ensure!(wall.run(&app, udp("10.0.3.7:5432"))?.is_refused());
+        ensure!(wall.run(&app, tcp("10.0.3.7:80"))?.is_refused());
+    }
+    let after = wall.agent.status()?;
+    let rule =
+        |name: &str, key: &str| counted(&after, "rules", name, key) - counted(&before, "rules", name, key);
+    ensure!(rule("allow.database", "allowed") == 3, "{}", after["rules"]);
+    ensure!(rule("dns.resolvers", "allowed") == 3, "{}", after["rules"]);
+    ensure!(rule("default", "denied") == 6, "{}", after["rules"]);
+    let reason =
+        counted(&after, "reasons", "no-rule", "denied") - counted(&before, "reasons", "no-rule", "denied");
+    ensure!(reason == 6, "{}", after["reasons"]);
+    ensure!(after["mode"] == "enforce" && after["policy"]["generation"].as_u64() > Some(0));
+    ensure!(
+        after["cgroup"]["path"] == wall.tree.directory().to_string_lossy().as_ref(),
+        "{}",
+        after["cgroup"]
+    );
+    let text = wall.agent.say(&["status"])?;
+    ensure!(text.code == 0 && text.text.contains("enforcing") && text.text.contains("database"), "{text:?}");
+    Ok(())
+}
+
+#[test]
+fn every_refusal_is_delivered_or_counted() -> Result<()> {
+    let wall = Wall::raise(POLICY)?;
+    let flood =
+        wall.start(&at("app.service"), Act::Flood { to: vec![address("10.0.4.7:99")], one_socket: false })?;
+    let pid = flood.pid();
+    thread::sleep(Duration::from_millis(2500));
+    let refused = flood.finish()?.counts[0].1;
+    // What was suppressed in the last second is reported when the flow has been quiet.
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let told: u64 = wall
+            .agent
+            .alerts()?
+            .iter()
+            .filter(|alert| alert["process"]["pid"] == pid)
+            .filter_map(|alert| alert["count"].as_u64())
+            .sum();
+        let status = wall.agent.status()?;
+        if told == refused {
+            let sent = status["counters"]["events-sent"].as_u64().unwrap_or_default();
+            let suppressed = status["counters"]["events-suppressed"].as_u64().unwrap_or_default();
+            ensure!(sent + suppressed == refused, "{refused} refused: {}", status["counters"]);
+            ensure!(counted(&status, "rules", "default", "denied") == refused, "{}", status["rules"]);
+            println!("{refused} refusals in {sent} events");
+            return Ok(());
+        }
+        ensure!(
+            std::time::Instant::now() < until,
+            "{refused} refused, alerts account for {told}: {}",
+            status["counters"]
+        );
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn events_are_followed_live() -> Result<()> {
+    let wall = Wall::raise(POLICY)?;
+    let app = at("app.service");
+    ensure!(wall.run(&app, udp("10.0.4.7:98"))?.is_refused());
+    wall.agent.wait_for_alert(0, |alert| alert["flow"]["destination_port"] == 98)?;
+    let mut follow = wall.agent.command(&["events", "--follow", "--output", "json"]);
+    let mut child = follow.stdout(Stdio::piped()).spawn().context("follow events")?;
+    let lines = BufReader::new(child.stdout.take().context("take its output")?);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    thread::sleep(Duration::from_millis(500));
+    ensure!(wall.run(&app, udp("10.0.4.7:99"))?.is_refused());
+    let found = loop {
+        let line = receiver.recv_timeout(Duration::from_secs(5)).context("no such event")?;
+        let event: Value = serde_json::from_str(&line).with_context(|| format!("read {line}"))?;
+        if event["flow"]["destination_port"] == 99 {
+            break event;
+        }
+    };
+    child.kill()?;
+    child.wait()?;
+    ensure!(found["workload"]["unit"] == "app.service", "{found}");
+    // Those in memory, as a person reads them.
+    let said = wall.agent.say(&["events"])?;
+    ensure!(
+        said.code == 0 && said.text.contains("10.0.4.7") && said.text.contains("app.service"),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_control_socket_is_for_its_owner() -> Result<()> {
+    let wall = Wall::raise(POLICY)?;
+    let mode = fs::metadata(wall.agent.socket())?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+    // Whoever gets at it by its path anyway is asked who it is.
+    fs::set_permissions(wall.agent.socket(), fs::Permissions::from_mode(0o666))?;
+    fs::set_permissions(wall.scratch(""), fs::Permissions::from_mode(0o755))?;
+    let curl = std::path::PathBuf::from("/usr/bin/curl");
+    if curl.is_file() {
+        let socket = wall.agent.socket().to_string_lossy().into_owned();
+        let arguments = ["-sS", "-w", "%{http_code}", "--unix-socket", &socket, "http://localhost/v1/status"];
+        let act = Act::Launch { program: curl, arguments: arguments.map(String::from).to_vec() };
+        let (text, _) = wall.output(&at("app.service").uid(65534), act.clone())?;
+        ensure!(text.ends_with("403"), "{text}");
+        let (text, _) = wall.output(&at("app.service"), act)?;
+        ensure!(text.ends_with("200"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_alert_names_a_process_in_full() -> Result<()> {
+    let wall = Wall::raise(POLICY)?;
+    let who = at("system.slice/app.service/worker").uid(65534);
+    let (_, process) = wall.attempt(&who, dns(FOREIGN))?;
+    let alert = wall.agent.wait_for_alert(0, |alert| alert["process"]["pid"] == process.pid())?;
+    let status = wall.agent.status()?;
+    let expected = [
+        ("/schema", Value::from(1)),
+        ("/kind", "dns.direct".into()),
+        ("/policy/digest", status["policy"]["digest"].clone()),
+        ("/policy/generation", status["policy"]["generation"].clone()),
+        ("/flow/protocol", "udp".into()),
+        ("/flow/destination", FOREIGN.to_string().into()),
+        ("/flow/destination_port", 53.into()),
+        ("/process/user", "nobody".into()),
+        ("/process/uid", 65534.into()),
+        ("/process/exe", wall.probe().to_string_lossy().into()),
+        ("/process/parent/pid", std::process::id().into()),
+        ("/workload/unit", "app.service".into()),
+        ("/workload/slice", "system.slice".into()),
+        ("/workload/container", Value::Null),
+        ("/count", 1.into()),
+    ];
+    for (pointer, value) in expected {
+        ensure!(alert.pointer(pointer) == Some(&value), "{pointer} is not {value}: {alert}");
+    }
+    for text in ["/time", "/id", "/first", "/last", "/host", "/process/start"] {
+        ensure!(alert.pointer(text).is_some_and(|value| !value.is_null()), "{text}: {alert}");
+    }
+    let command_line = alert["process"]["command_line"].to_string();
+    ensure!(command_line.contains("probe"), "{alert}");
+    Ok(())
+}
+
+#[test]
+fn doctor_says_what_is_enforced_here() -> Result<()> {
+    let wall = Wall::build()?;
+    let (code, said) = wall.agent.ask(&["doctor"])?;
+    ensure!(code == 0 || code == 4, "{said}");
+    let text = wall.agent.say(&["doctor"])?;
+    ensure!(text.code == code && text.text.contains("cgroup"), "{text:?}");
+    ensure!(code == 0, "this host runs these tests, and doctor says that it cannot: {}", text.text);
+    Ok(())
+}
+
+#[test]
+fn explain_knows_a_unit_by_name() -> Result<()> {
+    let wall = Wall::raise(POLICY)?;
+    let ask = |to: &str, port: &str| {
+        wall.agent.ask(&["policy", "explain", "--from", "unit:orders.service", "--to", to, "--port", port])
+    };
+    let (code, said) = ask("10.0.3.7", "tcp/5432")?;
+    ensure!(code == 0 && said["verdict"] == "allow" && said["rule"] == "allow.database", "{said}");
+    let (code, said) = ask("10.0.3.7", "tcp/5433")?;
+    ensure!(code == 1 && said["verdict"] == "deny" && said["rule"] == "default", "{said}");
+    Ok(())
+}
+
+/// One counter of one line of a table in the status.
+fn counted(status: &Value, table: &str, name: &str, key: &str) -> u64 {
+    let lines = status[table].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.iter().filter(|line| line["name"] == name).filter_map(|line| line[key].as_u64()).sum()
+}
