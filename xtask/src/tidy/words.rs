@@ -9,7 +9,7 @@ const WORDS: &[(&str, &str, &str)] = &[
     ("/ro", "ot/.", "a path of one machine means nothing on another"),
     ("index.crat", "es.io", "which registry or mirror is used is each machine's own configuration"),
     ("static.crat", "es.io", "which registry or mirror is used is each machine's own configuration"),
-    ("pypi.org/sim", "ple", "which registry or mirror is used is each machine's own configuration"),
+    ("pyp", "i.org/simple", "which registry or mirror is used is each machine's own configuration"),
     ("registry.np", "mjs", "which registry or mirror is used is each machine's own configuration"),
     ("FIX", "ME", "finish it, or write it into an issue"),
     ("XX", "X:", "finish it, or write it into an issue"),
