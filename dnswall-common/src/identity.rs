@@ -98,6 +98,8 @@ pub struct KernelOffsets {
     pub task_start_boottime: u32,
     /// `task_struct.mm`
     pub task_mm: u32,
+    /// `task_struct.flags`
+    pub task_flags: u32,
     /// `css_set.dfl_cgrp`
     pub css_set_dfl_cgrp: u32,
     /// `cgroup.kn`
@@ -118,12 +120,34 @@ pub struct KernelOffsets {
     pub inode_sb: u32,
     /// `super_block.s_dev`
     pub super_block_dev: u32,
+    /// `sock_common.skc_net`, with which `sock` begins
+    pub sock_net: u32,
+    /// `net.dev_base_head`
+    pub net_devices: u32,
+    /// `net_device.dev_list`
+    pub device_next: u32,
+    /// `net_device.ip_ptr`
+    pub device_ip4: u32,
+    /// `net_device.ip6_ptr`; 0 for a kernel without IPv6
+    pub device_ip6: u32,
+    /// `in_device.ifa_list`
+    pub ip4_addresses: u32,
+    /// `in_ifaddr.ifa_next`
+    pub address4_next: u32,
+    /// `in_ifaddr.ifa_local`
+    pub address4_local: u32,
+    /// `inet6_dev.addr_list`
+    pub ip6_addresses: u32,
+    /// `inet6_ifaddr.if_list`
+    pub address6_next: u32,
+    /// `inet6_ifaddr.addr`
+    pub address6_address: u32,
 }
 
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 56);
+const _: () = assert!(size_of::<KernelOffsets>() == 104);
 
 /// Hash of one component's name, keyed with the image's seed.
 #[inline(always)]

@@ -108,6 +108,8 @@ pub struct Unconstrained {
 pub struct ImageHeader {
     /// Keys the hash of cgroup paths.
     pub seed: u64,
+    /// [`crate::socket::flow_key`] of this generation.
+    pub flow_key: u64,
     /// The wall's cgroup: units are counted from here down.
     pub root_cgroup: u64,
     /// Same as [`Active::generation`] while this image counts.
@@ -140,7 +142,7 @@ const _: () = assert!(size_of::<Active>() == 8 && size_of::<Meta>() == 40);
 const _: () = assert!(size_of::<Cell>() == 8);
 const _: () = assert!(size_of::<Term>() == 40);
 const _: () = assert!(size_of::<Scope>() == 40);
-const _: () = assert!(size_of::<ImageHeader>() == 16 + 16 + 8 + 32 + 160 + 40 * SCOPES_MAX + 32);
+const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 8 + 32 + 160 + 40 * SCOPES_MAX + 32);
 
 impl Scope {
     /// No scope: holds nobody.

@@ -30,4 +30,4 @@ pub mod who;
 ///
 /// Bump it whenever the size, an offset or the meaning of a field of a shared struct changes, or a map changes its
 /// type, key, value, size or flags. Numbers in [`reason`], [`counter`] and [`event`] are only ever added.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

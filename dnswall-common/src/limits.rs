@@ -29,6 +29,11 @@ pub const CGROUPS_MAX: usize = 32_768;
 pub const CGROUP_DEPTH_MAX: usize = 32;
 /// Bytes of a cgroup directory's name the kernel reads, the terminating zero included.
 pub const CGROUP_NAME_BYTES: usize = 128;
+/// Threads that may be looking at their cgroup's names at the same moment: each is in the middle of a system call, so
+/// more than there are processors only where they are preempted.
+pub const SCRATCHES_MAX: usize = 1_024;
+/// Steps the kernel takes at most through the devices and addresses of a network namespace.
+pub const ADDRESS_STEPS_MAX: usize = 512;
 /// UDP peers whose requests are remembered so that answers may leave.
 pub const REPLIES_MAX: usize = 65_536;
 /// How long after a request an answer may leave, in nanoseconds.

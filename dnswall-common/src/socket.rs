@@ -9,7 +9,9 @@ use crate::identity::path_step;
 use crate::who::Who;
 
 /// Flow tags a socket remembers: destinations it was allowed to reach.
-pub const TAGS: usize = 8;
+pub const TAGS: usize = 32;
+/// Places among them where one tag may be. Which [`TAGS`]` / TAG_WAYS` sets there are to choose from, its low bits say.
+pub const TAG_WAYS: usize = 4;
 
 /// Owner and verdicts of a socket.
 ///
@@ -42,10 +44,17 @@ pub struct SocketState {
     pub who: [Who; 2],
     /// The generations for which `who` holds; written after it.
     pub who_generation: [u32; 2],
-    /// [`flow_tag`] of destinations that were allowed, by the tag's low bits.
+    /// [`flow_tag`] of destinations that were allowed: [`TAG_WAYS`] places a set.
     pub allowed: [u64; TAGS],
     /// Generation of the newest tag in `allowed`: whether a connection was allowed before the policy changed.
     pub allowed_generation: u32,
+    /// Generation under which the TCP connection this socket has, or is about to have, was allowed; 0 for none. A
+    /// connection goes to one place, so its packets need no tag.
+    pub connection_generation: u32,
+    /// Counts up: which of its set's places a new tag takes when none is free.
+    pub next_way: u16,
+    /// 1 from `socket()` until a datagram comes unasked: until then nobody among the peers can be answered.
+    pub never_heard: u16,
     /// Zero.
     pub padding: u32,
 }
@@ -56,15 +65,26 @@ pub const SOCKET_RAW: u32 = 1;
 /// [`SocketState::flags`]: accepted by a listener, not connected by its process.
 pub const SOCKET_INBOUND: u32 = 2;
 
-const _: () = assert!(size_of::<SocketState>() == 40 + 16 + 16 + 64 + 8 + 8 * TAGS + 8);
+const _: () = assert!(size_of::<SocketState>() == 40 + 16 + 16 + 64 + 8 + 8 * TAGS + 16);
+const _: () = assert!((TAGS / TAG_WAYS).is_power_of_two() && TAG_WAYS == 4);
+
+/// The key of [`flow_tag`] for one generation: what was allowed under another one has other tags.
+#[inline(always)]
+pub const fn flow_key(seed: u64, generation: u32) -> u64 {
+    path_step(seed, generation as u64)
+}
 
 /// What stands for one allowed destination under one generation: a keyed hash, so that it is compared and stored as
-/// one word. Never 0.
+/// one word. Never 0. An IPv4 destination fits one step, so that only two of them (the last bit is given away) share a
+/// tag; nobody who does not know the key can tell which.
 #[inline(always)]
-pub const fn flow_tag(seed: u64, flow: &Flow, generation: u32) -> u64 {
-    let [high, low] = flow.address.to_words();
-    let rest = (generation as u64) << 32 | (flow.protocol as u64) << 16 | flow.port as u64;
-    path_step(path_step(path_step(seed, high), low), rest) | 1
+pub const fn flow_tag(key: u64, flow: &Flow) -> u64 {
+    let rest = (flow.protocol as u64) << 16 | flow.port as u64;
+    let tag = match flow.address {
+        Address::V4(address) => path_step(key, (address as u64) << 32 | rest),
+        Address::V6(high, low) => path_step(path_step(path_step(key, high), low), rest),
+    };
+    tag | 1
 }
 
 /// What stands for a peer that sent a datagram. Never 0.
@@ -73,6 +93,10 @@ pub const fn peer_tag(seed: u64, address: Address, port: u16) -> u64 {
     let [high, low] = address.to_words();
     path_step(path_step(path_step(!seed, high), low), port as u64) | 1
 }
+
+/// Value of map `REPLIES` for a peer that this socket wrote to first, against the policy but only audited: what it
+/// sends is an answer, and opens nothing. Otherwise the value is when the peer sent last, nanoseconds since boot.
+pub const REPLY_ASKED: u64 = 0;
 
 /// Key of map `REPLIES`: a peer that sent a datagram to this socket.
 #[repr(C)]

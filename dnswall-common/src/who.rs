@@ -63,6 +63,16 @@ impl Who {
         }
     }
 
+    /// Whether every selector of this set is in the other.
+    #[inline(always)]
+    pub fn is_within(&self, other: &Self) -> bool {
+        (self.words[0] & !other.words[0])
+            | (self.words[1] & !other.words[1])
+            | (self.words[2] & !other.words[2])
+            | (self.words[3] & !other.words[3])
+            == 0
+    }
+
     /// Adds selector `index`; an index of [`SELECTORS_MAX`] or more is not a selector and changes nothing.
     pub fn insert(&mut self, index: usize) {
         if let Some(word) = self.words.get_mut(index / 64) {
@@ -96,5 +106,7 @@ mod tests {
         assert!(!Who::NONE.intersects(&Who::ALL));
         assert_eq!(set.and(&Who::EVERYONE), Who::EVERYONE);
         assert_eq!(set.or(&Who::ALL), Who::ALL);
+        assert!(set.is_within(&set) && set.is_within(&Who::ALL) && Who::NONE.is_within(&set));
+        assert!(!set.is_within(&Who::EVERYONE));
     }
 }

@@ -3,11 +3,10 @@
 use crate::emit::{self, Refusal};
 use crate::identity;
 use crate::image::{KernelImage, decide};
+use crate::local_address::may_be_local;
 use crate::socket::{self, Owner, zero};
-use aya_ebpf::bindings::{bpf_sock, bpf_sock_tuple};
-use aya_ebpf::helpers::generated::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_lookup_tcp, bpf_sk_release,
-};
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
@@ -20,8 +19,6 @@ use dnswall_common::who::Who;
 const ALLOW: i32 = 1;
 /// The system call fails with EPERM.
 const REFUSE: i32 = 0;
-/// `BPF_F_CURRENT_NETNS`: the socket's own network namespace.
-const SOCKETS_NETNS: u64 = u64::MAX;
 
 /// `connect()` to an IPv4 address.
 #[inline(always)]
@@ -58,15 +55,11 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
 /// judged on its way out, where `sendto()` gets the error just as soon.
 #[inline(always)]
 pub fn sendmsg(ctx: &SockAddrContext) -> i32 {
-    if let Some(image) = KernelImage::active() {
-        // SAFETY: the context's socket is never null.
-        let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
-        // SAFETY: as above.
-        if let Some(state) = unsafe { socket::state_or_create(sk) }
-            && (is_anothers(ctx, state) || identity::changed(state))
-        {
-            record(ctx, state, &image);
-        }
+    if let Some(image) = KernelImage::active()
+        && let Some(state) = state(ctx)
+        && identity::changed(state)
+    {
+        record(ctx, state, &image);
     }
     ALLOW
 }
@@ -76,17 +69,16 @@ fn connect(ctx: &SockAddrContext, address: Address, port: u16) -> i32 {
     let Some(image) = KernelImage::active() else {
         return ALLOW;
     };
-    // SAFETY: the context is valid and its socket never null.
-    let (sk, next_header): (*mut bpf_sock, u32) =
-        unsafe { ((*ctx.sock_addr).__bindgen_anon_1.sk, (*ctx.sock_addr).protocol) };
-    // SAFETY: as above.
-    let Some(state) = (unsafe { socket::state_or_create(sk) }) else {
+    let Some(state) = state(ctx) else {
         // Judged on its way out by cgroup and user alone.
         return ALLOW;
     };
     if is_anothers(ctx, state) || identity::changed(state) {
         record(ctx, state, &image);
     }
+    // SAFETY: the context is valid.
+    let next_header = unsafe { (*ctx.sock_addr).protocol };
+    state.connection_generation = 0;
     // A UDP connect sends nothing and is how address sorting works; its datagrams are judged on their way out.
     if next_header != protocol::TCP as u32 {
         return ALLOW;
@@ -113,8 +105,7 @@ fn may_connect(ctx: &SockAddrContext, image: &KernelImage, state: &mut SocketSta
         // Reported on its way out, once.
         return true;
     }
-    if listens_here(ctx, flow) {
-        // Perhaps one of this host's own addresses; where the packet goes is only known on its way out.
+    if may_be_local(socket_of(ctx), &flow.address) {
         return true;
     }
     refuse(image, state, &who, &verdict, flow);
@@ -153,50 +144,34 @@ fn is_anothers(ctx: &SockAddrContext, state: &SocketState) -> bool {
         || state.cookie != unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
 }
 
+/// The socket's storage, made where there is none: the socket is older than the wall, or the kernel's own. That one stays
+/// without, because nothing is known of it but its cgroup and user.
+#[inline(always)]
+fn state<'a>(ctx: &SockAddrContext) -> Option<&'a mut SocketState> {
+    let sk = socket_of(ctx);
+    match socket::state(sk) {
+        None if identity::is_kernel_thread() => None,
+        // SAFETY: the context's socket is never null.
+        None => unsafe { socket::create_state(sk) },
+        state => state,
+    }
+}
+
+#[inline(always)]
+fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: the context is valid.
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+}
+
+/// Records the process at hand, unless it is the kernel itself that acts for the recorded one.
 #[inline(always)]
 fn record(ctx: &SockAddrContext, state: &mut SocketState, image: &KernelImage) {
+    if identity::is_kernel_thread() {
+        return;
+    }
     // SAFETY: the context is valid.
     let (cookie, netns) =
         unsafe { (bpf_get_socket_cookie(ctx.sock_addr.cast()), bpf_get_netns_cookie(ctx.sock_addr.cast())) };
     state.flags &= !SOCKET_INBOUND;
     identity::record(state, image, cookie, netns);
-}
-
-/// Whether something in the socket's network namespace listens on that address and port. A wildcard listener answers
-/// for every address, so "yes" only means that the packet has to show where it goes.
-#[inline(never)]
-fn listens_here(ctx: &SockAddrContext, flow: &Flow) -> bool {
-    // SAFETY: an all-zero tuple of integers.
-    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-    let size = match flow.address {
-        Address::V4(address) => {
-            tuple.__bindgen_anon_1.ipv4.daddr = address.to_be();
-            tuple.__bindgen_anon_1.ipv4.dport = flow.port.to_be();
-            12
-        }
-        Address::V6(high, low) => {
-            tuple.__bindgen_anon_1.ipv6.daddr = [
-                ((high >> 32) as u32).to_be(),
-                (high as u32).to_be(),
-                ((low >> 32) as u32).to_be(),
-                (low as u32).to_be(),
-            ];
-            tuple.__bindgen_anon_1.ipv6.dport = flow.port.to_be();
-            36
-        }
-    };
-    // SAFETY: the tuple holds `size` bytes; what is found is released.
-    unsafe {
-        let tuple = core::ptr::addr_of_mut!(tuple);
-        let found = if size == 12 {
-            bpf_sk_lookup_tcp(ctx.sock_addr.cast(), tuple, 12, SOCKETS_NETNS, 0)
-        } else {
-            bpf_sk_lookup_tcp(ctx.sock_addr.cast(), tuple, 36, SOCKETS_NETNS, 0)
-        };
-        if found.is_null() {
-            return false;
-        }
-        bpf_sk_release(found.cast());
-    }
-    true
 }

@@ -2,19 +2,18 @@
 
 use crate::emit::{self, Refusal};
 use crate::image::{KernelImage, decide};
-use crate::maps::REPLIES;
-use crate::packet::{self, Packet, linear};
+use crate::packet::{self, Packet, half, linear};
+use crate::replies;
 use crate::socket::{self, Owner, zero};
-use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_fullsock};
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
-use dnswall_common::limits::REPLY_WINDOW_NS;
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict};
-use dnswall_common::socket::{ReplyKey, SOCKET_RAW, SocketState, peer_tag};
+use dnswall_common::socket::{SOCKET_RAW, SocketState};
 
 /// Lets the packet pass.
 const PASS: i32 = 1;
@@ -38,18 +37,18 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
         // Nothing is published yet: the wall is being raised, and has nothing to say.
         return PASS;
     };
-    let sk = socket::of(skb);
-    let mut state = socket::state(sk);
+    let mut state = socket::state(socket::of(skb));
     if let Some(state) = &mut state
         && is_known(skb, state, &image)
     {
         return PASS;
     }
-    judge_slowly(skb, sk, state, &image)
+    judge_slowly(skb, state, &image)
 }
 
-/// The short way: a plain packet of a connection that was allowed under this very policy, or was accepted.
-#[inline(always)]
+/// The short way: a plain packet of a connection that was allowed under this very policy, or was accepted. A function of
+/// its own: its frame must not lie under that of a refusal.
+#[inline(never)]
 fn is_known(skb: *mut __sk_buff, state: &mut SocketState, image: &KernelImage) -> bool {
     if state.flags & SOCKET_RAW != 0 {
         return false;
@@ -76,19 +75,7 @@ fn is_known(skb: *mut __sk_buff, state: &mut SocketState, image: &KernelImage) -
     if let Some(header) = linear::<60>(skb)
         && header[0] >> 4 == 6
     {
-        let half = |at: usize| {
-            u64::from_be_bytes([
-                header[at],
-                header[at + 1],
-                header[at + 2],
-                header[at + 3],
-                header[at + 4],
-                header[at + 5],
-                header[at + 6],
-                header[at + 7],
-            ])
-        };
-        let address = Address::V6(half(24), half(32));
+        let address = Address::V6(half(header, 24), half(header, 32));
         return is_known_to(skb, state, image, address, header[6], &[header[42], header[43]], header[53]);
     }
     false
@@ -107,28 +94,17 @@ fn is_known_to(
     let flow = Flow { address, protocol: next_header, port: u16::from_be_bytes(*port) };
     match next_header {
         protocol::TCP if tcp_flags & TCP_SYN == 0 => {
-            socket::was_allowed(state, image, &flow) || socket::is_inbound(state, skb)
+            state.connection_generation == image.generation || socket::is_inbound(state, skb)
         }
+        // The SYN of what `connect()` was allowed a moment ago is known too.
         protocol::TCP | protocol::UDP => socket::was_allowed(state, image, &flow),
         _ => false,
     }
 }
 
-/// What a verdict is given about.
-struct Case<'a> {
-    image: &'a KernelImage,
-    packet: &'a Packet,
-    owner: &'a Owner,
-}
-
 /// The long way: read everything, decide, tell.
 #[inline(always)]
-fn judge_slowly(
-    skb: *mut __sk_buff,
-    sk: *mut bpf_sock,
-    mut state: Option<&mut SocketState>,
-    image: &KernelImage,
-) -> i32 {
+fn judge_slowly(skb: *mut __sk_buff, mut state: Option<&mut SocketState>, image: &KernelImage) -> i32 {
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
     let (packet, owner) = (zero(&mut packet), zero(&mut owner));
     let readable = packet::read(skb, packet);
@@ -136,11 +112,10 @@ fn judge_slowly(
         Some(state) => socket::recorded_owner(state, image, owner),
         None => socket::old_owner(skb, image, owner),
     }
-    let case = Case { image, packet, owner };
     let verdict = match readable {
         Err(reason) => Verdict::without_rule(Action::Deny, reason),
         // SAFETY: the number is a verdict that the function packed.
-        Ok(()) => unsafe { core::mem::transmute::<u64, Verdict>(verdict(skb, sk, state, &case)) },
+        Ok(()) => unsafe { core::mem::transmute::<u64, Verdict>(verdict(skb, state, image, packet, owner)) },
     };
     if verdict.action == Action::Allow {
         if verdict.reason == Reason::Rule {
@@ -148,14 +123,19 @@ fn judge_slowly(
         }
         return PASS;
     }
-    refuse(skb, &case, &verdict)
+    refuse(skb, image, packet, owner, &verdict)
 }
 
 /// Tells of the refusal; drops the packet unless this workload is only audited. A function of its own, for its frame.
 /// Of a packet that could not be read to the end, what was read is told.
 #[inline(never)]
-fn refuse(skb: *mut __sk_buff, case: &Case<'_>, verdict: &Verdict) -> i32 {
-    let Case { image, packet, owner } = case;
+fn refuse(
+    skb: *mut __sk_buff,
+    image: &KernelImage,
+    packet: &Packet,
+    owner: &Owner,
+    verdict: &Verdict,
+) -> i32 {
     let (mode, _) = image.header().treatment(&owner.who);
     // SAFETY: the context is valid.
     let packet_bytes = unsafe { (*skb).len };
@@ -175,15 +155,25 @@ fn refuse(skb: *mut __sk_buff, case: &Case<'_>, verdict: &Verdict) -> i32 {
         payload_offset: if is_dns { packet.payload_offset() } else { 0 },
     };
     emit::refused(image, owner, verdict, &refusal);
-    if mode == MODE_AUDIT { PASS } else { DROP }
+    if mode != MODE_AUDIT {
+        return DROP;
+    }
+    replies::remember_asked(skb, image, &packet.outbound());
+    PASS
 }
 
 /// The verdict for a readable packet, as the bytes of a [`Verdict`]. A function of its own, for its frame.
 #[inline(never)]
-fn verdict(skb: *mut __sk_buff, sk: *mut bpf_sock, state: Option<&mut SocketState>, case: &Case<'_>) -> u64 {
+fn verdict(
+    skb: *mut __sk_buff,
+    state: Option<&mut SocketState>,
+    image: &KernelImage,
+    packet: &Packet,
+    owner: &Owner,
+) -> u64 {
     let verdict = match state {
-        Some(state) => verdict_recorded(skb, sk, state, case),
-        None => verdict_old(skb, sk, case),
+        Some(state) => verdict_recorded(skb, state, image, packet, owner),
+        None => verdict_old(skb, image, packet, owner),
     };
     // SAFETY: a verdict is 8 bytes, all of them written.
     unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
@@ -193,22 +183,25 @@ fn verdict(skb: *mut __sk_buff, sk: *mut bpf_sock, state: Option<&mut SocketStat
 #[inline(always)]
 fn verdict_recorded(
     skb: *mut __sk_buff,
-    sk: *mut bpf_sock,
     state: &mut SocketState,
-    case: &Case<'_>,
+    image: &KernelImage,
+    packet: &Packet,
+    owner: &Owner,
 ) -> Verdict {
-    let Case { image, packet, owner } = case;
     let flow = packet.outbound();
     if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, true) {
         return Verdict::without_rule(Action::Allow, Reason::Essential);
     }
-    if let Some(reason) = continues(skb, sk, state, image, packet, &flow, owner) {
+    if let Some(reason) = continues(skb, state, image, packet, &flow, owner) {
         return Verdict::without_rule(Action::Allow, reason);
     }
     let verdict = decide(image, &flow, &owner.who);
     if verdict.action == Action::Allow {
         socket::remember_allowed(state, image, &flow);
-    } else if is_reply(skb, state, image, packet, &flow) {
+    } else if state.flags & SOCKET_RAW == 0
+        && state.never_heard == 0
+        && replies::is_reply(skb, image, packet, &flow)
+    {
         return Verdict::without_rule(Action::Allow, Reason::Reply);
     }
     verdict
@@ -216,17 +209,16 @@ fn verdict_recorded(
 
 /// For a socket that was never recorded.
 #[inline(always)]
-fn verdict_old(skb: *mut __sk_buff, sk: *mut bpf_sock, case: &Case<'_>) -> Verdict {
-    let Case { image, packet, owner } = case;
+fn verdict_old(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, owner: &Owner) -> Verdict {
     let flow = packet.outbound();
     if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, false) {
         return Verdict::without_rule(Action::Allow, Reason::Essential);
     }
-    if let Some(reason) = continues_old(sk, skb, packet, &flow) {
+    if let Some(reason) = continues_old(skb, packet, &flow) {
         return Verdict::without_rule(Action::Allow, reason);
     }
     let verdict = decide(image, &flow, &owner.who);
-    if verdict.action == Action::Deny && is_answer_of_old(skb, image, packet, &flow) {
+    if verdict.action == Action::Deny && replies::is_reply(skb, image, packet, &flow) {
         return Verdict::without_rule(Action::Allow, Reason::Reply);
     }
     verdict
@@ -236,7 +228,6 @@ fn verdict_old(skb: *mut __sk_buff, sk: *mut bpf_sock, case: &Case<'_>) -> Verdi
 #[inline(always)]
 fn continues(
     skb: *mut __sk_buff,
-    sk: *mut bpf_sock,
     state: &mut SocketState,
     image: &KernelImage,
     packet: &Packet,
@@ -248,8 +239,9 @@ fn continues(
     }
     let flags = packet.transport.tcp_flags;
     if flags & TCP_SYN != 0 {
-        // SAFETY: the state exists, so the socket is not null.
-        let listening = unsafe { (*sk).state } == STATE_LISTEN;
+        let sk = socket::of(skb);
+        // SAFETY: checked for null.
+        let listening = !sk.is_null() && unsafe { (*sk).state } == STATE_LISTEN;
         return (flags & TCP_ACK != 0 && listening).then_some(Reason::Inbound);
     }
     if socket::is_inbound(state, skb) {
@@ -265,7 +257,8 @@ fn continues(
 
 /// The same for a socket that was never recorded: older than the wall, or the kernel's own.
 #[inline(always)]
-fn continues_old(sk: *mut bpf_sock, skb: *mut __sk_buff, packet: &Packet, flow: &Flow) -> Option<Reason> {
+fn continues_old(skb: *mut __sk_buff, packet: &Packet, flow: &Flow) -> Option<Reason> {
+    let sk = socket::of(skb);
     if flow.protocol != protocol::TCP || sk.is_null() {
         return None;
     }
@@ -289,45 +282,4 @@ fn continues_old(sk: *mut bpf_sock, skb: *mut __sk_buff, packet: &Packet, flow: 
     // SAFETY: the context is valid.
     let length = unsafe { (*skb).len };
     (flags & (TCP_RST | TCP_ACK) != 0 && length <= packet.payload_offset()).then_some(Reason::KernelOwn)
-}
-
-/// Whether the datagram answers one that came to this socket unasked.
-///
-/// Port 53 is left out: whoever can make a packet arrive from there could open the way to a resolver. A server here
-/// answers a client that asks *from* port 53 only from its own port 53, which takes a privilege to bind.
-#[inline(always)]
-fn is_reply(
-    skb: *mut __sk_buff,
-    state: &SocketState,
-    image: &KernelImage,
-    packet: &Packet,
-    flow: &Flow,
-) -> bool {
-    if !may_be_reply(packet, flow) || state.flags & SOCKET_RAW != 0 {
-        return false;
-    }
-    let peer = peer_tag(image.header().seed, flow.address, flow.port);
-    is_recent(socket::cookie(skb), peer)
-}
-
-#[inline(always)]
-fn is_answer_of_old(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, flow: &Flow) -> bool {
-    may_be_reply(packet, flow)
-        && is_recent(socket::cookie(skb), peer_tag(image.header().seed, flow.address, flow.port))
-}
-
-#[inline(always)]
-fn may_be_reply(packet: &Packet, flow: &Flow) -> bool {
-    matches!(flow.protocol, protocol::UDP | protocol::UDP_LITE)
-        && (flow.port != PORT_DNS || packet.transport.source_port == PORT_DNS)
-}
-
-#[inline(always)]
-fn is_recent(cookie: u64, peer: u64) -> bool {
-    // SAFETY: read at once.
-    match unsafe { REPLIES.get(ReplyKey { cookie, peer }) } {
-        // SAFETY: no arguments.
-        Some(seen_ns) => unsafe { bpf_ktime_get_ns() }.wrapping_sub(*seen_ns) < REPLY_WINDOW_NS,
-        None => false,
-    }
 }

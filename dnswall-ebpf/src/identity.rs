@@ -5,11 +5,13 @@
 //! that a unit that starts while the agent is dead, or a millisecond ago, is known.
 
 use crate::image::KernelImage;
-use crate::maps::{CGROUPS, OFFSETS, SCRATCH, WHO_EXES, WHO_NAMES, WHO_PATHS, WHO_USERS, count};
+use crate::maps::{
+    CGROUPS, OFFSETS, SCRATCH_EMPTY, SCRATCHES, WHO_EXES, WHO_NAMES, WHO_PATHS, WHO_USERS, count,
+};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_get_current_uid_gid, bpf_get_prandom_u32, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
+    bpf_get_current_uid_gid, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
 };
 use dnswall_common::counter::Counter;
 use dnswall_common::identity::{
@@ -30,7 +32,12 @@ macro_rules! field {
     };
 }
 
+pub(crate) use field;
+
 const NAME_BITS: u32 = NAME_KEY_FIXED_BITS + 8 * CGROUP_NAME_BYTES as u32;
+
+/// `task_struct.flags`: a thread of the kernel's own (`PF_KTHREAD`, the same value in 5.10 and 7.2).
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// Records the process at hand as the socket's owner.
 #[inline(never)]
@@ -61,9 +68,22 @@ pub fn record(state: &mut SocketState, image: &KernelImage, cookie: u64, netns: 
     // What another owner was allowed does not hold for this one.
     state.allowed = [0; TAGS];
     state.allowed_generation = 0;
-    if !crate::socket::refresh_who(state, image) && resolve(image, task, cgroup) {
-        crate::socket::refresh_who(state, image);
+    state.connection_generation = 0;
+    if !crate::socket::refresh_who(state, image) {
+        let mut names = Who::NONE;
+        if resolve(image, task, cgroup, &mut names) {
+            let who = combine(image, &names, uid, state.exe_inode, state.exe_device);
+            crate::socket::remember_who(state, image, &who);
+        }
     }
+}
+
+/// Whether the task at hand is a thread of the kernel's own, which acts for a process it does not show: multipath TCP
+/// opens subflows from one, and before 5.12 io_uring works in one.
+#[inline(always)]
+pub fn is_kernel_thread() -> bool {
+    // SAFETY: no arguments.
+    pointer(unsafe { bpf_get_current_task() }, field!(offsets().task_flags)) & KERNEL_THREAD != 0
 }
 
 /// Whether the process at hand is not the one that was recorded.
@@ -98,27 +118,32 @@ pub fn from_record(image: &KernelImage, recorded: &Recorded, who: &mut Who) -> b
 
 #[inline(always)]
 fn combine(image: &KernelImage, names: &Who, uid: u32, exe_inode: u64, exe_device: u32) -> Who {
-    let header = image.header();
-    let mut users = header.unconstrained.user;
-    // SAFETY: copied out at once.
-    if let Some(more) = unsafe { WHO_USERS.get(UserKey { uid, slot: image.slot }) } {
-        users = users.or(more);
+    let free = &image.header().unconstrained;
+    let mut who = *names;
+    // A look-up only where it matters.
+    if !who.is_within(&free.user) {
+        // SAFETY: copied out at once.
+        who = match unsafe { WHO_USERS.get(UserKey { uid, slot: image.slot }) } {
+            Some(users) => who.and(&free.user.or(users)),
+            None => who.and(&free.user),
+        };
     }
-    let mut exes = header.unconstrained.exe;
-    let key = ExeKey { inode: exe_inode, device: exe_device, slot: image.slot };
-    // SAFETY: copied out at once.
-    if let Some(more) = unsafe { WHO_EXES.get(key) } {
-        exes = exes.or(more);
+    if !who.is_within(&free.exe) {
+        let key = ExeKey { inode: exe_inode, device: exe_device, slot: image.slot };
+        // SAFETY: copied out at once.
+        who = match unsafe { WHO_EXES.get(key) } {
+            Some(exes) => who.and(&free.exe.or(exes)),
+            None => who.and(&free.exe),
+        };
     }
-    names.and(&users).and(&exes)
+    who
 }
 
-/// Where names are put together: they do not fit the stack. And the verifier does not follow what is in a map, so it
+/// Where names are put together: they do not fit the stack. One for each thread that is at it, because a thread may be
+/// preempted here by another that comes here too. And the verifier does not follow what is in a map, so it
 /// does not walk every depth and every combination of finds apart.
 #[repr(C)]
 pub struct Scratch {
-    /// Whose work this is: a preempting task on the same processor uses the same scratch, and leaves its own.
-    token: u64,
     /// The kernfs node of the unit; 0 for none.
     unit: u64,
     /// The kernfs node of the container; 0 for none.
@@ -135,38 +160,52 @@ pub struct Scratch {
     key: Key<NameKey>,
 }
 
-/// Finds what the names of the task's cgroup match and remembers it; `false` when that did not work out, which leaves
-/// the cgroup unknown until the next socket.
+/// Finds what the names of the task's cgroup match, and remembers it for the next socket; `false` when that did not work
+/// out, which leaves the cgroup unknown until then.
 #[inline(never)]
-fn resolve(image: &KernelImage, task: u64, cgroup: u64) -> bool {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+fn resolve(image: &KernelImage, task: u64, cgroup: u64, names: &mut Who) -> bool {
+    // SAFETY: no arguments.
+    let thread = unsafe { bpf_get_current_pid_tgid() };
+    let Some(empty) = SCRATCH_EMPTY.get_ptr(0) else {
         return false;
     };
-    // SAFETY: this processor's scratch; see `token` for who else writes there.
-    let scratch = unsafe { &mut *scratch };
-    // SAFETY: no arguments.
-    let token = unsafe { bpf_get_prandom_u32() } as u64 | 1 << 32;
-    // SAFETY: a field of the scratch; volatile, because others write there.
-    unsafe { core::ptr::addr_of_mut!(scratch.token).write_volatile(token) };
-    let offsets = offsets();
-    let set = pointer(task, field!(offsets.task_cgroups));
-    let node = pointer(pointer(set, field!(offsets.css_set_dfl_cgrp)), field!(offsets.cgroup_kn));
-    if walk_up(image, node, scratch) {
-        matched(image, scratch);
-    } else {
+    // SAFETY: the only element of an array map, which nothing ever writes.
+    if SCRATCHES.insert(thread, unsafe { &*empty }, 0).is_err() {
         count(Counter::CgroupUnresolved);
-        scratch.who = Who::NONE;
+        return false;
     }
-    // SAFETY: as above.
-    if unsafe { core::ptr::addr_of!(scratch.token).read_volatile() } != token {
+    let resolved = resolve_in(image, task, thread, names);
+    // Only this thread uses the entry: there is nothing to do when it cannot be removed but to write over it next time.
+    let _ = SCRATCHES.remove(thread);
+    if !resolved {
         count(Counter::CgroupUnresolved);
         return false;
     }
     let key = CgroupKey { cgroup, generation: image.generation, padding: 0 };
-    if CGROUPS.insert(key, scratch.who, 0).is_err() {
+    if CGROUPS.insert(key, &*names, 0).is_err() {
         count(Counter::CgroupsFull);
+    }
+    true
+}
+
+/// The work of [`resolve`] in the thread's own scratch. A function of its own, for its frame.
+#[inline(never)]
+fn resolve_in(image: &KernelImage, task: u64, thread: u64, names: &mut Who) -> bool {
+    let Some(scratch) = SCRATCHES.get_ptr_mut(thread) else {
+        return false;
+    };
+    // SAFETY: the entry of this thread, which nobody else uses and only this thread removes.
+    let scratch = unsafe { &mut *scratch };
+    let offsets = offsets();
+    let set = pointer(task, field!(offsets.task_cgroups));
+    let node = pointer(pointer(set, field!(offsets.css_set_dfl_cgrp)), field!(offsets.cgroup_kn));
+    if !walk_up(image, node, scratch) {
+        // Too deep: no name counts.
+        *names = Who::NONE;
         return false;
     }
+    matched(image, scratch);
+    *names = scratch.who;
     true
 }
 
@@ -336,7 +375,7 @@ fn user_slice_difference(name: &Name) -> u64 {
 
 /// The pointer or number of up to 8 bytes at `base + offset`; 0 when that cannot be read.
 #[inline(always)]
-fn pointer(base: u64, offset: u32) -> u64 {
+pub fn pointer(base: u64, offset: u32) -> u64 {
     let mut value = 0u64;
     let from = base.wrapping_add(offset as u64);
     // SAFETY: the helper checks the address and fills 8 bytes, or zeroes them.
@@ -366,7 +405,7 @@ fn read_name(address: u64, name: &mut Name, size: u32) -> u64 {
 
 /// The offsets the agent wrote.
 #[inline(always)]
-fn offsets() -> &'static KernelOffsets {
+pub fn offsets() -> &'static KernelOffsets {
     // SAFETY: `Global` is transparent over its value.
     unsafe { &*core::ptr::addr_of!(OFFSETS).cast::<KernelOffsets>() }
 }

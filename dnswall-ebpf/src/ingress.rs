@@ -3,19 +3,16 @@
 use crate::egress::LOOPBACK;
 use crate::emit::{self, Refusal};
 use crate::image::{KernelImage, decide};
-use crate::maps::{REPLIES, count};
-use crate::packet::{self, Packet};
+use crate::packet::{self, Packet, half, linear};
+use crate::replies::remember_peer;
 use crate::socket::{self, Owner, zero};
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use core::mem::MaybeUninit;
-use dnswall_common::counter::Counter;
 use dnswall_common::event::hook;
-use dnswall_common::flow::{Flow, PORT_DNS, protocol};
+use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
 use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::packet::{TCP_ACK, TCP_SYN};
 use dnswall_common::reason::{Action, Reason, Verdict};
-use dnswall_common::socket::{ReplyKey, peer_tag};
 use dnswall_common::who::Who;
 
 const PASS: i32 = 1;
@@ -26,6 +23,9 @@ const DROP: i32 = 0;
 pub fn judge(skb: *mut __sk_buff) -> i32 {
     // SAFETY: the context is valid.
     if unsafe { (*skb).ifindex } == LOOPBACK {
+        return PASS;
+    }
+    if is_awaited(skb) {
         return PASS;
     }
     let mut packet = MaybeUninit::<Packet>::uninit();
@@ -52,6 +52,61 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
             if is_response(skb, packet) { PASS } else { judge_question(skb, packet) }
         }
         _ => PASS,
+    }
+}
+
+/// The short way: a plain packet that asks no DNS server here and opens nothing. Of TCP that is all that does not begin
+/// a connection to port 53, of UDP the answer to what this socket was allowed to send. A function of its own: its frame must not
+/// lie under that of a refusal.
+#[inline(never)]
+fn is_awaited(skb: *mut __sk_buff) -> bool {
+    if let Some(header) = linear::<40>(skb)
+        && header[0] == 0x45
+        && header[9] == protocol::TCP
+    {
+        return (header[6] & 0x3f) | header[7] == 0
+            && !begins_question(header[33], &[header[22], header[23]]);
+    }
+    if let Some(header) = linear::<28>(skb)
+        && header[0] == 0x45
+        && header[9] == protocol::UDP
+    {
+        let address = Address::V4(u32::from_be_bytes([header[12], header[13], header[14], header[15]]));
+        let ports = [header[20], header[21], header[22], header[23]];
+        return (header[6] & 0x3f) | header[7] == 0 && is_answer(skb, address, ports);
+    }
+    if let Some(header) = linear::<60>(skb)
+        && header[0] >> 4 == 6
+        && header[6] == protocol::TCP
+    {
+        return !begins_question(header[53], &[header[42], header[43]]);
+    }
+    if let Some(header) = linear::<48>(skb)
+        && header[0] >> 4 == 6
+        && header[6] == protocol::UDP
+    {
+        let ports = [header[40], header[41], header[42], header[43]];
+        return is_answer(skb, Address::V6(half(header, 8), half(header, 16)), ports);
+    }
+    false
+}
+
+/// Whether a TCP packet begins a connection to port 53.
+#[inline(always)]
+fn begins_question(tcp_flags: u8, port: &[u8; 2]) -> bool {
+    tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN && u16::from_be_bytes(*port) == PORT_DNS
+}
+
+/// Whether a UDP packet from there answers what its socket was allowed to send; `ports` are source and destination.
+#[inline(always)]
+fn is_answer(skb: *mut __sk_buff, address: Address, ports: [u8; 4]) -> bool {
+    if u16::from_be_bytes([ports[2], ports[3]]) == PORT_DNS {
+        return false;
+    }
+    let back = Flow { address, protocol: protocol::UDP, port: u16::from_be_bytes([ports[0], ports[1]]) };
+    match (KernelImage::active(), socket::state(socket::of(skb))) {
+        (Some(image), Some(state)) => socket::was_allowed(state, &image, &back),
+        _ => false,
     }
 }
 
@@ -115,37 +170,4 @@ fn refuse(skb: *mut __sk_buff, image: &KernelImage, verdict: &Verdict, packet: &
     };
     emit::refused(image, owner, verdict, &refusal);
     if mode == MODE_AUDIT { PASS } else { DROP }
-}
-
-/// Remembers who sent a datagram, unless this socket asked for it.
-#[inline(never)]
-fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
-    if packet.network.protocol == protocol::TCP {
-        return;
-    }
-    let Some(image) = KernelImage::active() else {
-        return;
-    };
-    let back = Flow {
-        address: packet.network.source,
-        protocol: packet.network.protocol,
-        port: packet.transport.source_port,
-    };
-    let peer = peer_tag(image.header().seed, back.address, back.port);
-    // An answer to what this socket sent, under this policy or the one before, opens nothing.
-    if let Some(state) = socket::state(socket::of(skb))
-        && (socket::was_allowed(state, &image, &back) || socket::was_allowed_before(state, &image, &back))
-    {
-        return;
-    }
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let key = ReplyKey { cookie: socket::cookie(skb), peer };
-    // Written in place where it can be: an insert into an LRU costs five times as much.
-    if let Some(seen_ns) = REPLIES.get_ptr_mut(key) {
-        // SAFETY: a live entry; one aligned store.
-        unsafe { seen_ns.write_volatile(now) };
-    } else if REPLIES.insert(key, now, 0).is_err() {
-        count(Counter::RepliesFailed);
-    }
 }

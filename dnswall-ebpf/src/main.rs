@@ -14,8 +14,10 @@ mod emit;
 mod identity;
 mod image;
 mod ingress;
+mod local_address;
 mod maps;
 mod packet;
+mod replies;
 mod sock_create;
 mod socket;
 

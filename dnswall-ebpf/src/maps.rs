@@ -15,7 +15,7 @@ use dnswall_common::identity::{CgroupKey, ExeKey, KernelOffsets, NameKey, PathKe
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
 use dnswall_common::limits::{
     CELLS_MAX, CGROUPS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, REFUSED_FLOWS_MAX, REPLIES_MAX,
-    RING_BYTES, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
+    RING_BYTES, RULES_MAX, SCRATCHES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
 };
 use dnswall_common::reason::REASON_TABLE;
 use dnswall_common::search::{Node4, Node6, NodePort};
@@ -34,6 +34,7 @@ pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     task_group_leader: 0,
     task_start_boottime: 0,
     task_mm: 0,
+    task_flags: 0,
     css_set_dfl_cgrp: 0,
     cgroup_kn: 0,
     kernfs_parent: 0,
@@ -44,6 +45,17 @@ pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     inode_ino: 0,
     inode_sb: 0,
     super_block_dev: 0,
+    sock_net: 0,
+    net_devices: 0,
+    device_next: 0,
+    device_ip4: 0,
+    device_ip6: 0,
+    ip4_addresses: 0,
+    address4_next: 0,
+    address4_local: 0,
+    ip6_addresses: 0,
+    address6_next: 0,
+    address6_address: 0,
 });
 
 #[btf_map]
@@ -80,7 +92,10 @@ pub static SOCKETS: SocketStorage<SocketState> = SocketStorage::new();
 pub static REPLIES: LruHashMap<ReplyKey, u64, REPLIES_MAX> = LruHashMap::new();
 
 #[btf_map]
-pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+pub static SCRATCHES: HashMap<u64, Scratch, SCRATCHES_MAX> = HashMap::new();
+/// What a scratch begins as: it does not fit the stack.
+#[btf_map]
+pub static SCRATCH_EMPTY: Array<Scratch, 1> = Array::new();
 
 #[btf_map]
 pub static REFUSED: LruHashMap<RefusedKey, Refused, REFUSED_FLOWS_MAX> = LruHashMap::new();

@@ -126,6 +126,21 @@ pub fn linear<'a, const N: usize>(skb: *mut __sk_buff) -> Option<&'a [u8; N]> {
     Some(unsafe { &*(start as *const [u8; N]) })
 }
 
+/// Half an IPv6 address: eight bytes from `at`, as a number.
+#[inline(always)]
+pub fn half<const N: usize>(header: &[u8; N], at: usize) -> u64 {
+    u64::from_be_bytes([
+        header[at],
+        header[at + 1],
+        header[at + 2],
+        header[at + 3],
+        header[at + 4],
+        header[at + 5],
+        header[at + 6],
+        header[at + 7],
+    ])
+}
+
 /// Copies `N` bytes from `offset`, wherever in the buffer they lie.
 #[inline(always)]
 pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {

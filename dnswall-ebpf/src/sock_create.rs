@@ -26,11 +26,12 @@ pub fn judge(sk: *mut bpf_sock) -> i32 {
         return ALLOW;
     };
     // SAFETY: the context is the socket.
-    let Some(state) = (unsafe { socket::state_or_create(sk) }) else {
+    let Some(state) = (unsafe { socket::create_state(sk) }) else {
         return ALLOW;
     };
     // SAFETY: the context is valid.
     let (cookie, netns) = unsafe { (bpf_get_socket_cookie(sk.cast()), bpf_get_netns_cookie(sk.cast())) };
+    state.never_heard = 1;
     identity::record(state, &image, cookie, netns);
     // SAFETY: as above.
     let (kind, next_header, family) = unsafe { ((*sk).type_, (*sk).protocol, (*sk).family) };

@@ -7,8 +7,8 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_get_socket_uid, bpf_skb_cgroup_id};
 use core::mem::MaybeUninit;
 use dnswall_common::counter::Counter;
-use dnswall_common::flow::Flow;
-use dnswall_common::socket::{SOCKET_INBOUND, SocketState, TAGS, flow_tag};
+use dnswall_common::flow::{Flow, protocol};
+use dnswall_common::socket::{SOCKET_INBOUND, SocketState, TAG_WAYS, TAGS, flow_key, flow_tag};
 use dnswall_common::who::Who;
 
 /// Whom a verdict is about. The rest of what an event says stays in the storage, where it is read from.
@@ -92,7 +92,7 @@ pub fn refresh_who(state: &mut SocketState, image: &KernelImage) -> bool {
 
 /// Stores the selectors that hold under this image.
 #[inline(always)]
-fn remember_who(state: &mut SocketState, image: &KernelImage, who: &Who) {
+pub fn remember_who(state: &mut SocketState, image: &KernelImage, who: &Who) {
     let parity = (image.generation & 1) as usize;
     state.who[parity] = *who;
     // SAFETY: a field of the storage. Volatile, so that it is written after the set it vouches for.
@@ -102,31 +102,52 @@ fn remember_who(state: &mut SocketState, image: &KernelImage, who: &Who) {
 /// Whether this socket was allowed to send to the flow under this image.
 #[inline(always)]
 pub fn was_allowed(state: &SocketState, image: &KernelImage, flow: &Flow) -> bool {
-    has_tag(state, flow_tag(image.header().seed, flow, image.generation))
+    has_tag(state, flow_tag(image.header().flow_key, flow))
 }
 
 /// Whether this socket was allowed to send to the flow under the policy it last asked.
 #[inline(always)]
 pub fn was_allowed_before(state: &SocketState, image: &KernelImage, flow: &Flow) -> bool {
-    has_tag(state, flow_tag(image.header().seed, flow, state.allowed_generation))
+    has_tag(state, flow_tag(flow_key(image.header().seed, state.allowed_generation), flow))
 }
 
 /// Remembers that the flow was allowed.
 #[inline(always)]
 pub fn remember_allowed(state: &mut SocketState, image: &KernelImage, flow: &Flow) {
-    let tag = flow_tag(image.header().seed, flow, image.generation);
-    state.allowed[tag_index(tag)] = tag;
+    if flow.protocol == protocol::TCP {
+        state.connection_generation = image.generation;
+    }
+    let tag = flow_tag(image.header().flow_key, flow);
     state.allowed_generation = image.generation;
+    let first = tag_set(tag);
+    let mut way = 0;
+    // VERIFIER: TAG_WAYS rounds.
+    while way < TAG_WAYS {
+        let place = &mut state.allowed[first + way];
+        if *place == tag {
+            return;
+        }
+        if *place == 0 {
+            *place = tag;
+            return;
+        }
+        way += 1;
+    }
+    state.next_way = state.next_way.wrapping_add(1);
+    state.allowed[first + (state.next_way as usize & (TAG_WAYS - 1))] = tag;
 }
 
 #[inline(always)]
 fn has_tag(state: &SocketState, tag: u64) -> bool {
-    state.allowed[tag_index(tag)] == tag
+    let first = tag_set(tag);
+    let places = &state.allowed;
+    places[first] == tag || places[first + 1] == tag || places[first + 2] == tag || places[first + 3] == tag
 }
 
+/// Where the places begin that the tag may have.
 #[inline(always)]
-fn tag_index(tag: u64) -> usize {
-    (tag >> 1) as usize & (TAGS - 1)
+fn tag_set(tag: u64) -> usize {
+    (tag >> 1) as usize & ((TAGS / TAG_WAYS - 1) * TAG_WAYS)
 }
 
 /// The owner as recorded. Written in place: a copy of it does not fit the stack.
@@ -182,12 +203,12 @@ pub unsafe trait Zero: Sized {}
 // SAFETY: integers and a pointer that may be null; 56 bytes, aligned to 8.
 unsafe impl Zero for Owner {}
 
-/// The storage of a socket in a hook where it may be made.
+/// The storage of a new socket.
 ///
 /// # Safety
 /// `sk` is a socket pointer the verifier knows.
 #[inline(always)]
-pub unsafe fn state_or_create<'a>(sk: *mut bpf_sock) -> Option<&'a mut SocketState> {
+pub unsafe fn create_state<'a>(sk: *mut bpf_sock) -> Option<&'a mut SocketState> {
     // SAFETY: the caller's.
     let state = unsafe { SOCKETS.find_or_create(sk) };
     if state.is_none() {

@@ -1,7 +1,10 @@
 //! Report or block, for all and for some; and what never leaves the host.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use dnswall_tests::act::{Act, dns, dns_tcp, ping, tcp, udp};
+use dnswall_tests::act::{Act, TcpBy, address, dns, dns_tcp, ping, tcp, tcp_by, udp};
 use dnswall_tests::case::{allowed, case, passes, refused, would_deny, would_refuse};
 use dnswall_tests::check::{check, check_wall};
 use dnswall_tests::resolver::{FOREIGN, FOREIGN_V6, RESOLVER};
@@ -93,8 +96,21 @@ fn what_never_leaves_the_host_passes() -> Result<()> {
             running.push(wall.start(&server, Act::Serve { at: place.parse()?, tcp })?);
         }
     }
+    // These answer for every address there is, which must not open the way to any but the host's own.
+    for place in ["0.0.0.0:7003", "[::]:7004"] {
+        running.push(wall.start(&server, Act::Serve { at: place.parse()?, tcp: true })?);
+    }
     let app = || at("app.service").uid(65534);
     let mut cases = Vec::new();
+    for place in ["10.77.0.2:7003", "10.77.0.2:7004", "[fd00:77::2]:7004"] {
+        cases.push(case("own, served by all", app(), tcp(place), passes("loopback")).unexplained());
+        cases.push(
+            case("own, v4-mapped", app(), tcp_by(place, TcpBy::SixSocket), passes("loopback")).unexplained(),
+        );
+    }
+    for place in ["10.77.0.1:7003", "10.77.0.1:7004", "[fd00:77::1]:7004", "[2001:db8::9]:7004"] {
+        cases.push(case("elsewhere, served here", app(), tcp(place), refused("egress.denied")));
+    }
     for place in places {
         let own = place.starts_with("10.") || place.starts_with("[fd");
         for act in [tcp(place), udp(place)] {
@@ -107,6 +123,27 @@ fn what_never_leaves_the_host_passes() -> Result<()> {
     cases.push(case("echo, own", app(), ping("10.77.0.2"), passes("loopback")).unexplained());
     cases.push(case("elsewhere", app(), tcp("10.77.0.1:7001"), refused("egress.denied")));
     check_wall(&mut wall, &cases)?;
-    ensure!(running.len() == 2 * places.len());
+    ensure!(running.len() == 2 * places.len() + 2);
+    Ok(())
+}
+
+#[test]
+fn an_answer_to_what_audit_let_out_opens_nothing() -> Result<()> {
+    let audit = "version = 1\nmode = \"audit\"\n";
+    let to = address("10.0.3.7:9000");
+    let mut wall = Wall::raise(audit)?;
+    wall.echo(&BTreeSet::new(), &BTreeSet::from([to]))?;
+    let mut held = wall.start(&at("app.service"), Act::Hold { to, tcp: false })?;
+    for round in 0..2 {
+        let skip = wall.agent.alerts()?.len();
+        let report = held.exchange()?;
+        ensure!(report.ok, "round {round}: {report:?}");
+        let alert = wall.agent.wait_for_alert(skip, |alert| alert["process"]["pid"] == held.pid())?;
+        ensure!(alert["verdict"] == "would-deny", "round {round}: {alert}");
+        std::thread::sleep(Duration::from_millis(1100)); // one alert a second for each flow
+    }
+    ensure!(wall.agent.apply(&audit.replace("audit", "enforce"))?.code == 0);
+    let report = held.exchange()?;
+    ensure!(report.is_refused(), "after two answers: {report:?}");
     Ok(())
 }

@@ -58,6 +58,7 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
     let nodes_port = tree::nodes_port(&lookups.cells.starts);
     let header = ImageHeader {
         seed: environment.seed(),
+        flow_key: 0,
         root_cgroup: root.id,
         generation: 0,
         nodes4: nodes4.len() as u32,

@@ -30,12 +30,18 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         })?;
         Ok(bits / 8)
     };
+    let has_ip6 = types.member_offset_bits("inet6_ifaddr", &["if_list"]).is_some();
+    let find6 = |structure: &str, member: &str| match types.member_offset_bits(structure, &[member]) {
+        Some(bits) if has_ip6 => bits / 8,
+        _ => 0,
+    };
     Ok(KernelOffsets {
         task_cgroups: find("task_struct", &["cgroups"])?,
         task_group_leader: find("task_struct", &["group_leader"])?,
         // Renamed in 5.5, commit 4e6a6ae8b9ec.
         task_start_boottime: find("task_struct", &["start_boottime", "real_start_time"])?,
         task_mm: find("task_struct", &["mm"])?,
+        task_flags: find("task_struct", &["flags"])?,
         css_set_dfl_cgrp: find("css_set", &["dfl_cgrp"])?,
         cgroup_kn: find("cgroup", &["kn"])?,
         // Made RCU-protected and renamed in 6.15.
@@ -47,6 +53,17 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         inode_ino: find("inode", &["i_ino"])?,
         inode_sb: find("inode", &["i_sb"])?,
         super_block_dev: find("super_block", &["s_dev"])?,
+        sock_net: find("sock_common", &["skc_net"])?,
+        net_devices: find("net", &["dev_base_head"])?,
+        device_next: find("net_device", &["dev_list"])?,
+        device_ip4: find("net_device", &["ip_ptr"])?,
+        device_ip6: find6("net_device", "ip6_ptr"),
+        ip4_addresses: find("in_device", &["ifa_list"])?,
+        address4_next: find("in_ifaddr", &["ifa_next"])?,
+        address4_local: find("in_ifaddr", &["ifa_local"])?,
+        ip6_addresses: find6("inet6_dev", "addr_list"),
+        address6_next: find6("inet6_ifaddr", "if_list"),
+        address6_address: find6("inet6_ifaddr", "addr"),
     })
 }
 

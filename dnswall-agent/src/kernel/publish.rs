@@ -16,6 +16,7 @@ use dnswall_common::image::Active;
 use dnswall_common::limits::{
     CELLS_MAX, CGROUPS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
 };
+use dnswall_common::socket::flow_key;
 use dnswall_common::who::Who;
 use thiserror::Error;
 
@@ -60,8 +61,10 @@ impl Maps {
         let slot = if old.generation == 0 { 0 } else { 1 - (old.slot & 1) };
         let generation = old.generation.checked_add(1).unwrap_or(1);
         image.header.generation = generation;
+        image.header.flow_key = flow_key(image.header.seed, generation);
 
-        grace::wait();
+        // Also what an attempt that failed, or died, has left under the number that is given away now.
+        self.forget_cgroups(old.generation, |_| true);
         self.write_arrays(image, slot as usize);
         self.write_who(image, slot).context("write who the rules bind")?;
         self.write_cgroups(cgroups, generation).context("write the cgroups that exist")?;
@@ -136,8 +139,8 @@ impl Maps {
         self.cgroups.keys().flatten().map(|key| key.cgroup).collect()
     }
 
-    /// Removes what older generations knew. What stays behind does no harm, so errors are not the policy's.
-    /// `exists` says which cgroups there still are.
+    /// Removes what is known for any other generation than this one, after a grace period. `exists` says which cgroups
+    /// there still are.
     pub fn forget_cgroups(&mut self, generation: u32, exists: impl Fn(u64) -> bool) {
         grace::wait();
         let is_stale = |key: &CgroupKey| key.generation != generation || !exists(key.cgroup);

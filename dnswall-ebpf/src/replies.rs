@@ -1,0 +1,102 @@
+//! Which UDP peers may be answered: those that sent to this socket unasked, for a while.
+
+use crate::image::KernelImage;
+use crate::maps::{REPLIES, count};
+use crate::packet::Packet;
+use crate::socket;
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use dnswall_common::counter::Counter;
+use dnswall_common::flow::{Flow, PORT_DNS, protocol};
+use dnswall_common::limits::REPLY_WINDOW_NS;
+use dnswall_common::socket::{REPLY_ASKED, ReplyKey, SocketState, peer_tag};
+
+/// Whether the datagram answers one that came to this socket unasked.
+///
+/// Port 53 is left out: whoever can make a packet arrive from there could open the way to a resolver. A server here
+/// answers a client that asks *from* port 53 only from its own port 53, which takes a privilege to bind.
+#[inline(always)]
+pub fn is_reply(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, flow: &Flow) -> bool {
+    if !is_datagram(flow.protocol) || (flow.port == PORT_DNS && packet.transport.source_port != PORT_DNS) {
+        return false;
+    }
+    // SAFETY: read at once.
+    match unsafe { REPLIES.get(key(skb, image, flow)) } {
+        // SAFETY: no arguments.
+        Some(&seen_ns) if seen_ns != REPLY_ASKED => {
+            unsafe { bpf_ktime_get_ns() }.wrapping_sub(seen_ns) < REPLY_WINDOW_NS
+        }
+        _ => false,
+    }
+}
+
+/// Remembers who sent a datagram, unless this socket asked for it. A function of its own, for its frame.
+#[inline(never)]
+pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
+    if !is_datagram(packet.network.protocol) {
+        return;
+    }
+    let Some(image) = KernelImage::active() else {
+        return;
+    };
+    let back = Flow {
+        address: packet.network.source,
+        protocol: packet.network.protocol,
+        port: packet.transport.source_port,
+    };
+    let state = socket::state(socket::of(skb));
+    if let Some(state) = &state
+        && was_asked(state, &image, &back)
+    {
+        return;
+    }
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let key = key(skb, &image, &back);
+    // Written in place where it can be: an insert into an LRU costs five times as much.
+    if let Some(seen_ns) = REPLIES.get_ptr_mut(key) {
+        // SAFETY: a live entry; one aligned load and store.
+        unsafe {
+            if seen_ns.read_volatile() == REPLY_ASKED {
+                return;
+            }
+            seen_ns.write_volatile(now);
+        }
+    } else if REPLIES.insert(key, now, 0).is_err() {
+        count(Counter::RepliesFailed);
+    }
+    if let Some(state) = state {
+        state.never_heard = 0;
+    }
+}
+
+/// Whether what comes from there answers what this socket sent, under this policy or the one before: it opens nothing.
+#[inline(always)]
+fn was_asked(state: &SocketState, image: &KernelImage, back: &Flow) -> bool {
+    socket::was_allowed(state, image, back) || socket::was_allowed_before(state, image, back)
+}
+
+/// Remembers that this socket wrote to a peer that the policy refuses, but does not block: its answer must not make
+/// what follows a reply.
+#[inline(always)]
+pub fn remember_asked(skb: *mut __sk_buff, image: &KernelImage, flow: &Flow) {
+    if !is_datagram(flow.protocol) {
+        return;
+    }
+    let key = key(skb, image, flow);
+    // SAFETY: only whether it is there.
+    if unsafe { REPLIES.get(key) }.is_none() && REPLIES.insert(key, REPLY_ASKED, BPF_NOEXIST.into()).is_err()
+    {
+        count(Counter::RepliesFailed);
+    }
+}
+
+#[inline(always)]
+fn key(skb: *mut __sk_buff, image: &KernelImage, flow: &Flow) -> ReplyKey {
+    ReplyKey { cookie: socket::cookie(skb), peer: peer_tag(image.header().seed, flow.address, flow.port) }
+}
+
+#[inline(always)]
+fn is_datagram(next_header: u8) -> bool {
+    matches!(next_header, protocol::UDP | protocol::UDP_LITE)
+}
