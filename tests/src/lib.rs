@@ -12,5 +12,6 @@ pub mod probe;
 pub mod process;
 pub mod resolver;
 pub mod server;
+pub mod traffic;
 pub mod wall;
 pub mod who;

@@ -1,6 +1,6 @@
 //! Where the built binaries are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -32,7 +32,8 @@ fn existing(path: PathBuf) -> Result<PathBuf> {
 
 /// `target/PROFILE`; test binaries are in its `deps`.
 fn profile_directory() -> Result<PathBuf> {
-    let this = std::env::current_exe().context("find the test's own binary")?;
-    let directory = this.parent().and_then(Path::parent).context("find the target directory")?;
-    Ok(directory.to_path_buf())
+    let this = std::env::current_exe().context("find the binary that runs")?;
+    let directory = this.parent().context("find its directory")?;
+    let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
+    Ok(profile.context("find the target directory")?.to_path_buf())
 }

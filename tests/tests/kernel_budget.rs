@@ -1,6 +1,9 @@
-//! The verifier's budget holds on this kernel.
+//! The verifier's budget holds on this kernel, and the stack's on older ones.
 
 use std::process::Command;
+
+use dnswall_agent::kernel::object::object;
+use dnswall_tests::lab::stack::{STACK_BYTES_MAX, deepest};
 
 #[test]
 fn every_program_loads_within_its_budget() {
@@ -8,4 +11,15 @@ fn every_program_loads_within_its_budget() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(text.lines().count(), 8, "a line for each program and one above:\n{text}");
+}
+
+#[test]
+fn no_program_takes_more_stack_than_older_kernels_give() {
+    let programs = deepest(object()).unwrap();
+    assert_eq!(programs.len(), 7, "{programs:?}");
+    let lines: Vec<String> = programs.values().map(|(bytes, chain)| format!("{bytes}: {chain}")).collect();
+    println!("{}", lines.join("\n"));
+    // Every program calls something, or the chains were not followed.
+    assert!(programs.values().all(|(_, chain)| chain.contains('>')), "{lines:#?}");
+    assert!(programs.values().all(|(bytes, _)| *bytes <= STACK_BYTES_MAX), "{lines:#?}");
 }

@@ -48,7 +48,8 @@ pub fn run_demo(host: &Host, arguments: &[String]) -> Result<()> {
 /// Builds one of the measuring programs of the tests package, and runs it as root.
 pub fn run_measure(host: &Host, name: &str, arguments: &[String]) -> Result<()> {
     setup::ensure(host, &[Need::Build])?;
-    step::run(host.cargo().args(["build", "--release", "--package", "dnswall-tests", "--bin", name]))?;
+    let build = ["build", "--release", "--package", "dnswall-tests", "--package", "dnswall-agent"];
+    step::run(host.cargo().args(build).args(["--bin", name, "--bin", "probe", "--bin", "dnswall"]))?;
     let program = host.target.join("release").join(name);
     let mut command = host.as_root(&program, "loading programs into the kernel")?;
     command.current_dir(&host.root).args(arguments);

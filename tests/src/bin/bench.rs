@@ -1,19 +1,21 @@
-//! Nanoseconds per packet through `BPF_PROG_TEST_RUN`, by class of packet and number of CIDRs, beside a program that
-//! returns 1 measured in the same minute.
+//! Nanoseconds per packet, by class of packet and number of CIDRs, beside a program that returns 1 measured in the same
+//! minute: first through `BPF_PROG_TEST_RUN`, where sockets are dummies without storage and every packet takes the long
+//! way; then real traffic through a wall, by the kernel's own account of time.
 //!
-//! Rounds are interleaved and the median is shown, with least and greatest: this is a shared machine's clock. The sockets
-//! are dummies without storage, so every row takes the long way; what a known connection costs shows only in real
-//! traffic (docs/performance.md).
+//! Rounds are interleaved and the median is shown, with least and greatest: this is a shared machine's clock.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use dnswall_tests::lab::packet::protocol::{TCP, UDP};
 use dnswall_tests::lab::packet::{ACK, SYN, ip, question, tcp, udp};
 use dnswall_tests::lab::{Direction, Lab, ReturnOne};
+use dnswall_tests::traffic::{self, Cost};
 use serde::Serialize;
+use serde_json::json;
 
 /// Cost of the kernel programs by class of packet.
 #[derive(Parser)]
@@ -27,6 +29,9 @@ struct Arguments {
     /// Numbers of CIDRs.
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 10_000])]
     cidrs: Vec<usize>,
+    /// Milliseconds of real traffic of each class; 0 for none.
+    #[arg(long, default_value_t = 1_000)]
+    traffic: u64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -46,27 +51,47 @@ struct Row {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match measure(&arguments) {
-        Ok(rows) if arguments.json => {
-            println!("{}", serde_json::to_string_pretty(&rows).expect("rows are plain data"));
-            ExitCode::SUCCESS
-        }
-        Ok(rows) => {
-            println!("{:>7}  {:22} {:>9} {:>14} {:>9}", "cidrs", "packet", "ns", "least-most", "added");
-            for row in rows {
-                let range = format!("{}-{}", row.min_ns, row.max_ns);
-                println!(
-                    "{:>7}  {:22} {:>9} {range:>14} {:>+9}",
-                    row.cidrs, row.class, row.median_ns, row.added_ns
-                );
-            }
-            ExitCode::SUCCESS
-        }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let rows = measure(arguments)?;
+    let mut costs = Vec::new();
+    if arguments.traffic > 0 {
+        for cidrs in &arguments.cidrs {
+            let time = Duration::from_millis(arguments.traffic);
+            costs.extend(traffic::measure(&policy(*cidrs), time)?.into_iter().map(|cost| (*cidrs, cost)));
+        }
+    }
+    if arguments.json {
+        let costs: Vec<_> =
+            costs.iter().map(|(cidrs, cost)| json!({ "cidrs": cidrs, "cost": cost })).collect();
+        println!("{:#}", json!({ "test_run": rows, "traffic": costs }));
+        return Ok(());
+    }
+    println!("{:>7}  {:26} {:>9} {:>14} {:>9}", "cidrs", "packet (test run)", "ns", "least-most", "added");
+    for row in rows {
+        let range = format!("{}-{}", row.min_ns, row.max_ns);
+        println!("{:>7}  {:26} {:>9} {range:>14} {:>+9}", row.cidrs, row.class, row.median_ns, row.added_ns);
+    }
+    println!(
+        "\n{:>7}  {:26} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "cidrs", "real traffic", "packets", "egress", "return 1", "added", "before"
+    );
+    for (cidrs, cost) in costs {
+        let Cost { class, packets, egress_ns, before_ns, return_one_ns } = cost;
+        let added = egress_ns - return_one_ns;
+        println!(
+            "{cidrs:>7}  {class:26} {packets:>9} {egress_ns:>9.1} {return_one_ns:>9.1} {added:>+9.1} {before_ns:>9.1}"
+        );
+    }
+    Ok(())
 }
 
 fn measure(arguments: &Arguments) -> Result<Vec<Row>> {

@@ -3,6 +3,7 @@
 
 pub mod packet;
 mod raw;
+pub mod stack;
 
 use std::collections::BTreeMap;
 use std::process::Command;

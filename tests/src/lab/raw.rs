@@ -1,16 +1,22 @@
 //! The program everything is measured against: `return 1`.
 
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
+const LINK_CREATE: libc::c_int = 28;
 /// `BPF_PROG_TYPE_CGROUP_SKB`
 const CGROUP_SKB: u32 = 8;
 /// `BPF_CGROUP_INET_EGRESS`
 const INET_EGRESS: u32 = 1;
+
+/// Its name in the kernel.
+const RETURN_ONE: &str = "dw_return_one";
 
 /// A loaded `return 1`.
 pub struct ReturnOne(OwnedFd);
@@ -29,6 +35,15 @@ struct Load {
     prog_name: [u8; 16],
     prog_ifindex: u32,
     expected_attach_type: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 #[repr(C)]
@@ -61,9 +76,37 @@ impl ReturnOne {
             expected_attach_type: INET_EGRESS,
             ..Load::default()
         };
+        attributes.prog_name[..RETURN_ONE.len()].copy_from_slice(RETURN_ONE.as_bytes());
         let fd = bpf(PROG_LOAD, &mut attributes).context("load a program that returns 1")?;
         // SAFETY: a descriptor the kernel just made.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Lets it see every packet that leaves a cgroup, until the link is dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach(&self, cgroup: &Path) -> Result<OwnedFd> {
+        let cgroup = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
+        let mut attributes = LinkCreate {
+            prog_fd: self.0.as_raw_fd() as u32,
+            target_fd: cgroup.as_raw_fd() as u32,
+            attach_type: INET_EGRESS,
+            flags: 0,
+        };
+        let fd = bpf(LINK_CREATE, &mut attributes).context("attach it")?;
+        // SAFETY: a descriptor the kernel just made.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Its number in the kernel.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn id(&self) -> Result<u32> {
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let id = text.lines().find_map(|line| line.strip_prefix("prog_id:")).context("find its number")?;
+        id.trim().parse().context("read its number")
     }
 
     /// Nanoseconds a run.
