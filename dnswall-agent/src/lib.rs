@@ -2,7 +2,8 @@
 //!
 //! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
 //! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → sinks` ([`event`], [`alert`], [`sink`]). [`run`] wires the
-//! two, [`control`] lets the commands in [`cli`] talk to it, [`doctor`] says what this host can do, [`demo`] shows it.
+//! two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users, [`doctor`] says what it can
+//! do, [`demo`] shows it.
 
 pub mod alert;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod control;
 pub mod demo;
 pub mod doctor;
 pub mod event;
+pub mod host;
 pub mod kernel;
 pub mod policy;
 pub mod run;

@@ -4,9 +4,10 @@ use super::args::{DoctorArguments, Form};
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint};
 use crate::doctor::{Level, Report, examine};
+use crate::run::options::host_root;
 
 pub fn doctor(form: Form, arguments: &DoctorArguments) -> Result<Exit, Failure> {
-    let report = examine(&arguments.pins);
+    let report = examine(&arguments.pins, &host_root()?);
     output::answer(form, &report, text);
     Ok(if report.level == Level::Fail { Exit::HostCannot } else { Exit::Done })
 }

@@ -4,11 +4,12 @@ use super::args::{ExplainArguments, Form};
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint};
 use super::policy::read_policy;
-use crate::compile::{Environment, compile};
+use crate::compile::compile;
 use crate::control::api::{ExplainRequest, Explained};
 use crate::control::client::{Client, ClientError};
 use crate::run::environment::HostEnvironment;
 use crate::run::explained::explained;
+use crate::run::options::host_root;
 use crate::run::question::Question;
 
 pub async fn explain(form: Form, client: &Client, arguments: &ExplainArguments) -> Result<Exit, Failure> {
@@ -17,9 +18,9 @@ pub async fn explain(form: Form, client: &Client, arguments: &ExplainArguments) 
     let explained = match policy {
         Some(file) => {
             let policy = read_policy(file)?;
-            let host = HostEnvironment::without_wall();
+            let host = HostEnvironment::without_wall(host_root()?);
             let (image, _) = compile(&policy, &host)?;
-            let question = Question::parse(&request, &host.root_cgroup())
+            let question = Question::parse(&request, &host)
                 .map_err(|error| Failure::new(Exit::Usage, error.error).hint(error.hint))?;
             explained(&image, question)
         }

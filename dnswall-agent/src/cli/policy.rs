@@ -15,6 +15,7 @@ use crate::control::client::Client;
 use crate::policy::{Policy, Problem, parse};
 use crate::run::engine;
 use crate::run::environment::HostEnvironment;
+use crate::run::options::host_root;
 
 /// What `policy check` found in a policy without mistakes.
 #[derive(Debug, Serialize)]
@@ -29,7 +30,7 @@ struct Checked {
 
 pub fn check(form: Form, arguments: &CheckArguments) -> Result<Exit, Failure> {
     let policy = read_policy(&arguments.file)?;
-    let (image, warnings) = compile(&policy, &HostEnvironment::without_wall())?;
+    let (image, warnings) = compile(&policy, &HostEnvironment::without_wall(host_root()?))?;
     let checked = Checked {
         valid: true,
         name: policy.name.clone(),

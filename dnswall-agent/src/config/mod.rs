@@ -45,6 +45,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The wall's cgroup; `None` is the cgroup2 mount, wherever it is.
     pub cgroup: Option<PathBuf>,
+    /// The host's root directory; `None` is found.
+    pub host_root: Option<PathBuf>,
     /// How alerts are made and shown.
     pub alerts: AlertsConfig,
     /// Where they go.
@@ -97,6 +99,7 @@ impl Default for Config {
             pins: PathBuf::from("/sys/fs/bpf/dnswall"),
             socket: PathBuf::from("/run/dnswall/control.sock"),
             cgroup: None,
+            host_root: None,
             alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
             sinks: Vec::new(),
         }
@@ -128,12 +131,13 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             .extend(errors.iter().map(|error| Problem::error(error.span().unwrap_or(0..0), error.message())));
         return defaults;
     }
-    let known = ["state", "pins", "socket", "cgroup", "alerts", "sink"];
+    let known = ["state", "pins", "socket", "cgroup", "host-root", "alerts", "sink"];
     let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
     let state = top.path("state").unwrap_or(defaults.state);
     let pins = top.path("pins").unwrap_or(defaults.pins);
     let socket = top.path("socket").unwrap_or(defaults.socket);
     let cgroup = top.path("cgroup");
+    let host_root = top.path("host-root");
     let mut alerts = defaults.alerts;
     let mut terminal_span = None;
     if let Some((span, table)) = top.table("alerts") {
@@ -168,7 +172,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             Some(_) => {}
         }
     }
-    Config { state, pins, socket, cgroup, alerts, sinks: sinks.list }
+    Config { state, pins, socket, cgroup, host_root, alerts, sinks: sinks.list }
 }
 
 /// The sinks so far.
@@ -253,8 +257,9 @@ mod tests {
         let sinks = vec![SinkConfig::File(file), SinkConfig::Stdout(StdoutFormat::Json)];
         let defaults = Config::default();
         let cgroup = Some(PathBuf::from("/sys/fs/cgroup"));
+        let host_root = Some(PathBuf::from("/"));
         let alerts = AlertsConfig { terminal: Terminal::Off, ..defaults.alerts };
-        assert_eq!(config, Config { cgroup, alerts, sinks, ..defaults });
+        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, ..defaults });
     }
 
     #[test]

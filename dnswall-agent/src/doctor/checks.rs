@@ -5,6 +5,7 @@ use dnswall_common::ABI_VERSION;
 use super::facts::Facts;
 use super::mountinfo;
 use super::report::{Check, Level, Report};
+use crate::host::Doubt;
 
 /// Judges the facts.
 pub fn judge(facts: &Facts) -> Report {
@@ -12,6 +13,8 @@ pub fn judge(facts: &Facts) -> Report {
         kernel(facts),
         cgroup2(facts),
         cgroup_namespace(facts),
+        process_ids(facts),
+        names(facts),
         network_controllers(facts),
         btf(facts),
         capabilities(facts),
@@ -102,6 +105,64 @@ fn cgroup_namespace(facts: &Facts) -> Option<Check> {
             "start in the host's cgroup namespace (podman/docker --cgroupns=host)",
         ),
         None => return None,
+    })
+}
+
+fn process_ids(facts: &Facts) -> Option<Check> {
+    let name = "pid namespace";
+    Some(if facts.initial_pid_namespace {
+        Check::ok(
+            name,
+            "the host's",
+            "the kernel's process ids are those of /proc here: alerts name processes",
+        )
+    } else {
+        Check::warn(
+            name,
+            "private",
+            "the kernel reports the host's process ids: alerts would name few processes",
+            "start in the host's pid namespace (Kubernetes: hostPID, podman/docker --pid=host)",
+        )
+    })
+}
+
+fn names(facts: &Facts) -> Option<Check> {
+    let (name, host) = ("users and programs", &facts.host);
+    let found = match host.is_ours() {
+        true => "looked up here, in /".to_owned(),
+        false => format!("looked up in {}", host.path().display()),
+    };
+    Some(match host.doubt() {
+        Some(doubt) => Check::warn(
+            name,
+            format!("{found}: {doubt}"),
+            "`user` and `exe` of a policy, and user names in alerts, would be a container's own",
+            match doubt {
+                Doubt::PrivatePids => {
+                    "start in the host's pid namespace, or mount the host's / and name it: host-root in agent.toml"
+                }
+                Doubt::Closed(_) => {
+                    "add CAP_SYS_PTRACE and run without an AppArmor profile, or mount the host's / and name it: \
+                     host-root in agent.toml"
+                }
+            },
+        ),
+        None if !facts.users => Check::warn(
+            name,
+            format!("{found}, where etc/passwd cannot be read"),
+            "policies and alerts have user numbers only",
+            "see that host-root in agent.toml is the host's root directory",
+        ),
+        None if host.is_ours() => Check::ok(
+            name,
+            found,
+            "`user` in a policy is what the name service says, `exe` a path on this host",
+        ),
+        None => Check::ok(
+            name,
+            found,
+            "the host's: `user` in a policy is in its etc/passwd (directory users: by number), `exe` a path there",
+        ),
     })
 }
 

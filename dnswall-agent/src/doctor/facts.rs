@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use dnswall_common::ABI_VERSION;
 
 use super::mountinfo::{self, Mount};
+use crate::host::{self, HostRoot};
 
 /// What was found on the host.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,12 @@ pub struct Facts {
     pub mounts: Vec<Mount>,
     /// Whether this process is in the initial cgroup namespace; `None` when /proc does not say.
     pub initial_cgroup_namespace: Option<bool>,
+    /// Whether this process is in the initial pid namespace.
+    pub initial_pid_namespace: bool,
+    /// Where users and program files are looked up.
+    pub host: HostRoot,
+    /// Whether users have names there.
+    pub users: bool,
     /// The cgroup2 mount that counts, and whether its directory is the root of the hierarchy itself.
     pub cgroup2: Option<(Mount, bool)>,
     /// /sys/kernel/btf/vmlinux can be read.
@@ -40,8 +47,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Looks at this host; `pins` is the directory walls are pinned in.
-    pub fn read(pins: &Path) -> Self {
+    /// Looks at this host; `pins` is the directory walls are pinned in, `host` its root.
+    pub fn read(pins: &Path, host: &HostRoot) -> Self {
         let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
         let cgroup2 = mountinfo::cgroup2(&mounts, is_true_root);
         Self {
@@ -50,6 +57,9 @@ impl Facts {
             initial_cgroup_namespace: fs::metadata("/proc/self/ns/cgroup")
                 .ok()
                 .map(|namespace| namespace.ino() == INITIAL_CGROUP_NAMESPACE),
+            initial_pid_namespace: host::has_initial_pids(Path::new("/proc")),
+            host: host.clone(),
+            users: host.has_users(),
             btf: fs::File::open("/sys/kernel/btf/vmlinux").is_ok(),
             security_modules: read_trimmed("/sys/kernel/security/lsm")
                 .map(|list| list.split(',').map(str::to_owned).collect()),
@@ -139,7 +149,7 @@ mod tests {
 
     #[test]
     fn this_host_is_read_without_trouble() {
-        let facts = Facts::read(Path::new("/nonexistent"));
+        let facts = Facts::read(Path::new("/nonexistent"), &HostRoot::default());
         assert!(!facts.release.is_empty());
         assert!(!facts.mounts.is_empty());
     }

@@ -10,10 +10,12 @@ pub mod report;
 
 use std::path::Path;
 
+use crate::host::HostRoot;
+
 pub use facts::Facts;
 pub use report::{Check, Level, Report};
 
-/// Looks at this host; `pins` is where walls are pinned.
-pub fn examine(pins: &Path) -> Report {
-    checks::judge(&Facts::read(pins))
+/// Looks at this host; `pins` is where walls are pinned, `host` where users and program files are looked up.
+pub fn examine(pins: &Path, host: &HostRoot) -> Report {
+    checks::judge(&Facts::read(pins, host))
 }

@@ -17,6 +17,7 @@ use super::exe::ExeId;
 use super::process::{Process, Processes, Recorded};
 use super::user::Users;
 use super::workload::{Workload, Workloads};
+use crate::host::HostRoot;
 
 /// Directories whose programs are known before the first of them runs.
 const PROGRAM_DIRECTORIES: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/bin", "/sbin"];
@@ -114,6 +115,8 @@ pub struct Roots {
     pub wall: PathBuf,
     /// The mount of /proc.
     pub proc: PathBuf,
+    /// The host's root directory.
+    pub host: HostRoot,
 }
 
 /// Names what an event has only numbers for.
@@ -127,9 +130,9 @@ pub struct Enricher {
 impl Enricher {
     /// For a host. Nothing is read before the first event or [`Self::learn_programs`].
     pub fn new(roots: Roots, users: Users) -> Self {
-        let Roots { cgroup_mount, wall, proc } = roots;
+        let Roots { cgroup_mount, wall, proc, host } = roots;
         let workloads = Workloads::new(cgroup_mount, &wall, proc.clone());
-        Self { processes: Processes::new(proc), workloads, users }
+        Self { processes: Processes::new(proc, host), workloads, users }
     }
 
     /// Learns where the host's usual programs are, so that one that ends at once has a name too. Returns how many.
@@ -257,7 +260,7 @@ mod tests {
         std::fs::create_dir_all(mount.join("system.slice/orders.service")).unwrap();
         std::fs::create_dir_all(mount.join("docker").join("a".repeat(64))).unwrap();
         std::fs::create_dir_all(&proc).unwrap();
-        let roots = Roots { cgroup_mount: mount.clone(), wall: mount, proc };
+        let roots = Roots { cgroup_mount: mount.clone(), wall: mount, proc, host: HostRoot::default() };
         (root, Enricher::new(roots, Users::with(|uid| Some(format!("user{uid}")))))
     }
 

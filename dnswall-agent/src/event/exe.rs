@@ -1,24 +1,23 @@
 //! Executables by what the kernel records of them, inode and device, and the paths they were last seen under: so that
 //! a process which was gone before anybody could look still has a name.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, statat};
 
 use super::lru::Lru;
 use super::proc_dir::identity;
+use crate::host::HostRoot;
 
 /// Executables remembered.
 pub const EXE_PATHS_MAX: usize = 16_384;
-/// How long a path that this mount namespace does not show is believed after it was last seen in use, in nanoseconds.
+/// How long a path that the host's root does not show is believed after it was last seen in use, in nanoseconds.
 /// A file system may give a deleted file's number to a new one; here nobody can look.
 pub const UNSEEN_PATH_TRUSTED_NS: u64 = 60_000_000_000;
 /// Bytes of a path that are shown.
 pub const PATH_BYTES_MAX: usize = 4_096;
-/// Times a look at the kernel's name cache is repeated when something else changed it.
-const CACHED_LOOKS: usize = 3;
 
 /// An executable as the kernel knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,24 +38,24 @@ impl ExeId {
 /// Paths by executable.
 #[derive(Debug)]
 pub struct ExePaths {
+    host: HostRoot,
     paths: Lru<ExeId, Seen>,
 }
 
 #[derive(Debug)]
 struct Seen {
     path: PathBuf,
-    /// This mount namespace showed the same file under that path.
+    /// The host's root showed the same file under that path.
     visible: bool,
     seen_ns: u64,
 }
 
-impl Default for ExePaths {
-    fn default() -> Self {
-        Self { paths: Lru::new(EXE_PATHS_MAX) }
-    }
-}
-
 impl ExePaths {
+    /// Of a host.
+    pub fn new(host: HostRoot) -> Self {
+        Self { host, paths: Lru::new(EXE_PATHS_MAX) }
+    }
+
     /// Learns what lies in a directory (`/usr/bin`), not below it, so that also the first short-lived process has a
     /// name. Returns how many files it learned.
     ///
@@ -64,15 +63,23 @@ impl ExePaths {
     /// When the directory cannot be read.
     pub fn learn_directory(&mut self, directory: &Path) -> std::io::Result<usize> {
         // By its real name, which is what a process's own link says: /bin is /usr/bin on most hosts.
-        let directory = directory.canonicalize()?;
+        let opened = self.host.open(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let directory = self.host.real_path(&opened)?;
         let mut learned = 0;
-        for entry in std::fs::read_dir(directory)?.take(EXE_PATHS_MAX) {
+        for entry in Dir::read_from(&opened)?.take(EXE_PATHS_MAX) {
             let entry = entry?;
-            if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let name = entry.file_name();
+            let kind = match entry.file_type() {
+                // Some file systems do not say.
+                FileType::Unknown => statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                kind => kind,
+            };
+            if kind != FileType::RegularFile {
                 continue;
             }
-            let path = entry.path();
-            if let Some(exe) = identity(CWD, &path) {
+            if let Some(exe) = identity(&opened, name) {
+                let path = directory.join(OsStr::from_bytes(name.to_bytes()));
                 self.paths.insert(exe, Seen { path, visible: true, seen_ns: 0 });
                 learned += 1;
             }
@@ -93,24 +100,25 @@ impl ExePaths {
             return;
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
-        let visible = look(&path) == Some(exe);
+        let visible = self.look(&path) == Some(exe);
         self.paths.insert(exe, Seen { path, visible, seen_ns: now_ns });
     }
 
     /// The path of an executable nobody can be seen running. Given only while it still leads to that file or, in a
     /// mount namespace where nobody can look, was seen a moment ago.
     pub fn find(&mut self, exe: ExeId, now_ns: u64) -> Option<String> {
-        let seen = self.paths.get(&exe)?;
-        let holds = if seen.visible {
-            look(&seen.path) == Some(exe)
+        let Seen { path, visible, seen_ns } = self.paths.get(&exe)?;
+        let (path, visible, seen_ns) = (path.clone(), *visible, *seen_ns);
+        let holds = if visible {
+            self.look(&path) == Some(exe)
         } else {
-            now_ns.saturating_sub(seen.seen_ns) <= UNSEEN_PATH_TRUSTED_NS
+            now_ns.saturating_sub(seen_ns) <= UNSEEN_PATH_TRUSTED_NS
         };
         if !holds {
             self.paths.remove(&exe);
             return None;
         }
-        Some(super::text::printable(seen.path.as_os_str().as_bytes(), PATH_BYTES_MAX))
+        Some(super::text::printable(path.as_os_str().as_bytes(), PATH_BYTES_MAX))
     }
 
     /// How many executables are remembered.
@@ -122,25 +130,18 @@ impl ExePaths {
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
-}
 
-/// What a path leads to here. Only the kernel's name cache is asked (a binary that just ran is in it), so that a dead
-/// server or a hostile FUSE mount on the way cannot stop the agent; before 5.12 that cannot be asked for.
-fn look(path: &Path) -> Option<ExeId> {
-    for _ in 0..CACHED_LOOKS {
-        match openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::CACHED) {
-            Ok(file) => return identity(file, ""),
-            Err(Errno::AGAIN) => {}
-            Err(Errno::INVAL | Errno::NOSYS) => return identity(CWD, path),
-            Err(_) => return None,
-        }
+    /// What a path leads to on the host. Only the kernel's name cache is asked (a binary that just ran is in it), so
+    /// that a dead server or a hostile FUSE mount on the way cannot stop the agent.
+    fn look(&self, path: &Path) -> Option<ExeId> {
+        identity(self.host.open_cached(path).ok()?, "")
     }
-    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::CWD;
 
     fn file(directory: &Path, name: &str) -> (PathBuf, ExeId) {
         let path = directory.canonicalize().unwrap().join(name);
@@ -154,7 +155,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (path, exe) = file(directory.path(), "tool");
         std::os::unix::fs::symlink(&path, directory.path().join("link")).unwrap();
-        let mut paths = ExePaths::default();
+        let mut paths = ExePaths::new(HostRoot::default());
         assert_eq!(paths.learn_directory(directory.path()).unwrap(), 1);
         assert_eq!(paths.find(exe, 0), Some(path.display().to_string()));
         assert!(paths.learn_directory(&directory.path().join("none")).is_err());
@@ -164,7 +165,7 @@ mod tests {
     fn a_path_that_leads_elsewhere_now_is_not_given() {
         let directory = tempfile::tempdir().unwrap();
         let (path, exe) = file(directory.path(), "tool");
-        let mut paths = ExePaths::default();
+        let mut paths = ExePaths::new(HostRoot::default());
         paths.learn(exe, path.as_os_str().as_bytes(), 0);
         // Both exist at once, so they have different numbers.
         let (other, _) = file(directory.path(), "other");
@@ -176,12 +177,29 @@ mod tests {
     #[test]
     fn a_path_nobody_can_see_is_believed_for_a_while() {
         let exe = ExeId { inode: 5, device: 6 };
-        let mut paths = ExePaths::default();
+        let mut paths = ExePaths::new(HostRoot::default());
         paths.learn(exe, b"/only/in/a/container", 0);
         paths.learn(exe, b"/only/in/a/container", 1_000);
         assert_eq!(paths.find(exe, UNSEEN_PATH_TRUSTED_NS + 1_000).as_deref(), Some("/only/in/a/container"));
         assert_eq!(paths.find(exe, UNSEEN_PATH_TRUSTED_NS + 1_001), None);
         paths.learn(exe, b"/tmp/dropper (deleted)", 0);
         assert_eq!(paths.find(exe, 0), None);
+    }
+
+    #[test]
+    fn another_roots_programs_have_the_names_they_have_there() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("usr/bin")).unwrap();
+        std::os::unix::fs::symlink("/usr/bin", directory.path().join("bin")).unwrap();
+        let (_, exe) = file(&directory.path().join("usr/bin"), "tool");
+        let mut paths = ExePaths::new(HostRoot::find(Some(directory.path())).unwrap());
+        assert_eq!(paths.learn_directory(Path::new("/bin")).unwrap(), 1);
+        assert_eq!(paths.find(exe, UNSEEN_PATH_TRUSTED_NS + 1).as_deref(), Some("/usr/bin/tool"));
+        paths.learn(exe, b"/usr/bin/tool", 0);
+        assert_eq!(
+            paths.find(exe, UNSEEN_PATH_TRUSTED_NS + 1).as_deref(),
+            Some("/usr/bin/tool"),
+            "seen there"
+        );
     }
 }

@@ -8,6 +8,7 @@ use super::exe::{ExeId, ExePaths, PATH_BYTES_MAX};
 use super::lru::Lru;
 use super::proc_dir::ProcDir;
 use super::text::printable;
+use crate::host::HostRoot;
 
 /// Processes remembered after they are gone.
 pub const PROCESSES_MAX: usize = 4_096;
@@ -70,14 +71,15 @@ struct Known {
 }
 
 impl Processes {
-    /// With `proc` as the mount of /proc (of the initial pid namespace, or no process is recognised).
-    pub fn new(proc: PathBuf) -> Self {
+    /// With `proc` as the mount of /proc (of the initial pid namespace, or no process is recognised), and the root its
+    /// processes began with.
+    pub fn new(proc: PathBuf, host: HostRoot) -> Self {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
         Self {
             proc,
             tick_ns: 1_000_000_000 / ticks_per_second,
             known: Lru::new(PROCESSES_MAX),
-            exes: ExePaths::default(),
+            exes: ExePaths::new(host),
         }
     }
 
@@ -161,7 +163,7 @@ mod tests {
     use std::process::{Child, Command};
 
     fn processes() -> Processes {
-        Processes::new(PathBuf::from("/proc"))
+        Processes::new(PathBuf::from("/proc"), HostRoot::default())
     }
 
     fn sleeper() -> Child {
@@ -300,7 +302,7 @@ mod tests {
         std::fs::write(dir.join("cmdline"), "first").unwrap();
         std::os::unix::fs::symlink("/bin/sleep", dir.join("exe")).unwrap();
         let exe = crate::event::proc_dir::identity(CWD, dir.join("exe"));
-        let mut processes = Processes::new(root.path().to_owned());
+        let mut processes = Processes::new(root.path().to_owned(), HostRoot::default());
         let recorded = Recorded { pid: 5, start_ns: 300 * processes.tick_ns, exe, comm: [0; 16] };
         let line = |processes: &mut Processes, now_ns| processes.find(&recorded, now_ns).command_line.clone();
         assert_eq!(line(&mut processes, 5).as_deref(), Some("first"));

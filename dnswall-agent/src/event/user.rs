@@ -1,11 +1,11 @@
-//! Takes a user id, gives the name this host has for it, remembered for a while.
+//! Takes a user id, gives the name the host has for it, remembered for a while.
 
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::lru::Lru;
 use super::text::printable;
+use crate::host::HostRoot;
 
 /// User names remembered.
 pub const USERS_MAX: usize = 1_024;
@@ -23,12 +23,9 @@ pub struct Users {
 }
 
 impl Users {
-    /// The users of this host, as its name service knows them.
-    pub fn of_host() -> Self {
-        Self::with(|uid| {
-            let user = uzers::get_user_by_uid(uid)?;
-            Some(printable(user.name().as_bytes(), USER_BYTES_MAX))
-        })
+    /// The host's users.
+    pub fn of(host: HostRoot) -> Self {
+        Self::with(move |uid| Some(printable(&host.user(uid)?, USER_BYTES_MAX)))
     }
 
     /// Users from elsewhere.
@@ -74,6 +71,6 @@ mod tests {
 
     #[test]
     fn root_has_its_name() {
-        assert_eq!(Users::of_host().name(0, 0).as_deref(), Some("root"));
+        assert_eq!(Users::of(HostRoot::default()).name(0, 0).as_deref(), Some("root"));
     }
 }

@@ -6,21 +6,19 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Inode number and device (`major << 20 | minor`) of the file that `path` names now.
+/// Inode number and device (`major << 20 | minor`) of a file opened for reading.
 ///
 /// # Errors
-/// When it cannot be opened or is empty (nothing that can run is).
-pub fn executable_identity(path: &Path) -> io::Result<(u64, u32)> {
-    let file = File::open(path)?;
+/// When it is no file, or empty (nothing that can run is).
+pub fn executable_identity(file: &File) -> io::Result<(u64, u32)> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     // SAFETY: a fresh private mapping that nothing else knows of; it is never read, only looked up by address.
-    let address = unsafe { mmap(core::ptr::null_mut(), 1, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)? };
+    let address = unsafe { mmap(core::ptr::null_mut(), 1, ProtFlags::READ, MapFlags::PRIVATE, file, 0)? };
     let found = fs::read_to_string("/proc/self/maps").and_then(|maps| {
         identity_at(&maps, address as usize).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "its mapping is not listed in /proc/self/maps")
@@ -47,6 +45,7 @@ fn identity_at(maps: &str, address: usize) -> Option<(u64, u32)> {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
 
     #[test]
     fn the_inode_is_the_files_and_a_copy_is_another() {
@@ -56,12 +55,12 @@ mod tests {
         fs::copy(&one, &two).unwrap();
         let link = directory.path().join("link");
         fs::hard_link(&one, &link).unwrap();
-        let identity = executable_identity(&one).unwrap();
+        let identify = |path: &Path| executable_identity(&File::open(path)?);
+        let identity = identify(&one).unwrap();
         assert_eq!(identity.0, fs::metadata(&one).unwrap().ino());
-        assert_eq!(executable_identity(&link).unwrap(), identity);
-        assert_ne!(executable_identity(&two).unwrap(), identity);
-        assert!(executable_identity(directory.path()).is_err());
-        assert!(executable_identity(&directory.path().join("absent")).is_err());
+        assert_eq!(identify(&link).unwrap(), identity);
+        assert_ne!(identify(&two).unwrap(), identity);
+        assert!(identify(directory.path()).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
 use crate::event::{Enricher, Roots, Users};
+use crate::host::HostRoot;
 use crate::kernel::{self, Raised, WallOptions};
 use crate::sink::{Dispatcher, FileSink, Format, Sink, StreamSink};
 
@@ -32,7 +33,7 @@ use crate::sink::{Dispatcher, FileSink, Format, Sink, StreamSink};
 /// # Errors
 /// Why the agent does not run. A wall that stood before still stands.
 pub fn run(options: Options) -> Result<(), RunError> {
-    let report = doctor::examine(&options.pins);
+    let report = doctor::examine(&options.pins, &options.host);
     refuse(&report)?;
     kernel::bpffs::ensure(&options.pins).map_err(RunError::Host)?;
     let _pins = Lock::take(&options.pins)?;
@@ -58,7 +59,8 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
 
     let book = Arc::new(RwLock::new(RuleBook::default()));
     let wall = WallOptions { cgroup: options.cgroup.clone(), pins: options.pins.clone() };
-    let (mut engine, raised) = Engine::start(&wall, options.policy.as_deref(), store, Arc::clone(&book))?;
+    let (mut engine, raised) =
+        Engine::start(&wall, options.host.clone(), options.policy.as_deref(), store, Arc::clone(&book))?;
     announce(&engine, raised, options);
 
     let (dispatcher, workers) = Dispatcher::new(sinks(options)?);
@@ -70,7 +72,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let inbox = Arc::new(Inbox::default());
     let parts = Parts {
         ring: engine.wall_mut().take_ring().context("take the ring")?,
-        enricher: enricher(engine.wall().cgroup())?,
+        enricher: enricher(engine.wall().cgroup(), &options.host)?,
         grouper: Grouper::new(options.alerts.interval, &host_name()),
         book,
         outlet: Arc::clone(&outlet),
@@ -148,6 +150,9 @@ fn announce(engine: &Engine, raised: Raised, options: &Options) {
         Raised::Replaced => "taken over, its programs replaced by this version's",
     };
     tracing::info!("the wall at {} is {how}: {}", options.cgroup.display(), summary(engine));
+    if !options.host.is_ours() {
+        tracing::info!("users and program files are looked up in {}", options.host.path().display());
+    }
     for warning in &engine.running().warnings {
         tracing::warn!("{}: {warning}", engine.running().policy.name);
     }
@@ -184,10 +189,15 @@ fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
     Ok(sinks)
 }
 
-fn enricher(cgroup: &Path) -> anyhow::Result<Enricher> {
+fn enricher(cgroup: &Path, host: &HostRoot) -> anyhow::Result<Enricher> {
     let mount = kernel::find_cgroup2()?;
-    let roots = Roots { cgroup_mount: mount.path, wall: cgroup.to_owned(), proc: PathBuf::from("/proc") };
-    let mut enricher = Enricher::new(roots, Users::of_host());
+    let roots = Roots {
+        cgroup_mount: mount.path,
+        wall: cgroup.to_owned(),
+        proc: PathBuf::from("/proc"),
+        host: host.clone(),
+    };
+    let mut enricher = Enricher::new(roots, Users::of(host.clone()));
     enricher.learn_programs();
     Ok(enricher)
 }

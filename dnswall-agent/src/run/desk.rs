@@ -160,8 +160,8 @@ impl Agent for Desk {
     }
 
     fn explain(&self, request: ExplainRequest) -> Result<Explained, Refusal> {
-        let root = self.engine().root();
-        let question = Question::parse(&request, &root)
+        let host = self.engine().running().environment.again();
+        let question = Question::parse(&request, &host)
             .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.error, Some(error.hint)))?;
         Ok(explained(&self.engine().running().image, question))
     }

@@ -11,13 +11,13 @@ use super::told::{self, Counts};
 use crate::alert::{PolicyRules, RuleBook};
 use crate::compile::{MapImage, PolicyDiff, RootCgroup, compile, diff};
 use crate::doctor::facts::wall_stands;
+use crate::host::HostRoot;
 use crate::kernel::{PublishError, Raised, Wall, WallError, WallOptions, seed};
 use crate::policy::{BUILTIN_ORIGIN, Policy, Problems, Warning, default_policy, parse, resolvers_of};
 
 /// The wall and the policy it enforces.
 pub struct Engine<W = Wall> {
     wall: W,
-    seed: u64,
     store: Store,
     running: Running,
     book: Arc<RwLock<RuleBook>>,
@@ -47,7 +47,8 @@ pub struct Running {
     pub generation: u32,
     /// Which parts of it do nothing here.
     pub warnings: Vec<Warning>,
-    environment: HostEnvironment,
+    /// The host it was compiled for.
+    pub environment: HostEnvironment,
 }
 
 /// What an apply did.
@@ -101,14 +102,14 @@ impl Engine {
     /// Why not; a wall that stood before still stands, with the policy it had.
     pub fn start(
         options: &WallOptions,
+        host: HostRoot,
         file: Option<&Path>,
         store: Store,
         book: Arc<RwLock<RuleBook>>,
     ) -> Result<(Self, Raised), EngineError> {
-        let seed = seed(&options.pins);
-        let stored = chosen(options, file, &store)?;
+        let stored = chosen(options, &host, file, &store)?;
         let root = HostEnvironment::root_at(&options.cgroup).map_err(WallError::Host)?;
-        let mut running = prepare(stored, root, seed)?;
+        let mut running = prepare(stored, HostEnvironment::new(host, root, seed(&options.pins)))?;
         let before = store.current()?;
         let staged = store.stage(running.stored())?;
         let (wall, raised) = Wall::raise(options, &mut running.image)?;
@@ -117,13 +118,12 @@ impl Engine {
         name_rules(&book, &running.image, generation);
         // What waits in the ring was judged by the policy before.
         if raised != Raised::New
-            && let Some(before) =
-                before.and_then(|before| prepare(before, running.image.root.clone(), seed).ok())
+            && let Some(before) = before.and_then(|before| prepare(before, running.environment.again()).ok())
         {
             name_rules(&book, &before.image, generation.wrapping_sub(1));
         }
         let trouble = staged.commit().err().map(not_kept);
-        Ok((Self { wall, seed, store, running, book, trouble }, raised))
+        Ok((Self { wall, store, running, book, trouble }, raised))
     }
 
     /// The wall, to take its ring.
@@ -180,7 +180,7 @@ impl<W: Publish> Engine<W> {
         if !self.running.environment.has_changed() {
             return Ok(None);
         }
-        let mut running = prepare(self.running.stored(), self.root(), self.seed)?;
+        let mut running = prepare(self.running.stored(), self.running.environment.again())?;
         publish(&mut self.wall, &self.book, &mut running)?;
         let generation = running.generation;
         self.running = running;
@@ -213,7 +213,7 @@ impl<W: Publish> Engine<W> {
     }
 
     fn replace(&mut self, stored: Stored, step_back: bool) -> Result<Change, EngineError> {
-        let mut running = prepare(stored, self.root(), self.seed)?;
+        let mut running = prepare(stored, self.running.environment.again())?;
         let change = Change {
             previous: self.running.origin.digest.clone(),
             diff: diff(&self.running.policy, &running.policy),
@@ -246,12 +246,13 @@ impl Running {
     }
 }
 
-/// The built-in policy with this host's resolvers.
-pub fn built_in() -> String {
+/// The built-in policy with the host's resolvers.
+pub fn built_in(host: &HostRoot) -> String {
     // What systemd-resolved asks is the host's resolver as well as its stub.
     let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
     let mut resolvers = Vec::new();
-    for text in files.iter().filter_map(|path| std::fs::read_to_string(path).ok()) {
+    for text in files.iter().filter_map(|path| host.read(Path::new(path), RESOLV_CONF_BYTES_MAX).ok()) {
+        let text = String::from_utf8_lossy(&text);
         resolvers.extend(
             resolvers_of(&text).into_iter().filter(|found| !resolvers.contains(found)).collect::<Vec<_>>(),
         );
@@ -270,8 +271,16 @@ pub fn read(path: &Path) -> Result<(String, String), EngineError> {
     Ok((text, origin.display().to_string()))
 }
 
-fn chosen(options: &WallOptions, file: Option<&Path>, store: &Store) -> Result<Stored, EngineError> {
-    let built_in = || Stored::new(built_in(), BUILTIN_ORIGIN, now());
+/// The longest resolv.conf that is read, in bytes.
+const RESOLV_CONF_BYTES_MAX: u64 = 1024 * 1024;
+
+fn chosen(
+    options: &WallOptions,
+    host: &HostRoot,
+    file: Option<&Path>,
+    store: &Store,
+) -> Result<Stored, EngineError> {
+    let built_in = || Stored::new(built_in(host), BUILTIN_ORIGIN, now());
     if let Some(path) = file {
         let (text, origin) = read(path)?;
         return Ok(Stored::new(text, &origin, now()));
@@ -285,10 +294,9 @@ fn chosen(options: &WallOptions, file: Option<&Path>, store: &Store) -> Result<S
     }
 }
 
-fn prepare(stored: Stored, root: RootCgroup, seed: u64) -> Result<Running, EngineError> {
+fn prepare(stored: Stored, environment: HostEnvironment) -> Result<Running, EngineError> {
     let Stored { text, origin } = stored;
     let policy = parse(&text, &origin.origin).map_err(EngineError::Invalid)?;
-    let environment = HostEnvironment::new(root, seed);
     let (image, warnings) = compile(&policy, &environment).map_err(EngineError::Invalid)?;
     Ok(Running { policy, image, origin, generation: 0, warnings, environment })
 }

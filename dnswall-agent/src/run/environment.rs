@@ -1,4 +1,4 @@
-//! What compiling must know of this host: users, executables, the wall's cgroup.
+//! What compiling must know of the host: users, executables, the wall's cgroup.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,10 +6,12 @@ use std::sync::Mutex;
 
 use super::executables::{Sighting, identities, sightings};
 use crate::compile::{Environment, FileId, RootCgroup};
+use crate::host::HostRoot;
 
-/// This host, and what it said; one for each compilation.
+/// The host, and what it said; one for each compilation.
 #[derive(Debug)]
 pub struct HostEnvironment {
+    host: HostRoot,
     root: RootCgroup,
     seed: u64,
     seen: Mutex<BTreeMap<String, Vec<Sighting>>>,
@@ -17,15 +19,20 @@ pub struct HostEnvironment {
 
 impl HostEnvironment {
     /// For a wall at this cgroup, whose image's hashes are keyed with `seed`.
-    pub fn new(root: RootCgroup, seed: u64) -> Self {
-        Self { root, seed, seen: Mutex::default() }
+    pub fn new(host: HostRoot, root: RootCgroup, seed: u64) -> Self {
+        Self { host, root, seed, seen: Mutex::default() }
+    }
+
+    /// The same, with nothing asked yet.
+    pub fn again(&self) -> Self {
+        Self::new(self.host.clone(), self.root.clone(), self.seed)
     }
 
     /// For a command without an agent: the whole hierarchy, wherever it is mounted.
-    pub fn without_wall() -> Self {
+    pub fn without_wall(host: HostRoot) -> Self {
         let root =
             crate::kernel::find_cgroup2().and_then(|mount| Self::root_at(&mount.path)).unwrap_or_default();
-        Self::new(root, 0)
+        Self::new(host, root, 0)
     }
 
     /// The cgroup of a directory.
@@ -37,10 +44,15 @@ impl HostEnvironment {
         Ok(RootCgroup { id, path })
     }
 
+    /// Where users and executables are looked up.
+    pub fn host(&self) -> &HostRoot {
+        &self.host
+    }
+
     /// Whether an executable that was asked for is another file by now.
     pub fn has_changed(&self) -> bool {
         let seen = self.seen().clone();
-        seen.iter().any(|(pattern, files)| sightings(pattern) != *files)
+        seen.iter().any(|(pattern, files)| sightings(&self.host, pattern) != *files)
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Sighting>>> {
@@ -51,13 +63,13 @@ impl HostEnvironment {
 
 impl Environment for HostEnvironment {
     fn uid(&self, name: &str) -> Option<u32> {
-        uzers::get_user_by_name(name).map(|user| user.uid())
+        self.host.uid(name)
     }
 
     fn executables(&self, pattern: &str) -> Vec<FileId> {
         // Looked at first: a file replaced in between is noticed the next time.
-        let files = sightings(pattern);
-        let identities = identities(&files);
+        let files = sightings(&self.host, pattern);
+        let identities = identities(&self.host, &files);
         self.seen().insert(pattern.to_owned(), files);
         identities
     }
@@ -80,7 +92,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tool");
         let pattern = path.to_str().unwrap();
-        let environment = HostEnvironment::new(RootCgroup::default(), 1);
+        let environment = HostEnvironment::new(HostRoot::default(), RootCgroup::default(), 1);
         assert!(environment.executables(pattern).is_empty());
         assert!(!environment.has_changed());
         std::fs::write(&path, "one").unwrap();
@@ -91,13 +103,13 @@ mod tests {
         std::fs::write(directory.path().join("new"), "two").unwrap();
         std::fs::rename(directory.path().join("new"), &path).unwrap();
         assert!(environment.has_changed());
-        let other = HostEnvironment::new(RootCgroup::default(), 1);
+        let other = HostEnvironment::new(HostRoot::default(), RootCgroup::default(), 1);
         assert!(!other.has_changed(), "nobody asked for it");
     }
 
     #[test]
     fn users_are_the_hosts() {
-        let environment = HostEnvironment::without_wall();
+        let environment = HostEnvironment::without_wall(HostRoot::default());
         assert_eq!(environment.uid("root"), Some(0));
         assert_eq!(environment.uid("no such user here"), None);
     }

@@ -1,12 +1,16 @@
-//! Takes the path of an executable, perhaps with stars, gives the files it names on this host.
+//! Takes the path of an executable, perhaps with stars, gives the files it names on the host.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{Dir, OFlags};
+
 use crate::compile::{EXECUTABLES_PER_PATTERN_MAX, FileId};
+use crate::host::HostRoot;
 use crate::kernel::executable_identity;
 
 /// Files looked at for one pattern: one more than it may name, so that the compiler can say that there are too many.
@@ -23,26 +27,36 @@ pub struct Sighting {
 }
 
 /// The files a pattern names now.
-pub fn sightings(pattern: &str) -> Vec<Sighting> {
-    let found = paths(Path::new(pattern)).into_iter().filter_map(|path| {
-        let metadata = fs::metadata(&path).ok()?;
+pub fn sightings(host: &HostRoot, pattern: &str) -> Vec<Sighting> {
+    let found = paths(host, Path::new(pattern)).into_iter().filter_map(|path| {
+        let metadata = File::from(host.open(&path, OFlags::PATH).ok()?).metadata().ok()?;
         Some(Sighting { device: metadata.dev(), inode: metadata.ino(), path })
     });
     found.take(MATCHES_MAX).collect()
 }
 
 /// The same files as the kernel knows them; those that cannot be opened are left out.
-pub fn identities(sightings: &[Sighting]) -> Vec<FileId> {
+pub fn identities(host: &HostRoot, sightings: &[Sighting]) -> Vec<FileId> {
     let mut found: Vec<FileId> =
-        sightings.iter().filter_map(|sighting| executable_identity(&sighting.path).ok()).collect();
+        sightings.iter().filter_map(|sighting| identity(host, &sighting.path).ok()).collect();
     found.sort_unstable();
     found.dedup();
     found
 }
 
+/// The file a path names now, as the kernel knows it.
+///
+/// # Errors
+/// When it cannot be opened, or nothing like it can run.
+pub fn identity(host: &HostRoot, path: &Path) -> io::Result<FileId> {
+    // A star may name somebody's pipe or terminal: neither may keep the agent waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    executable_identity(&File::from(host.open(path, flags)?))
+}
+
 // As a shell does it: a star stands for any characters of one name, and for none of a name that begins with a dot
 // unless the pattern does.
-fn paths(pattern: &Path) -> Vec<PathBuf> {
+fn paths(host: &HostRoot, pattern: &Path) -> Vec<PathBuf> {
     let mut entries_left = ENTRIES_MAX;
     let mut found = vec![PathBuf::new()];
     for component in pattern.components() {
@@ -55,7 +69,7 @@ fn paths(pattern: &Path) -> Vec<PathBuf> {
         };
         let mut next = Vec::new();
         for directory in &found {
-            next.extend(entries(directory, name, &mut entries_left));
+            next.extend(entries(host, directory, name, &mut entries_left));
         }
         next.sort_unstable();
         found = next;
@@ -63,18 +77,22 @@ fn paths(pattern: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn entries(directory: &Path, pattern: &OsStr, left: &mut usize) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+fn entries(host: &HostRoot, directory: &Path, pattern: &OsStr, left: &mut usize) -> Vec<PathBuf> {
+    let opened = host.open(directory, OFlags::RDONLY | OFlags::DIRECTORY);
+    let Some(entries) = opened.ok().and_then(|opened| Dir::new(opened).ok()) else { return Vec::new() };
     let mut found = Vec::new();
     for entry in entries.flatten() {
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
         if *left == 0 {
             break;
         }
         *left -= 1;
-        let name = entry.file_name();
-        let hidden = name.as_bytes().starts_with(b".") && !pattern.as_bytes().starts_with(b".");
-        if !hidden && matches(pattern.as_bytes(), name.as_bytes()) {
-            found.push(entry.path());
+        let hidden = name.starts_with(b".") && !pattern.as_bytes().starts_with(b".");
+        if !hidden && matches(pattern.as_bytes(), name) {
+            found.push(directory.join(OsStr::from_bytes(name)));
         }
     }
     found
@@ -110,6 +128,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn stars_match_as_in_a_shell() {
@@ -139,7 +158,7 @@ mod tests {
         }
         std::os::unix::fs::symlink(root.join("v1/bin/tool"), root.join("v2/bin/tool-link")).unwrap();
         let found = |pattern: &str| {
-            let found = sightings(root.join(pattern).to_str().unwrap());
+            let found = sightings(&HostRoot::default(), root.join(pattern).to_str().unwrap());
             let name = |found: &Sighting| found.path.strip_prefix(root).unwrap().display().to_string();
             found.iter().map(name).collect::<Vec<_>>()
         };
@@ -148,7 +167,8 @@ mod tests {
         assert_eq!(found("v2/bin/tool*"), ["v2/bin/tool", "v2/bin/tool-link", "v2/bin/tool-old"]);
         assert_eq!(found("v3/bin/tool"), [""; 0]);
         assert_eq!(found("v?/x"), [""; 0]);
-        let all = identities(&sightings(root.join("v*/bin/tool*").to_str().unwrap()));
+        let host = HostRoot::default();
+        let all = identities(&host, &sightings(&host, root.join("v*/bin/tool*").to_str().unwrap()));
         assert_eq!(all.len(), 3, "the link leads to a file that is there already");
     }
 
@@ -158,8 +178,40 @@ mod tests {
         for number in 0..MATCHES_MAX + 20 {
             fs::write(directory.path().join(format!("tool{number:04}")), "x").unwrap();
         }
-        let found = sightings(directory.path().join("tool*").to_str().unwrap());
+        let found = sightings(&HostRoot::default(), directory.path().join("tool*").to_str().unwrap());
         assert_eq!(found.len(), MATCHES_MAX);
         assert!(found[0].path.ends_with("tool0000"));
+    }
+
+    #[test]
+    fn another_roots_links_and_stars_lead_to_its_own_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for path in ["opt/v1/tool", "opt/v2/tool", "opt/.v3/tool"] {
+            fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            fs::write(root.join(path), path).unwrap();
+        }
+        // Followed from this process's own root, both would lead elsewhere.
+        std::os::unix::fs::symlink("/opt", root.join("srv")).unwrap();
+        std::os::unix::fs::symlink("/opt/v2/tool", root.join("tool")).unwrap();
+        let host = HostRoot::find(Some(root)).unwrap();
+        let own = |path: &str| identity(&HostRoot::default(), &root.join(path)).unwrap();
+        let found = |pattern: &str| identities(&host, &sightings(&host, pattern));
+        let mut both = vec![own("opt/v1/tool"), own("opt/v2/tool")];
+        both.sort_unstable();
+        assert_eq!(found("/srv/v*/tool"), both);
+        assert_eq!(found("/tool"), [own("opt/v2/tool")]);
+        assert_eq!(found("/usr/bin/*"), []);
+        assert_eq!(found("/bin/sh"), []);
+    }
+
+    #[test]
+    fn a_pipe_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("tool");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let host = HostRoot::default();
+        let found = sightings(&host, directory.path().join("*").to_str().unwrap());
+        assert_eq!((found.len(), identities(&host, &found)), (1, Vec::new()));
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::RunError;
 use crate::config::{AlertsConfig, CONFIG_PATH, Config, SinkConfig};
+use crate::host::HostRoot;
 use crate::kernel::find_cgroup2;
 
 /// What the command line says of an agent.
@@ -38,6 +39,8 @@ pub struct Options {
     pub pins: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
+    /// Where users and program files are looked up.
+    pub host: HostRoot,
     /// How alerts are made and shown.
     pub alerts: AlertsConfig,
     /// Where they go.
@@ -53,13 +56,9 @@ impl Options {
         let Overrides { policy, cgroup, state, pins, socket, config } = overrides;
         let found = match &config {
             Some(path) => read(path)?,
-            None => match read(Path::new(CONFIG_PATH)) {
-                Err(RunError::Config { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    Config::default()
-                }
-                other => other?,
-            },
+            None => usual(&[io::ErrorKind::NotFound])?,
         };
+        let host = found_host(&found)?;
         let cgroup = match cgroup.or(found.cgroup) {
             Some(path) => path,
             None => find_cgroup2().map_err(RunError::Host)?.path,
@@ -70,9 +69,34 @@ impl Options {
             state: state.unwrap_or(found.state),
             pins: pins.unwrap_or(found.pins),
             socket: socket.unwrap_or(found.socket),
+            host,
             alerts: found.alerts,
             sinks: found.sinks,
         })
+    }
+}
+
+/// Where a command without an agent looks up users and program files: where an agent would that is started as usual.
+///
+/// # Errors
+/// When the usual configuration has mistakes, or the root it names cannot be entered.
+pub fn host_root() -> Result<HostRoot, RunError> {
+    // Whoever may not read it is not stopped from checking a policy.
+    found_host(&usual(&[io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied])?)
+}
+
+fn found_host(config: &Config) -> Result<HostRoot, RunError> {
+    HostRoot::find(config.host_root.as_deref()).map_err(|error| {
+        let path = config.host_root.as_deref().unwrap_or(Path::new("/")).display();
+        RunError::Host(anyhow::anyhow!("enter host-root {path}: {error}"))
+    })
+}
+
+/// The configuration in its usual place, or the default when it cannot be read for one of these reasons.
+fn usual(excuses: &[io::ErrorKind]) -> Result<Config, RunError> {
+    match read(Path::new(CONFIG_PATH)) {
+        Err(RunError::Config { source, .. }) if excuses.contains(&source.kind()) => Ok(Config::default()),
+        other => other,
     }
 }
 
@@ -90,7 +114,11 @@ mod tests {
     fn the_command_line_wins_over_the_configuration() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("agent.toml");
-        fs::write(&config, "state = \"/a/state\"\npins = \"/a/pins\"\ncgroup = \"/a/cgroup\"\n").unwrap();
+        fs::write(
+            &config,
+            "state = \"/a/state\"\npins = \"/a/pins\"\ncgroup = \"/a/cgroup\"\nhost-root = \"/usr\"\n",
+        )
+        .unwrap();
         let overrides = Overrides {
             config: Some(config),
             pins: Some(PathBuf::from("/b/pins")),
@@ -102,6 +130,7 @@ mod tests {
         assert_eq!(options.pins, Path::new("/b/pins"));
         assert_eq!(options.cgroup, Path::new("/b/cgroup"));
         assert_eq!(options.socket, Config::default().socket);
+        assert_eq!(options.host.path(), Path::new("/usr"));
     }
 
     #[test]
@@ -112,5 +141,8 @@ mod tests {
         assert!(matches!(resolve(), Err(RunError::Config { .. })));
         fs::write(&config, "pin = \"/x\"\n").unwrap();
         assert!(matches!(resolve(), Err(RunError::InvalidConfig(_))));
+        fs::write(&config, "host-root = \"/no/such/root\"\n").unwrap();
+        let error = resolve().unwrap_err().to_string();
+        assert!(error.starts_with("enter host-root /no/such/root: "), "{error}");
     }
 }

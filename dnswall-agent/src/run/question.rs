@@ -1,12 +1,14 @@
 //! Takes the words of `policy explain`, gives who is meant and what the flow is, or says which word is wrong.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::Path;
 
 use dnswall_common::flow::{Address, Flow, protocol};
 
-use crate::compile::{Identity, RootCgroup};
+use super::environment::HostEnvironment;
+use super::executables;
+use crate::compile::{Environment, Identity, RootCgroup};
 use crate::control::api::{ExplainRequest, IdentityShown};
 use crate::kernel::executable_identity;
 
@@ -32,13 +34,14 @@ pub struct QuestionError {
 }
 
 impl Question {
-    /// Reads the words; `root` is the wall's cgroup.
+    /// Reads the words, as they are meant on this host.
     ///
     /// # Errors
     /// Which word is wrong.
-    pub fn parse(request: &ExplainRequest, root: &RootCgroup) -> Result<Self, QuestionError> {
+    pub fn parse(request: &ExplainRequest, host: &HostEnvironment) -> Result<Self, QuestionError> {
         let ExplainRequest { from, to, port } = request;
-        let mut asker = Asker { said: Said::default(), root };
+        let root = host.root_cgroup();
+        let mut asker = Asker { said: Said::default(), root: &root, host };
         // What a process is comes first, so that the others can say it is somewhere else.
         let (processes, others): (Vec<&String>, Vec<&String>) =
             from.iter().partition(|word| word.starts_with("pid:"));
@@ -71,6 +74,7 @@ struct Said {
 struct Asker<'a> {
     said: Said,
     root: &'a RootCgroup,
+    host: &'a HostEnvironment,
 }
 
 const WHO: &str = "write unit:NAME, cgroup:PATH, container:ID, user:NAME, exe:PATH or pid:NUMBER";
@@ -100,7 +104,7 @@ impl Asker<'_> {
                     "write its hexadecimal digits",
                 ));
             }
-            "user" => self.said.identity.uid = Some(user(value)?),
+            "user" => self.said.identity.uid = Some(self.user(value)?),
             "exe" => self.exe(Path::new(value), value)?,
             "pid" => self.process(value)?,
             _ => return Err(wrong(format!("`{key}` is not a way to say who"), WHO)),
@@ -123,12 +127,19 @@ impl Asker<'_> {
     }
 
     fn exe(&mut self, path: &Path, shown: &str) -> Result<(), QuestionError> {
-        let identity = executable_identity(path).map_err(|error| {
+        let identity = executables::identity(self.host.host(), path).map_err(|error| {
             wrong(format!("the executable {shown} cannot be read: {error}"), "name a program on this host")
         })?;
         self.said.identity.exe = Some(identity);
         self.said.exe = Some(shown.to_owned());
         Ok(())
+    }
+
+    fn user(&self, value: &str) -> Result<u32, QuestionError> {
+        value.parse().ok().or_else(|| self.host.uid(value)).ok_or_else(|| {
+            let hint = "write a name that the host's /etc/passwd or name service knows, or a number";
+            wrong(format!("this host has no user `{value}`"), hint)
+        })
     }
 
     fn process(&mut self, pid: &str) -> Result<(), QuestionError> {
@@ -147,22 +158,12 @@ impl Asker<'_> {
             .and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
         // Kernel threads have none.
         let exe = proc.join("exe");
-        if let Ok(identity) = executable_identity(&exe) {
+        if let Ok(identity) = File::open(&exe).and_then(|file| executable_identity(&file)) {
             self.said.identity.exe = Some(identity);
             self.said.exe = fs::read_link(&exe).ok().map(|path| path.display().to_string());
         }
         Ok(())
     }
-}
-
-fn user(value: &str) -> Result<u32, QuestionError> {
-    let known = || uzers::get_user_by_name(value).map(|user| user.uid());
-    value.parse().ok().or_else(known).ok_or_else(|| {
-        wrong(
-            format!("this host has no user `{value}`"),
-            "write a name that `getent passwd` knows, or a number",
-        )
-    })
 }
 
 fn flow(to: &str, port: &str) -> Result<Flow, QuestionError> {
@@ -207,11 +208,17 @@ fn wrong(error: String, hint: &'static str) -> QuestionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::HostRoot;
+
+    fn identity(path: &Path) -> Option<crate::compile::FileId> {
+        executables::identity(&HostRoot::default(), path).ok()
+    }
 
     fn ask(from: &[&str], to: &str, port: &str) -> Result<Question, QuestionError> {
         let from = from.iter().map(|word| (*word).to_owned()).collect();
         let request = ExplainRequest { from, to: to.to_owned(), port: port.to_owned() };
-        Question::parse(&request, &RootCgroup { id: 9, path: "/test".to_owned() })
+        let root = RootCgroup { id: 9, path: "/test".to_owned() };
+        Question::parse(&request, &HostEnvironment::new(HostRoot::default(), root, 0))
     }
 
     #[test]
@@ -226,7 +233,7 @@ mod tests {
             unit: Some("orders.service".to_owned()),
             container: Some("0abcdef".to_owned()),
             uid: Some(0),
-            exe: executable_identity(&shell).ok(),
+            exe: identity(&shell),
         };
         assert!(expected.exe.is_some());
         assert_eq!(question.identity, expected);
@@ -248,7 +255,7 @@ mod tests {
         let pid = format!("pid:{}", std::process::id());
         let question = ask(&["user:4242", &pid], "1.2.3.4", "tcp/1").unwrap();
         assert!(question.identity.cgroup.starts_with('/'));
-        assert_eq!(question.identity.exe, executable_identity(&std::env::current_exe().unwrap()).ok());
+        assert_eq!(question.identity.exe, identity(&std::env::current_exe().unwrap()));
         assert_eq!(question.identity.uid, Some(4242), "what is said beside it counts");
     }
 

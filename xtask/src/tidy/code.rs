@@ -38,6 +38,13 @@ const ROOMS: &[Room] = &[
         why: "only dnswall-agent/src/kernel loads programs and touches maps",
     },
     Room {
+        rule: "users-room",
+        inside: &["dnswall-agent/src/"],
+        except: &["dnswall-agent/src/host/"],
+        words: &["uzers"],
+        why: "in a container this process's users are not the host's; dnswall-agent/src/host knows them",
+    },
+    Room {
         rule: "clap-room",
         inside: &["dnswall-agent/src/"],
         except: &["dnswall-agent/src/cli/"],
@@ -187,6 +194,13 @@ mod tests {
     fn words_in_comments_strings_and_tests_do_not_count() {
         let text = "//! unsafe aya clap\nconst A: &str = \"clap\"; // unsafe\n#[cfg(test)]\nmod tests { use clap::X; }\n";
         assert_eq!(broken("dnswall-agent/src/run/mod.rs", text), []);
+    }
+
+    #[test]
+    fn users_are_asked_for_in_one_place() {
+        let text = "//! X.\nlet user = uzers::get_user_by_uid(0);\n";
+        assert_eq!(broken("dnswall-agent/src/event/user.rs", text), [(2, "users-room")]);
+        assert_eq!(broken("dnswall-agent/src/host/users.rs", text), []);
     }
 
     #[test]

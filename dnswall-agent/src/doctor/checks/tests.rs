@@ -1,6 +1,7 @@
 //! Each change of a sound host, and the findings it makes.
 
 use super::*;
+use crate::host::HostRoot;
 use std::path::PathBuf;
 
 fn sound() -> Facts {
@@ -12,6 +13,9 @@ fn sound() -> Facts {
         cgroup2: mountinfo::cgroup2(&mounts, |_| true),
         mounts,
         initial_cgroup_namespace: Some(true),
+        initial_pid_namespace: true,
+        host: HostRoot::default(),
+        users: true,
         btf: true,
         security_modules: Some(vec!["lockdown".to_owned(), "bpf".to_owned()]),
         lockdown: Some("none".to_owned()),
@@ -52,6 +56,12 @@ fn each_fact_is_judged() {
     check(|facts| facts.mounts.clear(), &[("bpffs", Level::Warn)]);
     check(|facts| facts.cgroup2 = mountinfo::cgroup2(&facts.mounts, |_| false), &[("cgroup2", Level::Fail)]);
     check(|facts| facts.initial_cgroup_namespace = Some(false), &[("cgroup namespace", Level::Warn)]);
+    check(|facts| facts.initial_pid_namespace = false, &[("pid namespace", Level::Warn)]);
+    check(|facts| facts.users = false, &[("users and programs", Level::Warn)]);
+    for doubt in [Doubt::PrivatePids, Doubt::Closed(rustix::io::Errno::ACCESS)] {
+        let host = HostRoot::own(Some(doubt));
+        check(|facts| facts.host = host, &[("users and programs", Level::Warn)]);
+    }
     check(|facts| facts.btf = false, &[("btf", Level::Fail)]);
     check(|facts| facts.lockdown = Some("confidentiality".to_owned()), &[("lockdown", Level::Fail)]);
     check(|facts| facts.capabilities = 0, &[("capabilities", Level::Fail)]);

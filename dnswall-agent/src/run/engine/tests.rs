@@ -30,15 +30,19 @@ impl Publish for Paper {
     }
 }
 
+fn environment() -> HostEnvironment {
+    HostEnvironment::new(HostRoot::default(), RootCgroup::default(), 1)
+}
+
 fn engine(text: &str) -> (TempDir, Engine<Paper>) {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let stored = Stored::new(text.to_owned(), "/etc/dnswall/policy.toml", now());
-    let mut running = prepare(stored, RootCgroup::default(), 1).unwrap();
+    let mut running = prepare(stored, environment()).unwrap();
     store.stage(running.stored()).unwrap().commit().unwrap();
     let (mut wall, book) = (Paper::default(), Arc::default());
     publish(&mut wall, &book, &mut running).unwrap();
-    (directory, Engine { wall, seed: 1, store, running, book, trouble: None })
+    (directory, Engine { wall, store, running, book, trouble: None })
 }
 
 // The three places that say which policy decides: the engine, the wall, the disk.
@@ -121,7 +125,22 @@ fn an_executable_that_is_replaced_is_published_again() {
 
 #[test]
 fn the_built_in_policy_holds_on_this_host() {
-    let policy = parse(&built_in(), BUILTIN_ORIGIN).unwrap();
+    let policy = parse(&built_in(&HostRoot::default()), BUILTIN_ORIGIN).unwrap();
     assert_eq!(policy.mode.name(), "audit");
-    compile(&policy, &HostEnvironment::new(RootCgroup::default(), 1)).unwrap();
+    compile(&policy, &environment()).unwrap();
+}
+
+#[test]
+fn the_built_in_policy_knows_another_roots_resolvers() {
+    let root = tempfile::tempdir().unwrap();
+    let resolved = root.path().join("run/systemd/resolve");
+    std::fs::create_dir_all(&resolved).unwrap();
+    std::fs::create_dir(root.path().join("etc")).unwrap();
+    std::fs::write(resolved.join("stub.conf"), "nameserver 127.0.0.53\n").unwrap();
+    std::fs::write(resolved.join("resolv.conf"), "nameserver 192.0.2.53\n").unwrap();
+    // As systemd-resolved makes it.
+    std::os::unix::fs::symlink("/run/systemd/resolve/stub.conf", root.path().join("etc/resolv.conf"))
+        .unwrap();
+    let text = built_in(&HostRoot::find(Some(root.path())).unwrap());
+    assert!(text.contains(r#"resolvers = ["127.0.0.53", "192.0.2.53"]"#), "{text}");
 }
