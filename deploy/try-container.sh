@@ -4,7 +4,8 @@
 #   deploy/try-container.sh [BINARY]        (default: target/release/dnswall; as root)
 #
 # As in a cluster the container has a cgroup namespace of its own and sees the host's tree at /host/cgroup. Unlike
-# there, the wall binds a subtree made for the trial, and the pins are on a BPF file system of the trial's own.
+# there, the wall binds a subtree made for the trial, and the pins are on a BPF file system of the trial's own. The image
+# has no /etc/passwd and a /usr of its own, so whatever a user or a program is called is the host's name for it.
 # Needs: runc, python3, cgroup v2 somewhere, and the root file system that deploy/try-systemd.sh leaves behind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -34,16 +35,23 @@ clean() {
     runc delete --force "$name" 2>/dev/null || true
     [ ! -d "$subtree" ] || rmdir "$subtree" || true
     ! mountpoint -q "$work/bpf" || umount "$work/bpf"
-    rm -rf "$bundle"
+    rm -rf "$bundle" "$work/tools" "$work/link"
     exit "$status"
 }
 trap clean EXIT INT TERM
+
+# As a container the agent finds the host's root through pid 1, if this machine lets anybody look at that.
+host_root=
+if ! readlink /proc/1/root >/dev/null; then
+    say "this machine lets nobody look at pid 1: tried with / mounted at /host/root, and named by host-root"
+    host_root=/host/root
+fi
 
 mkdir "$subtree"
 mount -t bpf -o mode=0700 none "$work/bpf"
 
 say "making a container of deploy/kubernetes/daemonset.yaml"
-SUBTREE=$name BASE=$base BINARY=$binary CGROUP2=$cgroup2 BPF=$work/bpf python3 - "$bundle" <<'PYTHON'
+SUBTREE=$name HOST_ROOT=$host_root BASE=$base BINARY=$binary CGROUP2=$cgroup2 BPF=$work/bpf python3 - "$bundle" <<'PYTHON'
 import json, os, pathlib, re, sys, textwrap
 
 bundle = pathlib.Path(sys.argv[1])
@@ -52,7 +60,10 @@ manifest = pathlib.Path("deploy/kubernetes/daemonset.yaml").read_text()
 # The two files of the ConfigMap, and the capabilities, as the manifest has them.
 for name in ("agent.toml", "policy.toml"):
     block = re.search(rf"^  {re.escape(name)}: \|\n((?:    .*\n|\n)+)", manifest, re.M).group(1)
-    (bundle / "config" / name).write_text(textwrap.dedent(block))
+    text = textwrap.dedent(block)
+    if name == "agent.toml" and os.environ["HOST_ROOT"]:
+        text = f'host-root = "{os.environ["HOST_ROOT"]}"\n' + text
+    (bundle / "config" / name).write_text(text)
 capabilities = re.findall(r"^\s+- ([A-Z_]+) +#", manifest, re.M)
 assert "BPF" in capabilities and "privileged: false" in manifest, capabilities
 numbers = {"DAC_READ_SEARCH": 2, "NET_ADMIN": 12, "SYS_PTRACE": 19, "SYS_RESOURCE": 24, "PERFMON": 38, "BPF": 39}
@@ -68,6 +79,7 @@ def bind(source, target, *options):
     return {"destination": target, "type": "bind", "source": str(source), "options": ["rbind", *options]}
 
 
+host_root = [bind("/", os.environ["HOST_ROOT"], "ro", "rslave")] if os.environ["HOST_ROOT"] else []
 config = {
     "ociVersion": "1.0.2",
     "process": {
@@ -92,6 +104,7 @@ config = {
         {"destination": "/var/lib", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
         bind(os.environ["BINARY"], "/usr/bin/ldd", "ro"),
         bind(os.environ["CGROUP2"], "/host/cgroup", "ro"),
+        *host_root,
         bind(os.environ["BPF"], "/sys/fs/bpf", "rw"),
         bind(bundle / "config", "/etc/dnswall", "ro"),
         bind(bundle / "state", "/var/lib/dnswall", "rw"),
@@ -120,7 +133,8 @@ start() {
     fail "the agent does not answer"
 }
 links() { sed -n 's/.*"link_id": *\([0-9]*\).*/\1/p' "$work/status.json" | tr '\n' ' '; }
-# A process in the subtree, with a network of its own in which nobody answers, opens a connection no rule names.
+# A process in the subtree, with a network of its own in which nobody answers, opens a connection: as this user, with
+# this shell.
 attempt() {
     (
         echo "$BASHPID" >"$subtree/cgroup.procs"
@@ -129,9 +143,10 @@ attempt() {
             ip address add 192.0.2.1/24 dev way-out
             ip link set nobody up
             ip link set way-out up
-            timeout 1 bash -c "exec 3<>/dev/tcp/192.0.2.9/443"'
+            timeout 1 setpriv --reuid="$1" --clear-groups "$2" -c "exec 3<>/dev/tcp/192.0.2.9/443"' - "$1" "$2"
     ) 2>&1 || true
 }
+refused() { attempt "$@" | grep -q 'Operation not permitted'; }
 
 : >"$work/agent.log"
 say "starting it"
@@ -143,14 +158,37 @@ first=$(links)
 [ -d "$work/bpf/dnswall" ] || fail "the agent runs, and nothing is pinned"
 say "it runs, links $first"
 
-! attempt | grep -q 'Operation not permitted' || fail "audit mode refuses"
+! refused nobody /bin/bash || fail "audit mode refuses"
 for _ in $(seq 20); do ! grep -q '"destination":"192.0.2.9"' "$work/agent.log" || break; sleep 0.2; done
 alert=$(grep -m 1 '"destination":"192.0.2.9"' "$work/agent.log") || { cat "$work/agent.log"; fail "no alert"; }
 echo "$alert"
-for part in '"would-deny"' "\"cgroup\":\"/$name\"" '"exe":"/usr/bin/bash"'; do
+for part in '"would-deny"' "\"cgroup\":\"/$name\"" '"exe":"/usr/bin/bash"' '"user":"nobody"'; do
     case $alert in *"$part"*) ;; *) fail "the alert lacks $part" ;; esac
 done
-say "audit mode reports it, with program and cgroup"
+say "audit mode reports it, with cgroup, and program and user by the host's names"
+
+mkdir -m 0755 "$work/tools"
+cp /bin/bash "$work/tools/bash"
+ln -s "$work/tools" "$work/link"
+cat >"$bundle/config/names.toml" <<POLICY
+version = 1
+mode = "enforce"
+[dns]
+resolvers = ["192.0.2.2"]
+[[allow]]
+name = "by user"
+to = ["192.0.2.9"]
+from = [{ user = "nobody", exe = "/bin/bash" }]
+[[allow]]
+name = "by program, through a link of the host's"
+to = ["192.0.2.9"]
+from = [{ exe = "$work/link/b*" }]
+POLICY
+runc exec "$name" /usr/bin/ldd policy apply /etc/dnswall/names.toml || fail "the policy is refused"
+! refused nobody /bin/bash || fail "the user that may is refused"
+! refused root "$work/link/bash" || fail "the program that may is refused"
+refused root /bin/bash || fail "enforce does not refuse"
+say "enforce lets the host's user and program pass that a rule names, and no other"
 
 runc delete --force "$name"
 start
