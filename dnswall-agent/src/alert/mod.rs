@@ -4,6 +4,7 @@
 //! and told at most once an interval. Nothing here does I/O or reads a clock.
 
 pub mod group;
+pub mod icmp;
 pub mod kind;
 pub mod ledger;
 pub mod moment;

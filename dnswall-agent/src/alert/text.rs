@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
 
-use super::Alert;
+use jiff::Timestamp;
+
 use super::kind::Kind;
+use super::{Alert, icmp};
 use crate::event::Outcome;
 
 /// Columns that short lines are filled up to, so that the next part begins below the one above.
@@ -14,6 +16,8 @@ const WHAT_WIDTH: usize = 40;
 const WHO_WIDTH: usize = 40;
 /// Digits of a container id that are shown.
 const CONTAINER_DIGITS: usize = 12;
+/// `2026-03-01`, at the beginning of a time.
+const DAY_CHARACTERS: usize = 10;
 
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
@@ -24,7 +28,7 @@ const WOULD_DENY: Style = AnsiColor::Yellow.on_default();
 /// One line, without its end.
 pub fn line(alert: &Alert, colour: bool) -> String {
     let mut line = Line { text: String::new(), colour, column: 0 };
-    line.put(DIM, &format!("{}  ", time_of_day(alert)));
+    line.put(DIM, &format!("{}  ", time_of_day(alert.time)));
     match alert.verdict {
         Outcome::Denied => line.put(DENIED, "DENIED    "),
         Outcome::WouldDeny => line.put(WOULD_DENY, "would-deny"),
@@ -36,7 +40,11 @@ pub fn line(alert: &Alert, colour: bool) -> String {
     who(&mut line, alert);
     line.fill_to(WHO_WIDTH);
     line.put(DIM, &why(alert));
-    if alert.count > 1 {
+    if alert.first < alert.last {
+        // It is told when its interval is over, below what happened since: its time is no mistake.
+        line.put(BOLD, &format!("  repeated ×{}", alert.count));
+        line.put(DIM, &format!(", first {}, last {}", first(alert), time_of_day(alert.last)));
+    } else if alert.count > 1 {
         line.put(BOLD, &format!("  ×{}", alert.count));
     }
     line.text
@@ -65,14 +73,24 @@ impl Line {
 }
 
 /// Hours to milliseconds, in UTC as everywhere in an alert.
-fn time_of_day(alert: &Alert) -> String {
-    let time = format!("{:.3}", alert.time);
+fn time_of_day(time: Timestamp) -> String {
+    let time = format!("{time:.3}");
     time.split_once('T').map_or(time.clone(), |(_, time)| time.to_owned())
+}
+
+/// With its day when that is not the day of the last.
+fn first(alert: &Alert) -> String {
+    let days = [alert.first, alert.last].map(|time| time.to_string().chars().take(DAY_CHARACTERS).collect());
+    let [first_day, last_day]: [String; 2] = days;
+    if first_day == last_day { time_of_day(alert.first) } else { format!("{:.3}", alert.first) }
 }
 
 fn what(line: &mut Line, alert: &Alert) {
     let flow = &alert.flow;
     line.put(Style::new(), &format!("{} ", flow.protocol));
+    if let Some(message) = flow.icmp {
+        line.put(Style::new(), &format!("{} ", icmp::words(&flow.protocol, message)));
+    }
     if alert.kind == Kind::IngressDns
         && let Some(source) = flow.source
     {
@@ -84,9 +102,6 @@ fn what(line: &mut Line, alert: &Alert) {
         (Some(address), None) => line.put(BOLD, &address.to_string()),
         (None, _) if alert.kind == Kind::SocketRaw => line.put(BOLD, "socket"),
         (None, _) => line.put(BOLD, "to many destinations"),
-    }
-    if let Some(icmp) = flow.icmp {
-        line.put(Style::new(), &format!(" type {} code {}", icmp.kind, icmp.code));
     }
     if let Some(dns) = &alert.dns {
         line.put(NAME, &format!(" {}", dns.name));
@@ -131,6 +146,7 @@ mod tests {
         let question = sample::alert();
         let mut connect = sample::alert();
         (connect.kind, connect.dns, connect.count) = (Kind::EgressDenied, None, 1);
+        connect.first = connect.last;
         connect.verdict = Outcome::WouldDeny;
         connect.flow.protocol = "tcp".to_owned();
         connect.flow.destination = Some("2001:db8::7".parse().unwrap());
@@ -139,8 +155,8 @@ mod tests {
         (connect.process.user, connect.process.exe) = (None, None);
         connect.workload.container = Some("0123456789abcdef".repeat(4));
         let mut ping = connect.clone();
-        ping.flow.protocol = "icmp".to_owned();
-        (ping.flow.destination_port, ping.flow.icmp) = (None, Some(AlertIcmp { kind: 8, code: 0 }));
+        ping.flow.protocol = "icmpv6".to_owned();
+        (ping.flow.destination_port, ping.flow.icmp) = (None, Some(AlertIcmp { kind: 128, code: 0 }));
         ping.workload.container = None;
         let mut served = question.clone();
         (served.kind, served.flow.hook, served.reason) =
@@ -153,7 +169,9 @@ mod tests {
         (sum.process.comm, sum.process.pid, sum.process.uid) = (None, None, None);
         (sum.workload.container, sum.workload.unit) = (None, None);
         (sum.reason, sum.rule) = ("no-rule".to_owned(), None);
-        vec![question, connect, ping, served, raw, sum]
+        let mut yesterday = connect.clone();
+        (yesterday.count, yesterday.first) = (2, "2026-02-28T23:59:59.5Z".parse().unwrap());
+        vec![question, connect, ping, served, raw, sum, yesterday]
     }
 
     #[test]
