@@ -95,6 +95,10 @@ fn every_refusal_is_delivered_or_counted() -> Result<()> {
 #[test]
 fn events_are_followed_live() -> Result<()> {
     let wall = Wall::raise(POLICY)?;
+    let said = wall.agent.say(&["events"])?;
+    ensure!(said.code == 0 && said.text.is_empty() && said.errors.starts_with("no alert since"), "{said:?}");
+    let said = wall.agent.say(&["events", "--output", "json"])?;
+    ensure!(said.code == 0 && said.text.is_empty() && said.errors.is_empty(), "{said:?}");
     let app = at("app.service");
     ensure!(wall.run(&app, udp("10.0.4.7:98"))?.is_refused());
     wall.agent.wait_for_alert(0, |alert| alert["flow"]["destination_port"] == 98)?;

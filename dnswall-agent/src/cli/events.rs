@@ -1,6 +1,6 @@
 //! `dnswall events`
 
-use std::io::IsTerminal;
+use std::time::Duration;
 
 use super::args::{EventsArguments, Form};
 use super::exit::{Exit, Failure};
@@ -13,14 +13,21 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
     let query = EventsQuery { last: arguments.last, follow: arguments.follow };
     let mut events = client.events(&query).await?;
     let mut shown = 0;
+    let mut quiet = form == Form::Json || arguments.last == 0;
     loop {
         let line = tokio::select! {
             line = events.next() => line?,
+            () = tokio::time::sleep(SILENCE), if arguments.follow && !quiet => {
+                quiet = true;
+                output::note("no alert yet since the agent started; each one follows here, Ctrl-C ends");
+                continue;
+            }
             // The usual way to stop following.
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
         };
         let Some(line) = line else { break };
         shown += 1;
+        quiet = true;
         match form {
             Form::Json => output::print_line(&line),
             Form::Text => output::print_line(&person(&line)),
@@ -32,11 +39,14 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
             "the agent ended the stream of events: it is on its way out",
         ));
     }
-    if shown == 0 && form == Form::Text && std::io::stdout().is_terminal() {
-        output::print("nothing was refused since the agent started");
+    if shown == 0 && !quiet {
+        output::note("no alert since the agent started; `dnswall status` shows what the wall counted before");
     }
     Ok(Exit::Done)
 }
+
+/// After so long without an alert, whoever follows is told that nothing is wrong.
+const SILENCE: Duration = Duration::from_secs(1);
 
 fn person(line: &str) -> String {
     if let Ok(alert) = serde_json::from_str::<Alert>(line) {

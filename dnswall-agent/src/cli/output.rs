@@ -46,6 +46,12 @@ pub fn print_line(line: &str) {
     ended(writeln!(output, "{line}").and_then(|()| output.flush()));
 }
 
+/// Tells a person something that is no answer: to standard error, so that no pipe takes it for one.
+pub fn note(text: &str) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
 /// Prints what went wrong, and gives the exit code.
 pub fn failure(form: Form, failure: &Failure) -> Exit {
     match form {
