@@ -17,6 +17,8 @@ fn without_a_policy_it_reports_and_blocks_nothing() -> Result<()> {
     wall.agent.start(None)?;
     let status = wall.agent.status()?;
     ensure!(status["mode"] == "audit" && status["policy"]["origin"] == "built-in", "{status}");
+    let log = wall.agent.log();
+    ensure!(log.contains("resolvers assumed") || log.contains("names no resolver"), "{log}");
     check_wall(
         &mut wall,
         &[

@@ -26,6 +26,7 @@ use crate::doctor::{self, Level, Report};
 use crate::event::{Enricher, Roots, Users};
 use crate::host::HostRoot;
 use crate::kernel::{self, Raised, WallOptions};
+use crate::policy::{BUILTIN_ORIGIN, Dns};
 use crate::sink::{Dispatcher, FileSink, Format, Sink, StreamSink};
 
 /// Raises the wall and watches over it.
@@ -149,7 +150,12 @@ fn announce(engine: &Engine, raised: Raised, options: &Options) {
         Raised::TookOver => "taken over",
         Raised::Replaced => "taken over, its programs replaced by this version's",
     };
-    tracing::info!("the wall at {} is {how}: {}", options.cgroup.display(), summary(engine));
+    tracing::info!(
+        "the wall at {} is {how}: {}{}",
+        options.cgroup.display(),
+        summary(engine),
+        assumed(engine)
+    );
     if !options.host.is_ours() {
         tracing::info!("users and program files are looked up in {}", options.host.path().display());
     }
@@ -164,6 +170,21 @@ fn summary(engine: &Engine) -> String {
         "policy {} ({}), mode {}, generation {}",
         running.policy.name, running.origin.origin, running.policy.mode, running.generation
     )
+}
+
+/// What the embedded policy takes for granted, for nobody wrote it down.
+fn assumed(engine: &Engine) -> String {
+    let running = engine.running();
+    if running.origin.origin != BUILTIN_ORIGIN {
+        return String::new();
+    }
+    let Dns { resolvers, stubs, .. } = &running.policy.dns;
+    let addresses = stubs.iter().map(|stub| stub.address).chain(resolvers.iter().copied());
+    let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    if addresses.is_empty() {
+        return "; the host names no resolver, so every question is reported".to_owned();
+    }
+    format!("; resolvers assumed, as the host has them: {}", addresses.join(", "))
 }
 
 fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
