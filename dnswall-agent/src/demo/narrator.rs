@@ -26,7 +26,7 @@ impl Narrator {
         self.say(&format!(
             "{BOLD}A small server behind a wall, in a cgroup and a network of its own.{BOLD:#}"
         ))?;
-        self.say("Your host is not touched, and nothing is left behind.\n")?;
+        self.say("What is on your host is not touched, and nothing is left behind.\n")?;
         self.say("This is all that may leave it:\n")?;
         policy.lines().try_for_each(|line| self.say(&format!("    {DIM}{line}{DIM:#}")))?;
         self.say("")
