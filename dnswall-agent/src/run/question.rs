@@ -41,10 +41,11 @@ impl Question {
     pub fn parse(request: &ExplainRequest, host: &HostEnvironment) -> Result<Self, QuestionError> {
         let ExplainRequest { from, to, port } = request;
         let root = host.root_cgroup();
-        let mut asker = Asker { said: Said::default(), root: &root, host };
+        let mut asker = Asker { said: Said::default(), root: &root, host, elsewhere: false };
         // What a process is comes first, so that the others can say it is somewhere else.
         let (processes, others): (Vec<&String>, Vec<&String>) =
             from.iter().partition(|word| word.starts_with("pid:"));
+        asker.elsewhere = others.iter().any(|word| word.starts_with("cgroup:"));
         for word in processes.into_iter().chain(others) {
             asker.hear(word)?;
         }
@@ -75,6 +76,8 @@ struct Asker<'a> {
     said: Said,
     root: &'a RootCgroup,
     host: &'a HostEnvironment,
+    /// The cgroup is said as well.
+    elsewhere: bool,
 }
 
 const WHO: &str = "write unit:NAME, cgroup:PATH, container:ID, user:NAME, exe:PATH or pid:NUMBER";
@@ -149,8 +152,17 @@ impl Asker<'_> {
         let proc = Path::new("/proc").join(pid_number.to_string());
         let cgroups = fs::read_to_string(proc.join("cgroup")).map_err(gone)?;
         let status = fs::read_to_string(proc.join("status")).map_err(gone)?;
-        self.said.identity.cgroup =
-            cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned();
+        let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        if !cgroup.starts_with("/..") {
+            self.said.identity.cgroup = cgroup.to_owned();
+        } else if !self.elsewhere {
+            // From a container's cgroup namespace the path leads up and says no names on the way.
+            let hint = "write cgroup:PATH as well, as /proc/PID/cgroup on the host shows it";
+            return Err(wrong(
+                format!("the cgroup of process {pid} cannot be seen from this container"),
+                hint,
+            ));
+        }
         // Real, effective, saved, file system: the socket has the last.
         self.said.identity.uid = status
             .lines()

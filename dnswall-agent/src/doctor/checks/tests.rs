@@ -55,7 +55,7 @@ fn each_fact_is_judged() {
     check(|facts| facts.cgroup2 = None, &[("cgroup2", Level::Fail)]);
     check(|facts| facts.mounts.clear(), &[("bpffs", Level::Warn)]);
     check(|facts| facts.cgroup2 = mountinfo::cgroup2(&facts.mounts, |_| false), &[("cgroup2", Level::Fail)]);
-    check(|facts| facts.initial_cgroup_namespace = Some(false), &[("cgroup namespace", Level::Warn)]);
+    check(|facts| facts.initial_cgroup_namespace = Some(false), &[]);
     check(|facts| facts.initial_pid_namespace = false, &[("pid namespace", Level::Warn)]);
     check(|facts| facts.users = false, &[("users and programs", Level::Warn)]);
     for doubt in [Doubt::PrivatePids, Doubt::Closed(rustix::io::Errno::ACCESS)] {
