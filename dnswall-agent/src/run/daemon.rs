@@ -159,6 +159,9 @@ fn announce(engine: &Engine, raised: Raised, options: &Options) {
     if !options.host.is_ours() {
         tracing::info!("users and program files are looked up in {}", options.host.path().display());
     }
+    if let Some(doubt) = options.host.doubt() {
+        tracing::warn!("users and program files are looked up in /, which may not be the host's: {doubt}");
+    }
     for warning in &engine.running().warnings {
         tracing::warn!("{}: {warning}", engine.running().policy.name);
     }
