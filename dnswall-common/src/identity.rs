@@ -122,6 +122,8 @@ pub struct KernelOffsets {
     pub super_block_dev: u32,
     /// `sock_common.skc_net`, with which `sock` begins
     pub sock_net: u32,
+    /// `sock.sk_cgrp_data`
+    pub sock_cgroup: u32,
     /// `net.dev_base_head`
     pub net_devices: u32,
     /// `net_device.dev_list`
@@ -147,7 +149,7 @@ pub struct KernelOffsets {
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 104);
+const _: () = assert!(size_of::<KernelOffsets>() == 108);
 
 /// Hash of one component's name, keyed with the image's seed.
 #[inline(always)]

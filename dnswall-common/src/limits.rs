@@ -22,7 +22,8 @@ pub const TERMS_MAX: usize = 65_536;
 pub const WHO_ENTRIES_MAX: usize = 4_096;
 /// Levels of a search tree: 17^6 and 9^8 are far beyond the node limits above.
 pub const LEVELS_MAX: usize = 8;
-/// Cgroups whose selectors the kernel remembers, for both generations together.
+/// Cgroups whose selectors the kernel remembers; while a policy is published, those of two generations. The sockets of
+/// others are evaluated one by one.
 pub const CGROUPS_MAX: usize = 32_768;
 /// Levels of the cgroup tree the kernel walks. A deeper one matches no rule at all, so nothing there may leave: whoever
 /// nests cgroups to lose its unit gains nothing.

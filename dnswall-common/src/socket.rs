@@ -1,6 +1,6 @@
 //! What is remembered about a socket, in the socket itself (`BPF_MAP_TYPE_SK_STORAGE`).
 //!
-//! Recorded when the socket is made and again when it connects; it cannot be evicted and goes when the socket goes.
+//! Recorded when the socket is made and again when another process connects it; it cannot be evicted and goes when the socket goes.
 //! The map is cloned on accept (`BPF_F_CLONE`): a socket whose cookie is not the recorded one was accepted by the
 //! listener that was recorded, which is how inbound connections are known without guessing from ports.
 
@@ -94,9 +94,10 @@ pub const fn peer_tag(seed: u64, address: Address, port: u16) -> u64 {
     path_step(path_step(path_step(!seed, high), low), port as u64) | 1
 }
 
-/// Value of map `REPLIES` for a peer that this socket wrote to first, against the policy but only audited: what it
-/// sends is an answer, and opens nothing. Otherwise the value is when the peer sent last, nanoseconds since boot.
-pub const REPLY_ASKED: u64 = 0;
+/// Value of map `REPLIES`: a time in nanoseconds since boot, whose last bit says what happened then. Clear: the peer sent
+/// unasked, and may be answered for a while. Set: this socket wrote to it first, against the policy but only audited;
+/// what it sends meanwhile is an answer, and opens nothing.
+pub const REPLY_ASKED: u64 = 1;
 
 /// Key of map `REPLIES`: a peer that sent a datagram to this socket.
 #[repr(C)]

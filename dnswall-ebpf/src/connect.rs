@@ -144,17 +144,11 @@ fn is_anothers(ctx: &SockAddrContext, state: &SocketState) -> bool {
         || state.cookie != unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
 }
 
-/// The socket's storage, made where there is none: the socket is older than the wall, or the kernel's own. That one stays
-/// without, because nothing is known of it but its cgroup and user.
+/// The socket's storage, made where there is none: the socket is older than the wall, or the kernel's own.
 #[inline(always)]
 fn state<'a>(ctx: &SockAddrContext) -> Option<&'a mut SocketState> {
-    let sk = socket_of(ctx);
-    match socket::state(sk) {
-        None if identity::is_kernel_thread() => None,
-        // SAFETY: the context's socket is never null.
-        None => unsafe { socket::create_state(sk) },
-        state => state,
-    }
+    // SAFETY: the context's socket is never null.
+    unsafe { socket::create_state(socket_of(ctx)) }
 }
 
 #[inline(always)]
@@ -163,15 +157,22 @@ fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
     unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
 }
 
-/// Records the process at hand, unless it is the kernel itself that acts for the recorded one.
+/// Records the process at hand. A kernel thread that acts for the recorded one changes nothing; what it opens by itself is
+/// recorded as the socket's cgroup's.
 #[inline(always)]
 fn record(ctx: &SockAddrContext, state: &mut SocketState, image: &KernelImage) {
-    if identity::is_kernel_thread() {
-        return;
-    }
     // SAFETY: the context is valid.
     let (cookie, netns) =
         unsafe { (bpf_get_socket_cookie(ctx.sock_addr.cast()), bpf_get_netns_cookie(ctx.sock_addr.cast())) };
+    if identity::is_kernel_thread() {
+        if state.cookie == cookie {
+            return;
+        }
+        state.flags &= !SOCKET_INBOUND;
+        state.cookie = cookie;
+        identity::record_kernels(state, image, socket_of(ctx), netns);
+        return;
+    }
     state.flags &= !SOCKET_INBOUND;
     identity::record(state, image, cookie, netns);
 }

@@ -248,7 +248,10 @@ fn continues(
         return Some(Reason::Inbound);
     }
     let (_, existing) = image.header().treatment(&owner.who);
-    if existing != EXISTING_CUT && socket::was_allowed_before(state, image, flow) {
+    if existing == EXISTING_CUT {
+        // For good: a later policy that keeps what exists does not bring it back.
+        state.allowed_generation = 0;
+    } else if socket::was_allowed_before(state, image, flow) {
         socket::remember_allowed(state, image, flow);
         return Some(Reason::Established);
     }

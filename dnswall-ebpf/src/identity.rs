@@ -8,6 +8,7 @@ use crate::image::KernelImage;
 use crate::maps::{
     CGROUPS, OFFSETS, SCRATCH_EMPTY, SCRATCHES, WHO_EXES, WHO_NAMES, WHO_PATHS, WHO_USERS, count,
 };
+use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
@@ -38,6 +39,8 @@ const NAME_BITS: u32 = NAME_KEY_FIXED_BITS + 8 * CGROUP_NAME_BYTES as u32;
 
 /// `task_struct.flags`: a thread of the kernel's own (`PF_KTHREAD`, the same value in 5.10 and 7.2).
 const KERNEL_THREAD: u64 = 0x0020_0000;
+/// `INVALID_UID`: no user has it.
+const UID_UNKNOWN: u32 = u32::MAX;
 
 /// Records the process at hand as the socket's owner.
 #[inline(never)]
@@ -65,16 +68,60 @@ pub fn record(state: &mut SocketState, image: &KernelImage, cookie: u64, netns: 
     state.pid = pid;
     state.netns = netns;
     state.cookie = cookie;
-    // What another owner was allowed does not hold for this one.
+    begin_anew(state, image, 0, task);
+}
+
+/// Records the socket of a kernel thread that connects it: what matters is not that thread but the cgroup the socket was
+/// made in. No user and no executable is known.
+#[inline(never)]
+pub fn record_kernels(state: &mut SocketState, image: &KernelImage, sk: *mut bpf_sock, netns: u64) {
+    // The verifier allows no arithmetic with a socket's address; what was in memory is a number to it.
+    let place = core::ptr::addr_of_mut!(state.start_ns);
+    // SAFETY: a field of the storage, which holds an address for the moment; the helper fills 16 bytes.
+    let sock = unsafe {
+        bpf_get_current_comm(state.comm.as_mut_ptr().cast(), 16);
+        place.cast::<*mut bpf_sock>().write_volatile(sk);
+        place.read_volatile()
+    };
+    let offsets = offsets();
+    // SAFETY: helpers without arguments.
+    let (task, pid) = unsafe { (bpf_get_current_task(), (bpf_get_current_pid_tgid() >> 32) as u32) };
+    let leader = pointer(task, field!(offsets.task_group_leader));
+    state.start_ns = pointer(leader, field!(offsets.task_start_boottime));
+    // Before 5.16 the last two bits are flags.
+    let cgroup = pointer(sock, field!(offsets.sock_cgroup)) & !3;
+    let node = pointer(cgroup, field!(offsets.cgroup_kn));
+    state.exe_inode = 0;
+    state.exe_device = 0;
+    state.cgroup = pointer(node, field!(offsets.kernfs_id));
+    state.uid = UID_UNKNOWN;
+    state.pid = pid;
+    state.netns = netns;
+    begin_anew(state, image, node, 0);
+}
+
+/// Forgets what another owner was allowed, and finds what holds for this one. `node` is the kernfs node of its cgroup; 0
+/// for that of `task`.
+#[inline(always)]
+fn begin_anew(state: &mut SocketState, image: &KernelImage, node: u64, task: u64) {
+    state.who_generation = [0; 2];
     state.allowed = [0; TAGS];
     state.allowed_generation = 0;
     state.connection_generation = 0;
-    if !crate::socket::refresh_who(state, image) {
-        let mut names = Who::NONE;
-        if resolve(image, task, cgroup, &mut names) {
-            let who = combine(image, &names, uid, state.exe_inode, state.exe_device);
-            crate::socket::remember_who(state, image, &who);
-        }
+    if crate::socket::refresh_who(state, image) {
+        return;
+    }
+    let mut names = Who::NONE;
+    let offsets = offsets();
+    let node = if node != 0 {
+        node
+    } else {
+        let set = pointer(task, field!(offsets.task_cgroups));
+        pointer(pointer(set, field!(offsets.css_set_dfl_cgrp)), field!(offsets.cgroup_kn))
+    };
+    if resolve(image, node, state.cgroup, &mut names) {
+        let who = combine(image, &names, state.uid, state.exe_inode, state.exe_device);
+        crate::socket::remember_who(state, image, &who);
     }
 }
 
@@ -160,10 +207,10 @@ pub struct Scratch {
     key: Key<NameKey>,
 }
 
-/// Finds what the names of the task's cgroup match, and remembers it for the next socket; `false` when that did not work
+/// Finds what the names of a cgroup match, and remembers it for the next socket; `false` when that did not work
 /// out, which leaves the cgroup unknown until then.
 #[inline(never)]
-fn resolve(image: &KernelImage, task: u64, cgroup: u64, names: &mut Who) -> bool {
+fn resolve(image: &KernelImage, node: u64, cgroup: u64, names: &mut Who) -> bool {
     // SAFETY: no arguments.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let Some(empty) = SCRATCH_EMPTY.get_ptr(0) else {
@@ -174,7 +221,7 @@ fn resolve(image: &KernelImage, task: u64, cgroup: u64, names: &mut Who) -> bool
         count(Counter::CgroupUnresolved);
         return false;
     }
-    let resolved = resolve_in(image, task, thread, names);
+    let resolved = resolve_in(image, node, thread, names);
     // Only this thread uses the entry: there is nothing to do when it cannot be removed but to write over it next time.
     let _ = SCRATCHES.remove(thread);
     if !resolved {
@@ -182,7 +229,8 @@ fn resolve(image: &KernelImage, task: u64, cgroup: u64, names: &mut Who) -> bool
         return false;
     }
     let key = CgroupKey { cgroup, generation: image.generation, padding: 0 };
-    if CGROUPS.insert(key, &*names, 0).is_err() {
+    let names: &Who = names;
+    if CGROUPS.insert(key, names, 0).is_err() {
         count(Counter::CgroupsFull);
     }
     true
@@ -190,15 +238,12 @@ fn resolve(image: &KernelImage, task: u64, cgroup: u64, names: &mut Who) -> bool
 
 /// The work of [`resolve`] in the thread's own scratch. A function of its own, for its frame.
 #[inline(never)]
-fn resolve_in(image: &KernelImage, task: u64, thread: u64, names: &mut Who) -> bool {
+fn resolve_in(image: &KernelImage, node: u64, thread: u64, names: &mut Who) -> bool {
     let Some(scratch) = SCRATCHES.get_ptr_mut(thread) else {
         return false;
     };
     // SAFETY: the entry of this thread, which nobody else uses and only this thread removes.
     let scratch = unsafe { &mut *scratch };
-    let offsets = offsets();
-    let set = pointer(task, field!(offsets.task_cgroups));
-    let node = pointer(pointer(set, field!(offsets.css_set_dfl_cgrp)), field!(offsets.cgroup_kn));
     if !walk_up(image, node, scratch) {
         // Too deep: no name counts.
         *names = Who::NONE;

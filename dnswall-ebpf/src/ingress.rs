@@ -7,6 +7,7 @@ use crate::packet::{self, Packet, half, linear};
 use crate::replies::remember_peer;
 use crate::socket::{self, Owner, zero};
 use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
@@ -18,7 +19,8 @@ use dnswall_common::who::Who;
 const PASS: i32 = 1;
 const DROP: i32 = 0;
 
-/// Judges one packet. One that cannot be read asks nobody anything and passes: the stack will not read it either.
+/// Judges one packet. One whose headers are not read to the end may still be read by the stack (an IPv6 fragment that is
+/// whole, routing headers that are done with): it passes unless it reached a socket on port 53, and then it is a question.
 #[inline(always)]
 pub fn judge(skb: *mut __sk_buff) -> i32 {
     // SAFETY: the context is valid.
@@ -31,7 +33,7 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
     let mut packet = MaybeUninit::<Packet>::uninit();
     let packet = zero(&mut packet);
     if packet::read(skb, packet).is_err() {
-        return PASS;
+        return if is_on_port_53(skb) { judge_question(skb, packet) } else { PASS };
     }
     match packet.network.protocol {
         protocol::TCP => {
@@ -108,6 +110,19 @@ fn is_answer(skb: *mut __sk_buff, address: Address, ports: [u8; 4]) -> bool {
         (Some(image), Some(state)) => socket::was_allowed(state, &image, &back),
         _ => false,
     }
+}
+
+/// Whether the socket a packet reached is bound to port 53.
+#[inline(always)]
+fn is_on_port_53(skb: *mut __sk_buff) -> bool {
+    let sk = socket::of(skb);
+    if sk.is_null() {
+        return false;
+    }
+    // SAFETY: checked for null; the helper answers null for anything but a full socket.
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    // SAFETY: as above. The field is in the host's byte order.
+    !full.is_null() && unsafe { (*full).src_port } == u32::from(PORT_DNS)
 }
 
 /// Whether the message says it is a response (the QR bit): a resolver that asks from port 53 is answered there.

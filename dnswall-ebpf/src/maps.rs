@@ -46,6 +46,7 @@ pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     inode_sb: 0,
     super_block_dev: 0,
     sock_net: 0,
+    sock_cgroup: 0,
     net_devices: 0,
     device_next: 0,
     device_ip4: 0,

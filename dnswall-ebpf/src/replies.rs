@@ -22,12 +22,20 @@ pub fn is_reply(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, flow:
     }
     // SAFETY: read at once.
     match unsafe { REPLIES.get(key(skb, image, flow)) } {
-        // SAFETY: no arguments.
-        Some(&seen_ns) if seen_ns != REPLY_ASKED => {
-            unsafe { bpf_ktime_get_ns() }.wrapping_sub(seen_ns) < REPLY_WINDOW_NS
-        }
-        _ => false,
+        Some(&seen) => seen & REPLY_ASKED == 0 && is_recent(seen, now()),
+        None => false,
     }
+}
+
+#[inline(always)]
+fn is_recent(seen: u64, now: u64) -> bool {
+    now.wrapping_sub(seen) < REPLY_WINDOW_NS
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Remembers who sent a datagram, unless this socket asked for it. A function of its own, for its frame.
@@ -50,17 +58,17 @@ pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
     {
         return;
     }
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = now() & !REPLY_ASKED;
     let key = key(skb, &image, &back);
     // Written in place where it can be: an insert into an LRU costs five times as much.
-    if let Some(seen_ns) = REPLIES.get_ptr_mut(key) {
+    if let Some(entry) = REPLIES.get_ptr_mut(key) {
         // SAFETY: a live entry; one aligned load and store.
         unsafe {
-            if seen_ns.read_volatile() == REPLY_ASKED {
+            let seen = entry.read_volatile();
+            if seen & REPLY_ASKED != 0 && is_recent(seen, now) {
                 return;
             }
-            seen_ns.write_volatile(now);
+            entry.write_volatile(now);
         }
     } else if REPLIES.insert(key, now, 0).is_err() {
         count(Counter::RepliesFailed);
@@ -83,10 +91,12 @@ pub fn remember_asked(skb: *mut __sk_buff, image: &KernelImage, flow: &Flow) {
     if !is_datagram(flow.protocol) {
         return;
     }
+    let asked = now() | REPLY_ASKED;
     let key = key(skb, image, flow);
-    // SAFETY: only whether it is there.
-    if unsafe { REPLIES.get(key) }.is_none() && REPLIES.insert(key, REPLY_ASKED, BPF_NOEXIST.into()).is_err()
-    {
+    if let Some(entry) = REPLIES.get_ptr_mut(key) {
+        // SAFETY: a live entry; one aligned store. It is a mark already, or too old to be a question.
+        unsafe { entry.write_volatile(asked) };
+    } else if REPLIES.insert(key, asked, BPF_NOEXIST.into()).is_err() {
         count(Counter::RepliesFailed);
     }
 }

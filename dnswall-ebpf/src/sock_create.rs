@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
 use dnswall_common::flow::protocol;
-use dnswall_common::image::MODE_AUDIT;
+use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::reason::{Action, Reason, Verdict};
 use dnswall_common::socket::{SOCKET_RAW, SocketState};
 
@@ -27,7 +27,10 @@ pub fn judge(sk: *mut bpf_sock) -> i32 {
     };
     // SAFETY: the context is the socket.
     let Some(state) = (unsafe { socket::create_state(sk) }) else {
-        return ALLOW;
+        // Judged on its way out by cgroup and user alone; a raw one would not be known as such there.
+        // SAFETY: the context is valid.
+        let kind = unsafe { (*sk).type_ };
+        return if kind == TYPE_RAW && image.header().mode == MODE_ENFORCE { REFUSE } else { ALLOW };
     };
     // SAFETY: the context is valid.
     let (cookie, netns) = unsafe { (bpf_get_socket_cookie(sk.cast()), bpf_get_netns_cookie(sk.cast())) };

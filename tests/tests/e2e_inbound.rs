@@ -1,7 +1,7 @@
 //! What begins at the other end: replies leave, questions come in only from whom they are served.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -97,6 +97,49 @@ fn questions_come_in_only_from_whom_they_are_served() -> Result<()> {
     ensure!(wall.agent.apply(&audit)?.code == 0);
     std::thread::sleep(Duration::from_millis(1100));
     expect(&served, true, Some("would-deny"))
+}
+
+#[test]
+fn a_question_behind_extension_headers_is_a_question() -> Result<()> {
+    let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    let cgroup = wall.tree.child("dnsmasq.service")?;
+    let _dnsmasq = Dnsmasq::start(wall.probe(), &wall.network.near, Some(cgroup), &[IpAddr::V6(NEAR_V6)])?;
+    let from: SocketAddrV6 = "[2001:db8:9::9]:4053".parse()?;
+    let ear = wall.network.far.run(|| UdpSocket::bind(from))?;
+    ear.set_read_timeout(Some(ANSWER_WITHIN))?;
+    let datagram = udp_datagram(from, NEAR_V6, &question("hidden.example"));
+    // A fragment that is the whole, and nine empty destination options, which the stack reads through.
+    let fragment = [&[17, 0, 0, 0, 0, 0, 0, 7][..], &datagram].concat();
+    let option = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+    let options =
+        [(0..8).flat_map(|_| option(60)).collect::<Vec<u8>>(), option(17).to_vec(), datagram].concat();
+    for (header, bytes) in [(44, fragment), (60, options)] {
+        let alerts = wall.agent.alerts()?.len();
+        let raw = wall.network.far.run(|| Socket::new(Domain::IPV6, Type::RAW, Some(header.into())))?;
+        raw.bind(&SocketAddrV6::new(*from.ip(), 0, 0, 0).into())?;
+        raw.send_to(&bytes, &SocketAddrV6::new(NEAR_V6, 0, 0, 0).into())?;
+        let alert = wall.agent.wait_for_alert(alerts, |alert| alert["kind"] == "ingress.dns")?;
+        ensure!(alert["flow"]["source"] == from.ip().to_string(), "header {header}: {alert}");
+        ensure!(ear.recv(&mut [0; 512]).is_err(), "header {header}: it was answered");
+    }
+    Ok(())
+}
+
+/// A UDP header and what it carries, from `from` to port 53.
+fn udp_datagram(from: SocketAddrV6, to: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+    let length = (8 + payload.len()) as u16;
+    let header = |checksum: u16| {
+        [from.port(), 53, length, checksum].into_iter().flat_map(u16::to_be_bytes).collect::<Vec<u8>>()
+    };
+    let pseudo = [&from.ip().octets()[..], &to.octets(), &u32::from(length).to_be_bytes(), &[0, 0, 0, 17]];
+    let whole = [pseudo.concat(), header(0), payload.to_vec()].concat();
+    let sum: u32 = whole
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    [header(checksum), payload.to_vec()].concat()
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         inode_sb: find("inode", &["i_sb"])?,
         super_block_dev: find("super_block", &["s_dev"])?,
         sock_net: find("sock_common", &["skc_net"])?,
+        sock_cgroup: find("sock", &["sk_cgrp_data"])?,
         net_devices: find("net", &["dev_base_head"])?,
         device_next: find("net_device", &["dev_list"])?,
         device_ip4: find("net_device", &["ip_ptr"])?,

@@ -14,7 +14,7 @@ use dnswall_common::counter::RuleCounter;
 use dnswall_common::identity::{CgroupKey, ExeKey, NAME_KEY_FIXED_BITS, NameKey, PathKey, UserKey, name};
 use dnswall_common::image::Active;
 use dnswall_common::limits::{
-    CELLS_MAX, CGROUPS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
+    CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
 };
 use dnswall_common::socket::flow_key;
 use dnswall_common::who::Who;
@@ -67,7 +67,7 @@ impl Maps {
         self.forget_cgroups(old.generation, |_| true);
         self.write_arrays(image, slot as usize);
         self.write_who(image, slot).context("write who the rules bind")?;
-        self.write_cgroups(cgroups, generation).context("write the cgroups that exist")?;
+        self.add_cgroups(cgroups, generation);
         self.clear_rule_counters(slot, image.rules.len()).context("clear the counters")?;
 
         self.active.store_last(0, Active { generation, slot });
@@ -116,18 +116,10 @@ impl Maps {
         Ok(())
     }
 
-    fn write_cgroups(&mut self, cgroups: &[NamedCgroup], generation: u32) -> Result<()> {
-        // Half of the map: the other half belongs to the generation that still runs.
-        for (cgroup, who) in cgroups.iter().take(CGROUPS_MAX / 2) {
-            self.cgroups.insert(CgroupKey { cgroup: *cgroup, generation, padding: 0 }, who, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Adds cgroups that the running image does not know yet. One that does not fit is counted by the kernel when a
-    /// socket is made there.
+    /// Adds cgroups that an image does not know yet. One that does not fit must not keep a policy from being published:
+    /// its new sockets are evaluated by the kernel one by one, which counts them; no rule binds its old ones.
     pub fn add_cgroups(&mut self, cgroups: &[NamedCgroup], generation: u32) {
-        for (cgroup, who) in cgroups.iter().take(CGROUPS_MAX / 2) {
+        for (cgroup, who) in cgroups {
             let key = CgroupKey { cgroup: *cgroup, generation, padding: 0 };
             // "Exists" is the usual answer.
             let _ = self.cgroups.insert(key, who, NO_EXIST);

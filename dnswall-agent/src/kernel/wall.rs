@@ -129,9 +129,10 @@ impl Wall {
     pub fn publish(&mut self, image: &mut MapImage) -> Result<u32, PublishError> {
         let cgroups = self.named_cgroups(image);
         let generation = self.maps.publish(image, &cgroups)?;
-        // Those made while the image was written: their sockets would be nobody's until one of them makes another.
-        self.maps.add_cgroups(&self.named_cgroups(image), generation);
         self.forget_cgroups();
+        // Those made while the image was written, and those that there was no room for: their sockets would be nobody's
+        // until one of them makes another.
+        self.maps.add_cgroups(&self.named_cgroups(image), generation);
         Ok(generation)
     }
 
