@@ -108,6 +108,7 @@ fn judge_slowly(skb: *mut __sk_buff, mut state: Option<&mut SocketState>, image:
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
     let (packet, owner) = (zero(&mut packet), zero(&mut owner));
     let readable = packet::read(skb, packet);
+    packet::forget_way(skb, packet);
     match &mut state {
         Some(state) => socket::recorded_owner(state, image, owner),
         None => socket::old_owner(skb, image, owner),

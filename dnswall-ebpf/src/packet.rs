@@ -9,6 +9,7 @@ use dnswall_common::packet::{
     transport, transport_bytes_min,
 };
 use dnswall_common::reason::Reason;
+use dnswall_common::verifier::forget;
 
 /// A packet's headers.
 pub struct Packet {
@@ -44,6 +45,25 @@ impl Packet {
 #[inline(always)]
 pub fn read(skb: *mut __sk_buff, packet: &mut Packet) -> Result<(), Reason> {
     as_result(read_into(skb, packet))
+}
+
+/// Leaves every byte as it is, but the verifier knows none of them any more: a packet read in one of a dozen ways is the
+/// same to it as one read in any other, and what follows is walked once, not once a way.
+#[inline(always)]
+pub fn forget_way(skb: *mut __sk_buff, packet: &mut Packet) {
+    // SAFETY: the context is valid. Any number will do that the verifier does not know.
+    let unknown = unsafe { (*skb).len } as u64;
+    let words = core::ptr::from_mut(packet).cast::<u64>();
+    let mut at = 0;
+    // VERIFIER: a round for each word, unrolled.
+    while at < size_of::<Packet>() / 8 {
+        // SAFETY: inside the packet, which is whole words, all of them written (`zero`).
+        unsafe {
+            let word = words.add(at);
+            word.write_volatile(forget(word.read_volatile(), unknown));
+        }
+        at += 1;
+    }
 }
 
 /// What a function of its own answered: 0, or the number of a reason. Not through a table of reasons: the verifier
