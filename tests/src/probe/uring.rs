@@ -26,9 +26,15 @@ pub fn reach(to: SocketAddr, tcp: bool, wait_ms: u64) -> Report {
             let send = opcode::Send::new(descriptor, text.as_ptr(), text.len() as u32);
             submit(&made, send.build()).step("send")?;
         } else {
-            let send = opcode::Send::new(descriptor, text.as_ptr(), text.len() as u32)
-                .dest_addr(address.as_ptr().cast())
-                .dest_addr_len(address.len());
+            let mut part = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: text.len() };
+            // SAFETY: msghdr is plain data for which all zeroes is a valid value.
+            let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+            header.msg_name = address.as_ptr().cast_mut().cast();
+            header.msg_namelen = address.len();
+            header.msg_iov = &raw mut part;
+            header.msg_iovlen = 1;
+            // Not `Send` with an address, which kernels before 6.0 refuse.
+            let send = opcode::SendMsg::new(descriptor, &raw const header);
             submit(&made, send.build()).step("send")?;
         }
         receive(&made).step("receive").map(Some)
@@ -38,7 +44,7 @@ pub fn reach(to: SocketAddr, tcp: bool, wait_ms: u64) -> Report {
 /// Submits one entry and waits for its completion.
 fn submit(_socket: &Socket, entry: Entry) -> io::Result<()> {
     let mut ring = IoUring::new(1)?;
-    // SAFETY: what the entry points to (address and text) is the caller's and outlives the wait below; `_socket`
+    // SAFETY: what the entry points to (address, text and message) is the caller's and outlives the wait below; `_socket`
     // keeps the descriptor open.
     unsafe { ring.submission().push(&entry) }.map_err(Error::other)?;
     ring.submit_and_wait(1)?;
