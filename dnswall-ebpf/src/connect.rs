@@ -23,19 +23,28 @@ const REFUSE: i32 = 0;
 /// `connect()` to an IPv4 address.
 #[inline(always)]
 pub fn connect4(ctx: &SockAddrContext) -> i32 {
-    // SAFETY: the context is valid.
-    let (address, port) = unsafe {
-        let at = &*ctx.sock_addr;
-        (Address::V4(u32::from_be(at.user_ip4)), u16::from_be(at.user_port as u16))
-    };
-    connect(ctx, address, port)
+    connect(ctx, destination4)
 }
 
 /// `connect()` to an IPv6 address, or to an IPv4 one written as IPv6.
 #[inline(always)]
 pub fn connect6(ctx: &SockAddrContext) -> i32 {
+    connect(ctx, destination6)
+}
+
+#[inline(always)]
+fn destination4(ctx: &SockAddrContext) -> (Address, u16) {
+    // SAFETY: the context is valid.
+    unsafe {
+        let at = &*ctx.sock_addr;
+        (Address::V4(u32::from_be(at.user_ip4)), u16::from_be(at.user_port as u16))
+    }
+}
+
+#[inline(always)]
+fn destination6(ctx: &SockAddrContext) -> (Address, u16) {
     // SAFETY: the context is valid. The fields are read word by word: the verifier knows them as such.
-    let (address, port) = unsafe {
+    unsafe {
         let at = ctx.sock_addr;
         let words = [
             u32::from_be((*at).user_ip6[0]) as u64,
@@ -47,8 +56,7 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
         let address =
             if high == 0 && low >> 32 == 0xffff { Address::V4(low as u32) } else { Address::V6(high, low) };
         (address, u16::from_be((*at).user_port as u16))
-    };
-    connect(ctx, address, port)
+    }
 }
 
 /// An unconnected send: who asks is recorded anew when it is not the process that was recorded. The packet itself is
@@ -65,7 +73,7 @@ pub fn sendmsg(ctx: &SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, address: Address, port: u16) -> i32 {
+fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> (Address, u16)) -> i32 {
     let Some(image) = KernelImage::active() else {
         return ALLOW;
     };
@@ -83,6 +91,8 @@ fn connect(ctx: &SockAddrContext, address: Address, port: u16) -> i32 {
     if next_header != protocol::TCP as u32 {
         return ALLOW;
     }
+    // Read only now: the verifier walks everything that follows once for each family.
+    let (address, port) = destination(ctx);
     let unspecified = matches!(address, Address::V4(0) | Address::V6(0, 0));
     if address.is_loopback() || unspecified {
         return ALLOW;
