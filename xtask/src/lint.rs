@@ -90,8 +90,10 @@ fn kernel_check(host: &Host, toolchain: &Toolchain, has_clippy: bool) -> Command
     command
 }
 
-/// Advisories need a database from the network and are left to a scheduled job.
+/// Advisories need a database from the network and are left to a scheduled job. The crates of every platform are looked
+/// at, and building has fetched those of this one alone.
 fn licences(host: &Host) -> Result<()> {
+    step::run(host.cargo().args(["fetch", "--locked", "--quiet"]))?;
     let mut command = Command::new(DENY.locate(host)?);
     command.current_dir(&host.root).env("CARGO_NET_OFFLINE", "true");
     step::run(command.args(["--all-features", "check", "licenses", "bans", "sources"]))
