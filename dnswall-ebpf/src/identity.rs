@@ -244,13 +244,14 @@ fn resolve_in(image: &KernelImage, node: u64, thread: u64, names: &mut Who) -> b
     };
     // SAFETY: the entry of this thread, which nobody else uses and only this thread removes.
     let scratch = unsafe { &mut *scratch };
-    if !walk_up(image, node, scratch) {
-        // Too deep: no name counts.
+    if walk_up(image, node, scratch) {
+        matched(image, scratch);
+        *names = scratch.who;
+    } else {
+        // Too deep: no name counts, which is remembered like any other answer.
+        count(Counter::CgroupUnresolved);
         *names = Who::NONE;
-        return false;
     }
-    matched(image, scratch);
-    *names = scratch.who;
     true
 }
 

@@ -37,8 +37,7 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
     }
     match packet.network.protocol {
         protocol::TCP => {
-            let opening = packet.transport.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
-            if opening && packet.transport.destination_port == PORT_DNS {
+            if begins_question(packet.transport.tcp_flags, packet.transport.destination_port) {
                 judge_question(skb, packet)
             } else {
                 PASS
@@ -58,8 +57,8 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
 }
 
 /// The short way: a plain packet that asks no DNS server here and opens nothing. Of TCP that is all that does not begin
-/// a connection to port 53, of UDP the answer to what this socket was allowed to send. A function of its own: its frame must not
-/// lie under that of a refusal.
+/// a connection to port 53, of UDP the answer to what this socket was allowed to send. A function of its own: its frame
+/// must not lie under that of a refusal.
 #[inline(never)]
 fn is_awaited(skb: *mut __sk_buff) -> bool {
     if let Some(header) = linear::<40>(skb)
@@ -67,7 +66,7 @@ fn is_awaited(skb: *mut __sk_buff) -> bool {
         && header[9] == protocol::TCP
     {
         return (header[6] & 0x3f) | header[7] == 0
-            && !begins_question(header[33], &[header[22], header[23]]);
+            && !begins_question(header[33], u16::from_be_bytes([header[22], header[23]]));
     }
     if let Some(header) = linear::<28>(skb)
         && header[0] == 0x45
@@ -81,7 +80,7 @@ fn is_awaited(skb: *mut __sk_buff) -> bool {
         && header[0] >> 4 == 6
         && header[6] == protocol::TCP
     {
-        return !begins_question(header[53], &[header[42], header[43]]);
+        return !begins_question(header[53], u16::from_be_bytes([header[42], header[43]]));
     }
     if let Some(header) = linear::<48>(skb)
         && header[0] >> 4 == 6
@@ -95,8 +94,8 @@ fn is_awaited(skb: *mut __sk_buff) -> bool {
 
 /// Whether a TCP packet begins a connection to port 53.
 #[inline(always)]
-fn begins_question(tcp_flags: u8, port: &[u8; 2]) -> bool {
-    tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN && u16::from_be_bytes(*port) == PORT_DNS
+fn begins_question(tcp_flags: u8, port: u16) -> bool {
+    tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN && port == PORT_DNS
 }
 
 /// Whether a UDP packet from there answers what its socket was allowed to send; `ports` are source and destination.

@@ -175,6 +175,11 @@ fn connections_live_on_or_are_cut_as_the_policy_says() -> Result<()> {
         ensure!(said.code == 0, "{said:?}");
         let report = held.exchange()?;
         ensure!(report.ok == lives, "{policy}: {who}: {report:?}");
+        if !lives {
+            ensure!(wall.agent.apply(closed)?.code == 0);
+            let report = held.exchange()?;
+            ensure!(!report.ok, "cut, then back under a policy that keeps what exists: {report:?}");
+        }
         // Elsewhere: what is left of the cut one is the same flow to the alerts.
         check_wall(&mut wall, &[case("a new one", at(who), tcp("10.0.3.8:5432"), refused("egress.denied"))])?;
     }
