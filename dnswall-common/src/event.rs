@@ -12,6 +12,10 @@ pub mod hook {
     pub const CONNECT: u8 = 3;
     /// `cgroup/sock_create`
     pub const SOCK_CREATE: u8 = 4;
+    /// `lsm_cgroup/socket_create`: [`Event::destination_port`](super::Event) is the address family.
+    pub const SOCKET: u8 = 5;
+    /// `cgroup/dev`: [`Event::source_port`](super::Event) is the major number, `destination_port` the minor.
+    pub const DEVICE: u8 = 6;
 }
 
 /// [`Event::identity`]: the owner comes from the socket's own storage.
@@ -62,7 +66,7 @@ pub struct Event {
     pub payload_bytes: u16,
     /// IANA protocol.
     pub protocol: u8,
-    /// 4 or 6.
+    /// 4 or 6; 0 for what has no address ([`hook::SOCKET`], [`hook::DEVICE`]).
     pub family: u8,
     /// See [`hook`].
     pub hook: u8,

@@ -130,6 +130,8 @@ pub struct ImageHeader {
     pub padding: [u8; 5],
     /// Who may open raw sockets.
     pub raw: Who,
+    /// Who may open what the wall does not see into: see [`crate::unjudged`].
+    pub unjudged: Who,
     /// See [`Unconstrained`].
     pub unconstrained: Unconstrained,
     /// Workloads treated apart.
@@ -142,7 +144,7 @@ const _: () = assert!(size_of::<Active>() == 8 && size_of::<Meta>() == 40);
 const _: () = assert!(size_of::<Cell>() == 8);
 const _: () = assert!(size_of::<Term>() == 40);
 const _: () = assert!(size_of::<Scope>() == 40);
-const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 8 + 32 + 160 + 40 * SCOPES_MAX + 32);
+const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
 
 impl Scope {
     /// No scope: holds nobody.

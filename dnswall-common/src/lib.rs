@@ -6,7 +6,8 @@
 //! The rooms: [`limits`] bounds everything; [`packet`] turns header bytes into a [`flow::Flow`]; [`who`] is the set
 //! of `from` entries a socket matches; [`search`] finds an interval among sorted starts; [`image`] is the compiled
 //! policy as the kernel holds it; [`decide`] answers one flow; [`reason`] numbers the answers; [`socket`] is what is
-//! remembered about a socket; [`event`] is what the kernel tells the agent; [`counter`] what it counts.
+//! remembered about a socket; [`unjudged`] names what no packet hook sees; [`event`] is what the kernel tells the
+//! agent; [`counter`] what it counts.
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
@@ -23,6 +24,7 @@ pub mod packet;
 pub mod reason;
 pub mod search;
 pub mod socket;
+pub mod unjudged;
 pub mod verifier;
 pub mod who;
 
@@ -30,4 +32,4 @@ pub mod who;
 ///
 /// Bump it whenever the size, an offset or the meaning of a field of a shared struct changes, or a map changes its
 /// type, key, value, size or flags. Numbers in [`reason`], [`counter`] and [`event`] are only ever added.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

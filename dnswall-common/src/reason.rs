@@ -57,6 +57,10 @@ reasons! {
     NoPolicy = 10, "no-policy";
     /// A map the verdict needs could not be read.
     ImageUnreadable = 11, "image-unreadable";
+    /// A socket of a kind whose traffic the wall does not see, and no `[unjudged]` entry allows it.
+    UnjudgedSocket = 12, "unjudged-socket";
+    /// A device whose traffic the wall does not see, and no `[unjudged]` entry allows it.
+    UnjudgedDevice = 13, "unjudged-device";
     /// The packet never leaves this host.
     Loopback = 32, "loopback";
     /// Part of a connection that was allowed when it began.

@@ -20,9 +20,10 @@ mod packet;
 mod replies;
 mod sock_create;
 mod socket;
+mod unjudged;
 
-use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr};
-use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext};
+use aya_ebpf::macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, lsm_cgroup};
+use aya_ebpf::programs::{DeviceContext, LsmContext, SkBuffContext, SockAddrContext, SockContext};
 
 /// Every packet that leaves a socket.
 #[cgroup_skb]
@@ -64,6 +65,18 @@ pub fn dw_sendmsg6(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock(sock_create)]
 pub fn dw_sock_create(ctx: SockContext) -> i32 {
     sock_create::judge(ctx.sock)
+}
+
+/// `socket()` for every family, where BPF LSM is active (from 6.0).
+#[lsm_cgroup(hook = "socket_create")]
+pub fn dw_socket(ctx: LsmContext) -> i32 {
+    unjudged::judge_socket(&ctx)
+}
+
+/// Every device that is opened.
+#[cgroup_device]
+pub fn dw_device(ctx: DeviceContext) -> i32 {
+    unjudged::judge_device(ctx.device)
 }
 
 #[panic_handler]

@@ -98,6 +98,13 @@ pub static SCRATCHES: HashMap<u64, Scratch, SCRATCHES_MAX> = HashMap::new();
 #[btf_map]
 pub static SCRATCH_EMPTY: Array<Scratch, 1> = Array::new();
 
+/// Who is at something that has no socket to record it in, by thread.
+#[btf_map]
+pub static CALLERS: HashMap<u64, SocketState, SCRATCHES_MAX> = HashMap::new();
+/// What a caller begins as.
+#[btf_map]
+pub static CALLER_EMPTY: Array<SocketState, 1> = Array::new();
+
 #[btf_map]
 pub static REFUSED: LruHashMap<RefusedKey, Refused, REFUSED_FLOWS_MAX> = LruHashMap::new();
 #[btf_map]

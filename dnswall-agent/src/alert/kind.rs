@@ -29,6 +29,12 @@ pub enum Kind {
     /// A raw socket.
     #[serde(rename = "socket.raw")]
     SocketRaw,
+    /// A socket whose traffic the wall does not see: AF_PACKET, AF_XDP and the like.
+    #[serde(rename = "socket.unjudged")]
+    SocketUnjudged,
+    /// A device whose traffic the wall does not see: TUN and the like.
+    #[serde(rename = "device.unjudged")]
+    DeviceUnjudged,
 }
 
 impl Kind {
@@ -39,6 +45,8 @@ impl Kind {
             _ => 0,
         };
         match (event.hook, event.reason, port) {
+            (EventHook::Socket, _, _) => Self::SocketUnjudged,
+            (EventHook::Device, _, _) => Self::DeviceUnjudged,
             (EventHook::SockCreate, _, _) | (_, Reason::RawSocket, _) => Self::SocketRaw,
             (EventHook::Ingress, _, _) => Self::IngressDns,
             (_, Reason::Malformed, PORT_DNS) => Self::DnsMalformed,
@@ -57,6 +65,8 @@ impl Kind {
             Self::EgressDenied => "egress.denied",
             Self::IngressDns => "ingress.dns",
             Self::SocketRaw => "socket.raw",
+            Self::SocketUnjudged => "socket.unjudged",
+            Self::DeviceUnjudged => "device.unjudged",
         }
     }
 }
@@ -80,7 +90,7 @@ mod tests {
             (event.flow.protocol, event.flow.destination_port) = (protocol, port);
             assert_eq!(Kind::of(&event), expected, "{hook:?} {reason:?} {protocol} {port}");
         };
-        use EventHook::{Connect, Egress, Ingress, SockCreate};
+        use EventHook::{Connect, Device, Egress, Ingress, SockCreate, Socket};
         check(Egress, Reason::NoRule, protocol::UDP, 53, Kind::DnsDirect);
         check(Connect, Reason::NotForThisWorkload, protocol::TCP, 53, Kind::DnsDirect);
         check(Egress, Reason::NoRule, protocol::UDP_LITE, 53, Kind::DnsDirect);
@@ -93,6 +103,8 @@ mod tests {
         check(Ingress, Reason::NotServed, protocol::UDP, 53, Kind::IngressDns);
         check(SockCreate, Reason::RawSocket, 255, 0, Kind::SocketRaw);
         check(Egress, Reason::RawSocket, protocol::UDP, 53, Kind::SocketRaw);
+        check(Socket, Reason::UnjudgedSocket, 0, 17, Kind::SocketUnjudged);
+        check(Device, Reason::UnjudgedDevice, 0, 200, Kind::DeviceUnjudged);
     }
 
     #[test]
@@ -104,6 +116,8 @@ mod tests {
             Kind::EgressDenied,
             Kind::IngressDns,
             Kind::SocketRaw,
+            Kind::SocketUnjudged,
+            Kind::DeviceUnjudged,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
         }

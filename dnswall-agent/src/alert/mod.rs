@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod moment;
 pub mod rules;
 pub mod text;
+mod unjudged;
 
 use std::net::IpAddr;
 
@@ -82,7 +83,8 @@ pub struct AlertPolicy {
 /// From where to where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertFlow {
-    /// `tcp`, `udp`, … or the IANA number.
+    /// `tcp`, `udp`, … or the IANA number; of a socket that is no IP socket its family (`AF_PACKET`), of a device its
+    /// path.
     pub protocol: String,
     /// Source address.
     pub source: Option<IpAddr>,
@@ -94,7 +96,7 @@ pub struct AlertFlow {
     pub destination_port: Option<u16>,
     /// Type and code, for ICMP.
     pub icmp: Option<AlertIcmp>,
-    /// `ipv4` or `ipv6`: the socket's, so that an IPv4 address may appear under `ipv6`.
+    /// `ipv4` or `ipv6`: the socket's, so that an IPv4 address may appear under `ipv6`; else `none`.
     pub family: String,
     /// Where the kernel saw it.
     pub hook: EventHook,
@@ -247,13 +249,22 @@ impl AlertFlow {
         // A socket being made, and a sum of many flows, have no destination at all.
         let somewhere = flow.destination.is_some();
         Self {
-            protocol: protocol_name(flow.protocol),
+            protocol: match event.hook {
+                EventHook::Socket => unjudged::family(flow.destination_port),
+                EventHook::Device => unjudged::device(flow.source_port.unwrap_or(0), flow.destination_port),
+                _ => protocol_name(flow.protocol),
+            },
             source: flow.source,
-            source_port: flow.source_port,
+            source_port: flow.source_port.filter(|_| event.hook != EventHook::Device),
             destination: flow.destination,
             destination_port: (has_ports && somewhere && is_read).then_some(flow.destination_port),
             icmp: (is_icmp && somewhere && is_read).then_some(AlertIcmp { kind, code }),
-            family: if flow.family == 6 { "ipv6" } else { "ipv4" }.to_owned(),
+            family: match flow.family {
+                4 => "ipv4",
+                6 => "ipv6",
+                _ => "none",
+            }
+            .to_owned(),
             hook: event.hook,
             bytes: flow.bytes,
         }

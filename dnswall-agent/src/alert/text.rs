@@ -100,7 +100,8 @@ fn what(line: &mut Line, alert: &Alert) {
     match (flow.destination, flow.destination_port) {
         (Some(address), Some(port)) => line.put(BOLD, &SocketAddr::new(address, port).to_string()),
         (Some(address), None) => line.put(BOLD, &address.to_string()),
-        (None, _) if alert.kind == Kind::SocketRaw => line.put(BOLD, "socket"),
+        (None, _) if matches!(alert.kind, Kind::SocketRaw | Kind::SocketUnjudged) => line.put(BOLD, "socket"),
+        (None, _) if alert.kind == Kind::DeviceUnjudged => line.put(BOLD, "opened"),
         (None, _) => line.put(BOLD, "to many destinations"),
     }
     if let Some(dns) = &alert.dns {

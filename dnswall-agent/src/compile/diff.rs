@@ -67,7 +67,8 @@ fn statements(policy: &Policy) -> BTreeMap<Key, String> {
         let value = format!("{}: mode {mode}, existing {existing}, from {}", index + 1, selectors(from));
         say(4, format!("scope.{name}"), value);
     }
-    say(5, "raw".to_owned(), if policy.raw.is_empty() { String::new() } else { selectors(&policy.raw) });
+    say(5, "raw".to_owned(), list(&policy.raw));
+    say(6, "unjudged".to_owned(), list(&policy.unjudged));
     said
 }
 

@@ -26,7 +26,7 @@ pub use image::{MapImage, ScopeInfo};
 pub use rules::{RuleInfo, Section};
 pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
 
-use crate::policy::{Existing, Mode, Policy, Problem, Problems, Warning};
+use crate::policy::{Existing, Mode, Policy, Problem, Problems, Selector, Warning};
 use classes::{CLASS_MEMBERS_MAX, Classes};
 use dnswall_common::image::{
     EXISTING_CUT, EXISTING_KEEP, ImageHeader, MODE_AUDIT, MODE_ENFORCE, Scope as ScopeEntry,
@@ -44,8 +44,10 @@ use who::Selectors;
 pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapImage, Vec<Warning>), Problems> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let mut selectors = Selectors::new();
+    // First what may not be written at all: when there are too many, it is one that is written which is too many.
+    let unjudged = openers(&policy.unjudged, &mut selectors, &mut problems);
+    let raw = openers(&policy.raw, &mut selectors, &mut problems);
     let rules = rules::flatten(policy, &mut selectors, &mut problems);
-    let raw = if policy.raw.is_empty() { Who::NONE } else { selectors.who(&policy.raw, &mut problems) };
     let (scope_entries, scopes) = scopes(policy, &mut selectors, &mut problems);
     let (tables, unconstrained) = selectors.resolve(environment, &mut problems, &mut warnings);
     let lookups = lookups(&rules).map_err(|problem| problems.push(problem)).ok();
@@ -69,6 +71,7 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         scope_count: scopes.len() as u8,
         padding: [0; 5],
         raw,
+        unjudged,
         unconstrained,
         scopes: scope_entries,
         digest: policy.digest,
@@ -95,6 +98,11 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         root,
     };
     Ok((image, policy.problems(warnings).list().to_vec()))
+}
+
+/// An empty list is nobody here, not everyone.
+fn openers(from: &[Selector], selectors: &mut Selectors, problems: &mut Vec<Problem>) -> Who {
+    if from.is_empty() { Who::NONE } else { selectors.who(from, problems) }
 }
 
 /// What leads from an address and port to the rules.

@@ -129,13 +129,8 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn selector(&mut self, bit: usize, selector: &Selector) {
         match &selector.unit {
-            Some(Unit::Named(name)) => self.name(bit, KIND_UNIT, 0, [name.as_bytes(), &[0]].concat()),
-            Some(Unit::Pattern { prefix, extension }) => {
-                let extension =
-                    extension.as_ref().map_or(0, |extension| extension_hash(extension.as_bytes()));
-                self.name(bit, KIND_UNIT, extension, prefix.as_bytes().to_vec());
-            }
-            Some(Unit::Slice { .. }) | None => self.free.unit.insert(bit),
+            Some(unit) => self.unit(bit, unit),
+            None => self.free.unit.insert(bit),
         }
         match &selector.container {
             Some(digits) => self.name(bit, KIND_CONTAINER, 0, digits.as_bytes().to_vec()),
@@ -150,6 +145,19 @@ impl Resolver<'_> {
         }
         self.user(bit, selector);
         self.exe(bit, selector);
+    }
+
+    fn unit(&mut self, bit: usize, unit: &Unit) {
+        match unit {
+            Unit::Named(name) => self.name(bit, KIND_UNIT, 0, [name.as_bytes(), &[0]].concat()),
+            Unit::Pattern { prefix, extension } => {
+                let extension =
+                    extension.as_ref().map_or(0, |extension| extension_hash(extension.as_bytes()));
+                self.name(bit, KIND_UNIT, extension, prefix.as_bytes().to_vec());
+            }
+            Unit::Slice { .. } => self.free.unit.insert(bit),
+            Unit::AnyOf(units) => units.iter().for_each(|unit| self.unit(bit, unit)),
+        }
     }
 
     fn name(&mut self, bit: usize, kind: u32, extension: u32, bytes: Vec<u8>) {

@@ -43,6 +43,9 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
 // The oldest kernel every program was tried on.
 const OLDEST: (u32, u32) = (5, 10);
 
+// From here on a device program may ask which process it is.
+const DEVICE_HOOK: (u32, u32) = (6, 1);
+
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -318,17 +321,15 @@ fn unprivileged_bpf(facts: &Facts) -> Option<Check> {
 
 fn security_modules(facts: &Facts) -> Option<Check> {
     let name = "security modules";
-    Some(match &facts.security_modules {
-        Some(modules) => Check::ok(
+    let found = facts.security_modules.as_ref().map_or("unknown".to_owned(), |modules| modules.join(", "));
+    Some(match &facts.lsm_obstacle {
+        None => Check::ok(name, found, "BPF LSM is active: sockets that no packet hook sees are refused"),
+        Some(obstacle) => Check::warn(
             name,
-            modules.join(", "),
-            if modules.iter().any(|module| module == "bpf") {
-                "bpf is among them (nothing here uses it yet)"
-            } else {
-                "without bpf, which nothing here uses yet"
-            },
+            found,
+            &format!("AF_PACKET, AF_XDP and the like are not refused here: {obstacle}"),
+            "boot a kernel of 6.0 or later with bpf in lsm=, or keep CAP_NET_RAW from workloads",
         ),
-        None => Check::ok(name, "unknown (securityfs is not mounted)", "nothing here uses them yet"),
     })
 }
 
@@ -357,7 +358,6 @@ fn pins(facts: &Facts) -> Option<Check> {
 fn coverage(facts: &Facts, level: Level) -> (Vec<String>, Vec<String>) {
     let mut enforced: Vec<String> = Vec::new();
     let mut not_enforced: Vec<String> = [
-        "sockets below IP (AF_PACKET, AF_XDP): what they send is not seen. They need CAP_NET_RAW; keep it from workloads",
         "TCP connections that are older than the wall: they live on until they end",
         "what processes on this host say to each other (loopback)",
         "packets that a virtual machine or a bridge sends past this host's sockets (forwarded traffic)",
@@ -365,6 +365,10 @@ fn coverage(facts: &Facts, level: Level) -> (Vec<String>, Vec<String>) {
     ]
     .map(str::to_owned)
     .to_vec();
+    if let Some(obstacle) = &facts.lsm_obstacle {
+        let open = "sockets that no packet hook sees (AF_PACKET, AF_XDP and the like; they need CAP_NET_RAW)";
+        not_enforced.insert(0, format!("{open}: {obstacle}"));
+    }
     if level == Level::Fail {
         not_enforced.insert(0, "anything, until what failed above is mended".to_owned());
         return (enforced, not_enforced);
@@ -378,6 +382,15 @@ fn coverage(facts: &Facts, level: Level) -> (Vec<String>, Vec<String>) {
         ]
         .map(str::to_owned),
     );
+    if facts.lsm_obstacle.is_none() {
+        enforced.push("sockets of other families (AF_PACKET, AF_XDP, AF_VSOCK and the like): only whom [unjudged] names".to_owned());
+    }
+    let devices = "devices that carry packets (/dev/net/tun, /dev/ppp, RDMA)";
+    if version(&facts.release).is_some_and(|version| version >= DEVICE_HOOK) {
+        enforced.push(format!("{devices}: only whom [unjudged] names"));
+    } else {
+        not_enforced.push(format!("{devices}: kernels from 6.1 on say which process it is"));
+    }
     if version(&facts.release).is_some_and(|version| version < (5, 15))
         && !mountinfo::network_controllers(&facts.mounts).is_empty()
     {

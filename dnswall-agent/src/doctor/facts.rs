@@ -8,6 +8,7 @@ use dnswall_common::ABI_VERSION;
 
 use super::mountinfo::{self, Mount};
 use crate::host::{self, HostRoot};
+use crate::kernel::lsm;
 
 /// What was found on the host.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +29,10 @@ pub struct Facts {
     pub cgroup2: Option<(Mount, bool)>,
     /// /sys/kernel/btf/vmlinux can be read.
     pub btf: bool,
-    /// Active security modules; `None` when securityfs is not mounted.
+    /// Active security modules; `None` when the kernel does not say.
     pub security_modules: Option<Vec<String>>,
+    /// Why BPF LSM guards nothing here, if it does not.
+    pub lsm_obstacle: Option<String>,
     /// Kernel lockdown: `none`, `integrity` or `confidentiality`.
     pub lockdown: Option<String>,
     /// Effective capabilities of this process, one bit each.
@@ -61,8 +64,8 @@ impl Facts {
             host: host.clone(),
             users: host.has_users(),
             btf: fs::File::open("/sys/kernel/btf/vmlinux").is_ok(),
-            security_modules: read_trimmed("/sys/kernel/security/lsm")
-                .map(|list| list.split(',').map(str::to_owned).collect()),
+            security_modules: lsm::security_modules(),
+            lsm_obstacle: lsm::obstacle(),
             lockdown: read_trimmed("/sys/kernel/security/lockdown").as_deref().and_then(bracketed),
             capabilities: fs::read_to_string("/proc/self/status")
                 .ok()

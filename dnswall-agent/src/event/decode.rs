@@ -28,7 +28,7 @@ pub enum DecodeError {
     /// The identity's number is unknown.
     #[error("unknown identity {0}")]
     Identity(u8),
-    /// The address family is neither 4 nor 6.
+    /// The address family is neither 4 nor 6, or it is where there is no address.
     #[error("unknown address family {0}")]
     Family(u8),
     /// The payload claims more bytes than it has room for.
@@ -88,7 +88,7 @@ impl DecodeFailures {
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let record: &[u8; EVENT_BYTES] = bytes.try_into().map_err(|_| DecodeError::Length(bytes.len()))?;
     let event = read(record);
-    if !(hook::EGRESS..=hook::SOCK_CREATE).contains(&event.hook) {
+    if !(hook::EGRESS..=hook::DEVICE).contains(&event.hook) {
         return Err(DecodeError::Hook(event.hook));
     }
     if Reason::from_number(event.reason).is_none() {
@@ -100,7 +100,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     if ![IDENTITY_SOCKET, IDENTITY_OLD_SOCKET].contains(&event.identity) {
         return Err(DecodeError::Identity(event.identity));
     }
-    if ![4, 6].contains(&event.family) {
+    let has_address = ![hook::SOCKET, hook::DEVICE].contains(&event.hook);
+    if has_address != [4, 6].contains(&event.family) || !has_address && event.family != 0 {
         return Err(DecodeError::Family(event.family));
     }
     if usize::from(event.payload_bytes) > EVENT_PAYLOAD_BYTES {

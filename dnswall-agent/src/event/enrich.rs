@@ -34,6 +34,10 @@ pub enum EventHook {
     Connect,
     /// A socket being made.
     SockCreate,
+    /// A socket being made whose traffic no other hook sees; `destination_port` is its family.
+    Socket,
+    /// A device being opened; `source_port` and `destination_port` are its major and minor number.
+    Device,
 }
 
 /// What became of it.
@@ -51,7 +55,7 @@ pub enum Outcome {
 pub struct EventFlow {
     /// IANA protocol.
     pub protocol: u8,
-    /// 4 or 6.
+    /// 4 or 6; 0 for what is not IP.
     pub family: u8,
     /// Source address.
     pub source: Option<IpAddr>,
@@ -231,6 +235,8 @@ fn hook_of(number: u8) -> EventHook {
         hook::INGRESS => EventHook::Ingress,
         hook::CONNECT => EventHook::Connect,
         hook::SOCK_CREATE => EventHook::SockCreate,
+        hook::SOCKET => EventHook::Socket,
+        hook::DEVICE => EventHook::Device,
         // Only EGRESS is left: decode lets no other number through.
         _ => EventHook::Egress,
     }

@@ -1,17 +1,20 @@
 //! What is attached: one program a hook, each through a link that is pinned, so that it outlives the agent.
 
 use std::ffi::CString;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, loaded_programs};
+use aya::programs::loaded_programs;
 use serde::{Deserialize, Serialize};
+
+use super::object::Loaded;
 
 /// One hook of the wall.
 #[derive(Clone, Copy, Debug)]
@@ -20,18 +23,70 @@ pub struct Hook {
     pub program: &'static str,
     /// The hook in the kernel's words.
     pub attach: &'static str,
+    /// Its number, `enum bpf_attach_type`.
+    pub attach_type: u32,
+    /// Whether there is no wall without it. The others guard ways that need privileges, and not every kernel has them.
+    pub required: bool,
 }
 
 /// Every hook, in the order in which they are attached: what records first, what refuses last.
-pub const HOOKS: [Hook; 7] = [
-    Hook { program: "dw_sock_create", attach: "cgroup/sock_create" },
-    Hook { program: "dw_sendmsg4", attach: "cgroup/sendmsg4" },
-    Hook { program: "dw_sendmsg6", attach: "cgroup/sendmsg6" },
-    Hook { program: "dw_ingress", attach: "cgroup_skb/ingress" },
-    Hook { program: "dw_connect4", attach: "cgroup/connect4" },
-    Hook { program: "dw_connect6", attach: "cgroup/connect6" },
-    Hook { program: "dw_egress", attach: "cgroup_skb/egress" },
+pub const HOOKS: [Hook; 9] = [
+    Hook { program: "dw_sock_create", attach: "cgroup/sock_create", attach_type: 2, required: true },
+    Hook { program: "dw_sendmsg4", attach: "cgroup/sendmsg4", attach_type: 14, required: true },
+    Hook { program: "dw_sendmsg6", attach: "cgroup/sendmsg6", attach_type: 15, required: true },
+    Hook { program: "dw_ingress", attach: "cgroup_skb/ingress", attach_type: 0, required: true },
+    Hook { program: "dw_connect4", attach: "cgroup/connect4", attach_type: 10, required: true },
+    Hook { program: "dw_connect6", attach: "cgroup/connect6", attach_type: 11, required: true },
+    Hook { program: "dw_egress", attach: "cgroup_skb/egress", attach_type: 1, required: true },
+    Hook { program: SOCKET, attach: "lsm_cgroup/socket_create", attach_type: 43, required: false },
+    Hook { program: DEVICE, attach: "cgroup/dev", attach_type: 6, required: false },
 ];
+
+/// Refuses sockets of families that no other hook sees; needs an active BPF LSM, and 6.0.
+pub const SOCKET: &str = "dw_socket";
+/// Refuses devices that carry packets; before 6.1 the kernel does not say there which process it is.
+pub const DEVICE: &str = "dw_device";
+
+/// A hook that is not part of the wall here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingHook {
+    /// Program name.
+    pub program: &'static str,
+    /// The hook in the kernel's words.
+    pub attach: &'static str,
+    /// Why this kernel does not have it.
+    pub why: String,
+}
+
+impl MissingHook {
+    /// Because of this error.
+    pub fn new(hook: &Hook, error: &anyhow::Error) -> Self {
+        // The verifier's log, if any, is of many lines, and the cause in the first.
+        let why = format!("{:#}", error).lines().next().unwrap_or_default().to_owned();
+        Self { program: hook.program, attach: hook.attach, why }
+    }
+}
+
+impl fmt::Display for MissingHook {
+    /// What is open because of it, and why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let open = match self.program {
+            SOCKET => "sockets that no packet hook sees (AF_PACKET, AF_XDP and the like)",
+            DEVICE => "devices that carry packets (/dev/net/tun and the like)",
+            other => other,
+        };
+        write!(f, "{open} are not refused on this host: {}", self.why)
+    }
+}
+
+/// Hooks whose links are not pinned.
+pub fn missing(links: &Path) -> Vec<MissingHook> {
+    let missing = HOOKS.iter().filter(|hook| !links.join(hook.program).exists());
+    let why = || "there was no such hook when the wall was raised".to_owned();
+    missing
+        .map(|hook| MissingHook { program: hook.program, attach: hook.attach, why: why() })
+        .collect()
+}
 
 /// What the kernel says of an attached hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,51 +103,36 @@ pub struct HookInfo {
     pub verified_instructions: Option<u32>,
 }
 
-/// Attaches every loaded program to the cgroup and pins the links.
+/// Attaches every loaded program to the cgroup and pins the links; adds to what is missing what this kernel loads but
+/// does not attach.
 ///
 /// # Errors
-/// When the kernel refuses one; those attached so far are taken down again.
-pub fn attach(ebpf: &mut Ebpf, cgroup: &File, links: &Path) -> Result<()> {
+/// When the kernel refuses a required one; those attached so far are taken down again.
+pub fn attach(loaded: &mut Loaded, cgroup: &File, links: &Path) -> Result<()> {
     let mut pinned: Vec<PathBuf> = Vec::new();
     for hook in HOOKS {
-        let path = links.join(hook.program);
-        if let Err(error) = attach_one(ebpf, cgroup, &hook, &path) {
-            for path in pinned {
-                let _ = fs::remove_file(path);
-            }
-            return Err(error).with_context(|| format!("attach {} to {}", hook.program, hook.attach));
+        if loaded.missing.iter().any(|missing| missing.program == hook.program) {
+            continue;
         }
-        pinned.push(path);
+        let path = links.join(hook.program);
+        match attach_one(&loaded.ebpf, cgroup, &hook, &path) {
+            Ok(()) => pinned.push(path),
+            Err(error) if !hook.required => loaded.missing.push(MissingHook::new(&hook, &error)),
+            Err(error) => {
+                for path in pinned {
+                    let _ = fs::remove_file(path);
+                }
+                return Err(error).with_context(|| format!("attach {} to {}", hook.program, hook.attach));
+            }
+        }
     }
     Ok(())
 }
 
-fn attach_one(ebpf: &mut Ebpf, cgroup: &File, hook: &Hook, path: &Path) -> Result<()> {
-    // Links are always "multi": `AllowMultiple` is refused with EINVAL, and `Single` shares the cgroup all the same.
-    let mode = CgroupAttachMode::Single;
-    let program = ebpf.program_mut(hook.program).context("find the program")?;
-    let link: FdLink = match program {
-        Program::CgroupSkb(program) => {
-            let direction = if hook.attach.ends_with("ingress") {
-                CgroupSkbAttachType::Ingress
-            } else {
-                CgroupSkbAttachType::Egress
-            };
-            let id = program.attach(cgroup, direction, mode)?;
-            program.take_link(id)?.try_into()?
-        }
-        Program::CgroupSock(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()?
-        }
-        Program::CgroupSockAddr(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()?
-        }
-        _ => bail!("the program is of an unexpected type"),
-    };
-    link.pin(path).with_context(|| format!("pin the link at {}", path.display()))?;
-    Ok(())
+fn attach_one(ebpf: &Ebpf, cgroup: &File, hook: &Hook, path: &Path) -> Result<()> {
+    let program = ebpf.program(hook.program).context("find the program")?;
+    let link = create(program.fd()?.as_fd(), cgroup.as_fd(), hook.attach_type).context("make the link")?;
+    pin(link.as_fd(), path).with_context(|| format!("pin the link at {}", path.display()))
 }
 
 /// Puts the loaded programs in the place of those the pinned links run. Each link changes in one step, with no instant
@@ -101,7 +141,7 @@ fn attach_one(ebpf: &mut Ebpf, cgroup: &File, hook: &Hook, path: &Path) -> Resul
 /// # Errors
 /// When a link is missing or the kernel refuses; links changed so far run the new program.
 pub fn replace(ebpf: &Ebpf, links: &Path) -> Result<()> {
-    for hook in HOOKS {
+    for hook in HOOKS.into_iter().filter(|hook| is_part(hook, links)) {
         let path = links.join(hook.program);
         let link = open_pin(&path).with_context(|| format!("open link {}", path.display()))?;
         let program = ebpf.program(hook.program).with_context(|| format!("find program {}", hook.program))?;
@@ -119,6 +159,7 @@ pub fn inspect(links: &Path) -> Result<Vec<HookInfo>> {
     let programs: Vec<_> = loaded_programs().flatten().collect();
     HOOKS
         .iter()
+        .filter(|hook| is_part(hook, links))
         .map(|hook| {
             let path = links.join(hook.program);
             let link =
@@ -136,15 +177,33 @@ pub fn inspect(links: &Path) -> Result<Vec<HookInfo>> {
         .collect()
 }
 
-/// Whether every link is pinned.
+/// Whether every link without which there is no wall is pinned.
 pub fn all_pinned(links: &Path) -> bool {
-    HOOKS.iter().all(|hook| links.join(hook.program).exists())
+    HOOKS.iter().filter(|hook| hook.required).all(|hook| links.join(hook.program).exists())
 }
 
+fn is_part(hook: &Hook, links: &Path) -> bool {
+    hook.required || links.join(hook.program).exists()
+}
+
+/// `BPF_OBJ_PIN`
+const OBJ_PIN: libc::c_int = 6;
 /// `BPF_OBJ_GET`
 const OBJ_GET: libc::c_int = 7;
+/// `BPF_LINK_CREATE`
+const LINK_CREATE: libc::c_int = 28;
 /// `BPF_LINK_UPDATE`
 const LINK_UPDATE: libc::c_int = 29;
+
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
 
 /// The part of `union bpf_attr` that `BPF_LINK_UPDATE` reads.
 #[repr(C)]
@@ -156,10 +215,10 @@ struct LinkUpdate {
     old_prog_fd: u32,
 }
 
-/// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
+/// The part of `union bpf_attr` that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read.
 #[repr(C)]
 #[derive(Default)]
-struct ObjGet {
+struct ObjectPath {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
@@ -168,14 +227,45 @@ struct ObjGet {
 /// Opens what is pinned. aya's own `PinnedLink` does not give its descriptor away.
 fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = ObjGet { pathname: path.as_ptr() as u64, ..ObjGet::default() };
+    let attributes = ObjectPath { pathname: path.as_ptr() as u64, ..ObjectPath::default() };
     // SAFETY: the kernel reads `size` bytes of an initialised struct and the path, which outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &attributes, size_of::<ObjGet>()) };
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &attributes, size_of::<ObjectPath>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a descriptor the kernel just made for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Attaches a program to a cgroup, beside whatever is attached there: links always share (`BPF_F_ALLOW_MULTI` with them
+/// is EINVAL).
+fn create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    let attributes = LinkCreate {
+        prog_fd: program.as_raw_fd() as u32,
+        target_fd: cgroup.as_raw_fd() as u32,
+        attach_type,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes of an initialised struct. aya 0.14 does not give the links of every type
+    // away to be pinned.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &attributes, size_of::<LinkCreate>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor the kernel just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = ObjectPath {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: link.as_raw_fd() as u32,
+        ..ObjectPath::default()
+    };
+    // SAFETY: the kernel reads `size` bytes of an initialised struct and the path, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, OBJ_PIN, &attributes, size_of::<ObjectPath>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {

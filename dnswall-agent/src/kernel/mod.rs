@@ -3,8 +3,8 @@
 //!
 //! One noun a file: [`wall`] raises, takes over and detaches; [`object`] is what is loaded; [`hook`] what is attached
 //! and pinned; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation;
-//! [`counters`] and [`ring`] read back. [`btf`], [`cgroup`], [`bpffs`], [`executable`] and [`grace`] are kernel facts
-//! the others need. All `unsafe` of the agent is here.
+//! [`counters`] and [`ring`] read back. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel
+//! facts the others need. All `unsafe` of the agent is here.
 
 pub mod bpffs;
 pub mod btf;
@@ -14,6 +14,7 @@ pub mod counters;
 pub mod executable;
 mod grace;
 pub mod hook;
+pub mod lsm;
 mod mapped;
 pub mod maps;
 pub mod object;

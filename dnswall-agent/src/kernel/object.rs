@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::MapData;
 use aya::programs::Program;
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
@@ -10,7 +10,8 @@ use dnswall_common::identity::KernelOffsets;
 use sha2::{Digest as _, Sha256};
 
 use super::btf::{self, VMLINUX};
-use super::hook::HOOKS;
+use super::hook::{HOOKS, Hook, MissingHook, SOCKET};
+use super::lsm;
 use super::maps::MAP_NAMES;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dnswall-ebpf"));
@@ -25,12 +26,20 @@ pub fn object_digest() -> [u8; 32] {
     Sha256::digest(OBJECT).into()
 }
 
+/// What was loaded.
+pub struct Loaded {
+    /// The maps and programs.
+    pub ebpf: Ebpf,
+    /// Hooks that this kernel does not have, and why.
+    pub missing: Vec<MissingHook>,
+}
+
 /// Loads every map and program, attaches none. With a directory, maps are pinned there, and those already pinned
 /// there are used.
 ///
 /// # Errors
-/// When this kernel refuses a map or a program; says which, with the verifier's last words.
-pub fn load(map_pins: Option<&Path>) -> Result<Ebpf> {
+/// When this kernel refuses a map or a required program; says which, with the verifier's last words.
+pub fn load(map_pins: Option<&Path>) -> Result<Loaded> {
     raise_memlock_limit();
     let offsets = Offsets(btf::kernel_offsets(Path::new(VMLINUX))?);
     let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
@@ -42,18 +51,31 @@ pub fn load(map_pins: Option<&Path>) -> Result<Ebpf> {
         }
     }
     let mut ebpf = loader.load(OBJECT).context("create the maps")?;
+    let mut missing = Vec::new();
     for hook in HOOKS {
-        let program =
-            ebpf.program_mut(hook.program).with_context(|| format!("find program {}", hook.program))?;
-        match program {
-            Program::CgroupSkb(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            _ => anyhow::bail!("program {} is of an unexpected type", hook.program),
+        match load_one(&mut ebpf, &hook, &btf).with_context(|| format!("load program {}", hook.program)) {
+            Ok(()) => {}
+            Err(error) if hook.required => return Err(error),
+            Err(error) => missing.push(MissingHook::new(&hook, &error)),
         }
-        .with_context(|| format!("load program {}", hook.program))?;
     }
-    Ok(ebpf)
+    Ok(Loaded { ebpf, missing })
+}
+
+fn load_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<()> {
+    match ebpf.program_mut(hook.program).context("find it")? {
+        Program::CgroupSkb(program) => program.load()?,
+        Program::CgroupSock(program) => program.load()?,
+        Program::CgroupSockAddr(program) => program.load()?,
+        Program::CgroupDevice(program) => program.load()?,
+        // Attached to a module that is not active it would stand there and never be called.
+        Program::LsmCgroup(program) if hook.program == SOCKET => match lsm::obstacle() {
+            None => program.load("socket_create", btf)?,
+            Some(obstacle) => bail!(obstacle),
+        },
+        _ => bail!("it is of an unexpected type"),
+    }
+    Ok(())
 }
 
 /// Takes a map out of what was loaded.

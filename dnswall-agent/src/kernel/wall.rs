@@ -10,9 +10,9 @@ use dnswall_common::image::{ImageHeader, Meta};
 use thiserror::Error;
 
 use super::cgroup::{Cgroup2Mount, cgroup_id, find_cgroup2, walk};
-use super::hook::{self, HookInfo};
+use super::hook::{self, HookInfo, MissingHook};
 use super::maps::Maps;
-use super::object::{load, object_digest};
+use super::object::{Loaded, load, object_digest};
 use super::publish::{NamedCgroup, PublishError};
 use super::ring::Ring;
 use super::{bpffs, hook::HOOKS};
@@ -67,6 +67,7 @@ pub struct Wall {
     pins: Pins,
     mount: Cgroup2Mount,
     cgroup: PathBuf,
+    missing: Vec<MissingHook>,
 }
 
 impl Wall {
@@ -92,12 +93,13 @@ impl Wall {
         if hook::all_pinned(&pins.links) {
             let maps = Maps::from_pins(&pins.maps)?;
             let theirs = maps.meta()?;
-            let mut wall = Self { maps, pins, mount, cgroup };
+            let missing = hook::missing(&pins.links);
+            let mut wall = Self { maps, pins, mount, cgroup, missing };
             wall.publish(image)?;
             if theirs == ours {
                 return Ok((wall, Raised::TookOver));
             }
-            let ebpf = load(Some(&wall.pins.maps))?;
+            let Loaded { ebpf, .. } = load(Some(&wall.pins.maps))?;
             hook::replace(&ebpf, &wall.pins.links)?;
             wall.maps.set_meta(ours)?;
             return Ok((wall, Raised::Replaced));
@@ -106,13 +108,14 @@ impl Wall {
         pins.clear();
         pins.prepare()?;
         let directory = File::open(&cgroup).with_context(|| format!("open cgroup {}", cgroup.display()))?;
-        let mut ebpf = load(Some(&pins.maps))?;
-        let maps = Maps::from_loaded(&mut ebpf)?;
-        let mut wall = Self { maps, pins, mount, cgroup };
+        let mut loaded = load(Some(&pins.maps))?;
+        let maps = Maps::from_loaded(&mut loaded.ebpf)?;
+        let mut wall = Self { maps, pins, mount, cgroup, missing: Vec::new() };
         let attached = (|| -> Result<(), WallError> {
             wall.publish(image)?;
             wall.maps.set_meta(ours)?;
-            hook::attach(&mut ebpf, &directory, &wall.pins.links)?;
+            hook::attach(&mut loaded, &directory, &wall.pins.links)?;
+            wall.missing = loaded.missing;
             Ok(())
         })();
         if let Err(error) = attached {
@@ -175,6 +178,11 @@ impl Wall {
     /// When a link is gone.
     pub fn hooks(&self) -> Result<Vec<HookInfo>> {
         hook::inspect(&self.pins.links)
+    }
+
+    /// Hooks this wall does without, and why.
+    pub fn missing(&self) -> &[MissingHook] {
+        &self.missing
     }
 
     /// The cgroup the wall stands at.

@@ -2,7 +2,7 @@
 
 use super::destination::parse_address;
 use super::file::{
-    DnsTable, FromList, PolicyFile, RecursorTable, RuleTable, ScopeTable, ServeTable, StubTable,
+    DnsTable, FromList, OpenersTable, PolicyFile, RecursorTable, RuleTable, ScopeTable, ServeTable, StubTable,
 };
 use super::problem::{Problem, quoted};
 use super::table::{Field, Strings, nearest};
@@ -39,6 +39,10 @@ pub(super) fn policy(
         Some(raw) => check.needed_from(raw.from, raw.span, "[raw]", "who may open raw sockets"),
         None => Vec::new(),
     };
+    let unjudged = match file.unjudged {
+        Some(unjudged) => check.unjudged(unjudged),
+        None => selector::dhcp_clients(),
+    };
     let stem = origin.rsplit('/').next().unwrap_or(origin);
     Some(Policy {
         name: stem.strip_suffix(".toml").unwrap_or(stem).to_owned(),
@@ -52,6 +56,7 @@ pub(super) fn policy(
         allow,
         scopes,
         raw,
+        unjudged,
     })
 }
 
@@ -327,6 +332,14 @@ impl Check<'_> {
             }
         }
         all
+    }
+
+    /// An empty list is nobody: it takes even the DHCP clients away.
+    fn unjudged(&mut self, table: OpenersTable) -> Vec<Selector> {
+        match table.from {
+            Field::Given(list) if list.is_empty => Vec::new(),
+            from => self.needed_from(from, table.span, "[unjudged]", "who may open what the wall cannot see into"),
+        }
     }
 
     fn needed_from(

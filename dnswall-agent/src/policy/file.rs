@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 /// The keys at the top of a policy.
 pub(super) const TOP_KEYS: &[&str] =
-    &["version", "mode", "existing", "dns", "allow", "deny", "scope", "raw", "blocklist", "known-good"];
+    &["version", "mode", "existing", "dns", "allow", "deny", "scope", "raw", "unjudged", "blocklist", "known-good"];
 
 /// A policy as it is written.
 #[derive(Debug)]
@@ -21,7 +21,8 @@ pub(super) struct PolicyFile {
     pub(super) deny: Vec<RuleTable>,
     pub(super) allow: Vec<RuleTable>,
     pub(super) scopes: Vec<ScopeTable>,
-    pub(super) raw: Option<RawTable>,
+    pub(super) raw: Option<OpenersTable>,
+    pub(super) unjudged: Option<OpenersTable>,
 }
 
 /// `[dns]`
@@ -78,9 +79,9 @@ pub(super) struct ScopeTable {
     pub(super) existing: Field<Spanned<String>>,
 }
 
-/// `[raw]`
+/// `[raw]` and `[unjudged]`
 #[derive(Debug)]
-pub(super) struct RawTable {
+pub(super) struct OpenersTable {
     pub(super) span: Range<usize>,
     pub(super) from: Field<FromList>,
 }
@@ -131,13 +132,18 @@ impl PolicyFile {
                     existing: reader.string("existing"),
                 }
             }),
-            raw: top.table("raw").given().map(|(span, table)| {
-                let (text, problems) = top.problems();
-                let mut reader = TableReader::new(table, span, "[raw]", &["from"], text, problems);
-                RawTable { span: reader.span(), from: from(&mut reader) }
-            }),
+            raw: openers(&mut top, "raw", "[raw]"),
+            unjudged: openers(&mut top, "unjudged", "[unjudged]"),
         }
     }
+}
+
+fn openers(top: &mut TableReader<'_, '_>, key: &str, title: &'static str) -> Option<OpenersTable> {
+    top.table(key).given().map(|(span, table)| {
+        let (text, problems) = top.problems();
+        let mut reader = TableReader::new(table, span, title, &["from"], text, problems);
+        OpenersTable { span: reader.span(), from: from(&mut reader) }
+    })
 }
 
 fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -> DnsTable {

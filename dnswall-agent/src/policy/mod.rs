@@ -61,6 +61,8 @@ pub struct Policy {
     pub scopes: Vec<Scope>,
     /// Who may open raw sockets.
     pub raw: Vec<Selector>,
+    /// Who may open sockets and devices whose traffic the wall does not see. Empty is nobody.
+    pub unjudged: Vec<Selector>,
 }
 
 /// Report and block, or only report.

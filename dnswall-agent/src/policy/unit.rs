@@ -29,6 +29,8 @@ pub enum Unit {
         /// Its cgroup, from the wall's root: `/a.slice/a-b.slice`.
         path: CgroupPath,
     },
+    /// Any of these, none of them a slice: what is known without being written takes one bit of the kernel's.
+    AnyOf(Vec<Self>),
 }
 
 /// A cgroup by its path, as `/proc/PID/cgroup` shows it: absolute, without empty components. Never the root.
@@ -64,6 +66,10 @@ impl fmt::Display for Unit {
             Self::Named(name) | Self::Slice { name, .. } => f.write_str(name),
             Self::Pattern { prefix, extension } => {
                 write!(f, "{prefix}*{}", extension.as_deref().unwrap_or(""))
+            }
+            Self::AnyOf(units) => {
+                let units: Vec<String> = units.iter().map(Self::to_string).collect();
+                f.write_str(&units.join(" or "))
             }
         }
     }

@@ -137,9 +137,9 @@ fn refuse(report: &Report) -> Result<(), RunError> {
 
 fn notes(report: &Report) -> Vec<String> {
     let warnings = report.checks.iter().filter(|check| check.level == Level::Warn);
-    // What the agent mended itself by now.
+    // What the agent mended itself by now, and what the wall says of itself.
     warnings
-        .filter(|check| check.name != "bpffs")
+        .filter(|check| !["bpffs", "security modules"].contains(&check.name.as_str()))
         .map(|check| format!("{}: {}: {}", check.name, check.found, check.meaning))
         .collect()
 }
@@ -161,6 +161,9 @@ fn announce(engine: &Engine, raised: Raised, options: &Options) {
     }
     if let Some(doubt) = options.host.doubt() {
         tracing::warn!("users and program files are looked up in /, which may not be the host's: {doubt}");
+    }
+    for missing in engine.wall().missing() {
+        tracing::warn!("{missing}");
     }
     for warning in &engine.running().warnings {
         tracing::warn!("{}: {warning}", engine.running().policy.name);

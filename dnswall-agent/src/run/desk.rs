@@ -59,6 +59,7 @@ impl Agent for Desk {
         let mut warnings = self.notes.clone();
         warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
         warnings.extend(engine.trouble().map(str::to_owned));
+        warnings.extend(engine.wall().missing().iter().map(ToString::to_string));
         if !self.inbox.is_alive() {
             warnings.push("the reader of events is stuck: refusals are counted, but not reported".to_owned());
         }
@@ -172,7 +173,7 @@ impl Agent for Desk {
 }
 
 /// What passes without any rule (see [`dnswall_common::packet::is_essential`] and the reasons that allow).
-pub const ESSENTIALS: [&str; 7] = [
+pub const ESSENTIALS: [&str; 8] = [
     "packets that never leave this host (loopback)",
     "the rest of connections that were allowed when they began, and of those that began at the other end",
     "answers to datagrams received on the same socket",
@@ -180,6 +181,7 @@ pub const ESSENTIALS: [&str; 7] = [
     "DHCP: from port 68 to 67 within private networks, from 546 to 547 on the link",
     "ICMP errors and answers to pings that the kernel itself writes",
     "the kernel's own packets without a process (RST, ICMP)",
+    "AF_PACKET sockets of the usual DHCP clients' units, where the policy has no [unjudged]",
 ];
 
 fn policy_status(running: &Running) -> PolicyStatus {

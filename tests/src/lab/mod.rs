@@ -69,7 +69,7 @@ impl Lab {
         ip(&["link", "add", DEVICE, "type", "veth", "peer", "name", "dwlab1"])?;
         let ifindex = interface_index(DEVICE)?;
         ensure!(ifindex > 1, "the device must not be the loopback's index");
-        let mut ebpf = object::load(None)?;
+        let mut ebpf = object::load(None)?.ebpf;
         let mut maps = Maps::from_loaded(&mut ebpf)?;
         let mut image = compiled(policy)?;
         let cgroups = cgroups(&image)?;

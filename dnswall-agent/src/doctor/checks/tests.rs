@@ -18,6 +18,7 @@ fn sound() -> Facts {
         users: true,
         btf: true,
         security_modules: Some(vec!["lockdown".to_owned(), "bpf".to_owned()]),
+        lsm_obstacle: None,
         lockdown: Some("none".to_owned()),
         capabilities: u64::MAX,
         unprivileged_bpf_disabled: Some(2),

@@ -1,0 +1,91 @@
+//! What no packet hook sees into: sockets of other families, and devices that carry packets.
+
+use anyhow::{Result, ensure};
+use dnswall_agent::kernel::lsm;
+use dnswall_tests::act::Act;
+use dnswall_tests::case::{Alarm, Case, Expect, case, refused_for};
+use dnswall_tests::check::check_wall;
+use dnswall_tests::wall::Wall;
+use dnswall_tests::who::{Who, at};
+
+const POLICY: &str = r#"
+version = 1
+mode = "enforce"
+[unjudged]
+from = [{ unit = "vpn.service" }]
+[[scope]]
+name = "trial"
+from = [{ unit = "trial.service" }]
+mode = "audit"
+"#;
+
+const AF_VSOCK: i32 = 40;
+const AF_XDP: i32 = 44;
+
+#[test]
+fn sockets_of_other_families_are_for_some() -> Result<()> {
+    let mut wall = Wall::raise(POLICY)?;
+    let alarm = Alarm { kind: "socket.unjudged", reason: "unjudged-socket", rule: "default" };
+    let packet = || Act::Socket { family: libc::AF_PACKET, kind: libc::SOCK_RAW, protocol: 0 };
+    let no = refused_for(alarm.kind, alarm.reason);
+    let quiet = |name, who, act| -> Case { case(name, who, act, Expect::Allowed(NOBODY_ASKS)).unexplained() };
+    let local = |family, kind| Act::Socket { family, kind, protocol: 0 };
+    let mut cases = vec![
+        quiet("one that may", at("vpn.service"), packet()),
+        quiet("on this host", at("app.service"), local(libc::AF_UNIX, libc::SOCK_STREAM)),
+        quiet("to the kernel", at("app.service"), local(libc::AF_NETLINK, libc::SOCK_RAW)),
+    ];
+    let refused = vec![
+        case("frames", at("app.service"), packet(), no),
+        case("frames, root of no unit", at("user.slice"), packet(), no),
+        case("frames without header", at("app.service"), local(libc::AF_PACKET, libc::SOCK_DGRAM), no),
+        case("past the stack", at("app.service"), local(AF_XDP, libc::SOCK_RAW), no),
+        case("to the hypervisor", at("app.service"), local(AF_VSOCK, libc::SOCK_STREAM), no),
+        case("only reported", at("trial.service"), packet(), Expect::WouldDeny(alarm)),
+    ];
+    let warned = wall.agent.status()?["warnings"].to_string().contains("AF_PACKET");
+    match lsm::obstacle() {
+        None => {
+            ensure!(!warned, "the wall says that it does not refuse what it refuses");
+            cases.extend(refused);
+        }
+        // Then everybody may, and it is said.
+        Some(obstacle) => {
+            ensure!(warned, "nobody says that AF_PACKET is open: {obstacle}");
+            cases.extend(refused.into_iter().map(|case| quiet(case.name, case.who, case.act)));
+        }
+    }
+    check_wall(&mut wall, &cases)
+}
+
+#[test]
+fn devices_that_carry_packets_are_for_some() -> Result<()> {
+    let wall = Wall::raise(POLICY)?;
+    ensure!(opens(&wall, &at("vpn.service"), TUN)?, "one that may");
+    ensure!(opens(&wall, &at("app.service"), "/dev/null")?, "any other device");
+    ensure!(opens(&wall, &at("trial.service"), TUN)?, "audit only reports");
+    ensure!(!opens(&wall, &at("app.service"), TUN)?, "a tunnel");
+    ensure!(!opens(&wall, &at("app.service").uid(1000), TUN)?, "a user's tunnel");
+    for (unit, verdict) in [("trial.service", "would-deny"), ("app.service", "denied")] {
+        let alert = wall.agent.wait_for_alert(0, |alert| alert["workload"]["unit"] == unit)?;
+        let said = [&alert["kind"], &alert["reason"], &alert["verdict"], &alert["flow"]["protocol"]];
+        ensure!(said == ["device.unjudged", "unjudged-device", verdict, TUN], "{alert}");
+        ensure!(alert["flow"]["family"] == "none" && alert["flow"]["source_port"].is_null(), "{alert}");
+    }
+    ensure!(
+        wall.agent.alerts()?.iter().all(|alert| alert["workload"]["unit"] != "vpn.service"),
+        "an alert of what is allowed"
+    );
+    Ok(())
+}
+
+/// `policy explain` has no question for it.
+const NOBODY_ASKS: dnswall_tests::case::Because =
+    dnswall_tests::case::Because { reason: "rule", rule: "default" };
+const TUN: &str = "/dev/net/tun";
+
+fn opens(wall: &Wall, who: &Who, device: &str) -> Result<bool> {
+    let script = format!("exec 3<>{device} && echo opened");
+    let act = Act::Launch { program: "/bin/sh".into(), arguments: vec!["-c".to_owned(), script] };
+    Ok(wall.output(who, act)?.0.contains("opened"))
+}
