@@ -53,7 +53,7 @@ pub struct SocketState {
     pub connection_generation: u32,
     /// Counts up: which of its set's places a new tag takes when none is free.
     pub next_way: u16,
-    /// 1 from `socket()` until a datagram comes unasked: until then nobody among the peers can be answered.
+    /// 1 from `socket()` until a datagram comes unasked, or a port is chosen: until then no peer can be answered.
     pub never_heard: u16,
     /// Zero.
     pub padding: u32,
@@ -64,6 +64,12 @@ pub const SOCKET_RAW: u32 = 1;
 
 /// [`SocketState::flags`]: accepted by a listener, not connected by its process.
 pub const SOCKET_INBOUND: u32 = 2;
+
+/// [`SocketState::flags`]: bound to, or sent from, an address that is not the host's.
+pub const SOCKET_FOREIGN: u32 = 4;
+
+/// [`SocketState::flags`]: bound to a port its process chose, as servers do.
+pub const SOCKET_BOUND: u32 = 8;
 
 const _: () = assert!(size_of::<SocketState>() == 40 + 16 + 16 + 64 + 8 + 8 * TAGS + 16);
 const _: () = assert!((TAGS / TAG_WAYS).is_power_of_two() && TAG_WAYS == 4);
@@ -94,17 +100,24 @@ pub const fn peer_tag(seed: u64, address: Address, port: u16) -> u64 {
     path_step(path_step(path_step(!seed, high), low), port as u64) | 1
 }
 
+/// What stands for a port of a network namespace.
+#[inline(always)]
+pub const fn port_tag(seed: u64, netns: u64, port: u16) -> u64 {
+    path_step(path_step(!seed, netns), port as u64)
+}
+
 /// Value of map `REPLIES`: a time in nanoseconds since boot, whose last bit says what happened then. Clear: the peer sent
 /// unasked, and may be answered for a while. Set: this socket wrote to it first, against the policy but only audited;
 /// what it sends meanwhile is an answer, and opens nothing.
 pub const REPLY_ASKED: u64 = 1;
 
-/// Key of map `REPLIES`: a peer that sent a datagram to this socket.
+/// Key of map `REPLIES`: a peer that sent a datagram to this socket, or to this port: a server may answer from another
+/// socket of the same port (a connected one for each client, as DTLS and QUIC servers make).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReplyKey {
-    /// The receiving socket.
-    pub cookie: u64,
+    /// The receiving socket's cookie; [`port_tag`] for one with [`SOCKET_BOUND`].
+    pub receiver: u64,
     /// [`peer_tag`] of the peer.
     pub peer: u64,
 }

@@ -1,10 +1,12 @@
 //! `connect()` and unconnected sends: records who asks, and refuses a TCP connection before its first packet.
 
+use crate::bind;
 use crate::emit::{self, Refusal};
 use crate::identity;
 use crate::image::{KernelImage, decide};
 use crate::local_address::may_be_local;
 use crate::socket::{self, Owner, zero};
+use crate::source::is_not_ours;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
@@ -13,7 +15,7 @@ use dnswall_common::event::hook;
 use dnswall_common::flow::{Address, Flow, protocol};
 use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::reason::{Action, Verdict};
-use dnswall_common::socket::{SOCKET_INBOUND, SocketState};
+use dnswall_common::socket::{SOCKET_FOREIGN, SOCKET_INBOUND, SocketState};
 use dnswall_common::who::Who;
 
 const ALLOW: i32 = 1;
@@ -33,7 +35,7 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn destination4(ctx: &SockAddrContext) -> (Address, u16) {
+pub fn destination4(ctx: &SockAddrContext) -> (Address, u16) {
     // SAFETY: the context is valid.
     unsafe {
         let at = &*ctx.sock_addr;
@@ -42,7 +44,7 @@ fn destination4(ctx: &SockAddrContext) -> (Address, u16) {
 }
 
 #[inline(always)]
-fn destination6(ctx: &SockAddrContext) -> (Address, u16) {
+pub fn destination6(ctx: &SockAddrContext) -> (Address, u16) {
     // SAFETY: the context is valid. The fields are read word by word: the verifier knows them as such.
     unsafe {
         let at = ctx.sock_addr;
@@ -59,15 +61,37 @@ fn destination6(ctx: &SockAddrContext) -> (Address, u16) {
     }
 }
 
-/// An unconnected send: who asks is recorded anew when it is not the process that was recorded. The packet itself is
-/// judged on its way out, where `sendto()` gets the error just as soon.
+/// An unconnected send from an IPv4 address.
 #[inline(always)]
-pub fn sendmsg(ctx: &SockAddrContext) -> i32 {
-    if let Some(image) = KernelImage::active()
-        && let Some(state) = state(ctx)
-        && identity::changed(state)
-    {
+pub fn sendmsg4(ctx: &SockAddrContext) -> i32 {
+    sendmsg(ctx, bind::source4)
+}
+
+/// An unconnected send from an IPv6 address.
+#[inline(always)]
+pub fn sendmsg6(ctx: &SockAddrContext) -> i32 {
+    sendmsg(ctx, bind::source6)
+}
+
+/// Who asks is recorded anew when it is not the process that was recorded. The packet itself is judged on its way out,
+/// where `sendto()` gets the error just as soon.
+#[inline(always)]
+fn sendmsg(ctx: &SockAddrContext, source: impl FnOnce(&SockAddrContext) -> Option<Address>) -> i32 {
+    let Some(image) = KernelImage::active() else {
+        return ALLOW;
+    };
+    let Some(state) = state(ctx) else {
+        return ALLOW;
+    };
+    if identity::changed(state) {
         record(ctx, state, &image);
+    }
+    // A control message may name another source than the socket is bound to.
+    if state.flags & SOCKET_FOREIGN == 0
+        && let Some(source) = source(ctx)
+        && is_not_ours(socket_of(ctx), &source)
+    {
+        state.flags |= SOCKET_FOREIGN;
     }
     ALLOW
 }
@@ -162,7 +186,7 @@ fn state<'a>(ctx: &SockAddrContext) -> Option<&'a mut SocketState> {
 }
 
 #[inline(always)]
-fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
+pub fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
     // SAFETY: the context is valid.
     unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
 }

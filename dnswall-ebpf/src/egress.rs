@@ -5,6 +5,7 @@ use crate::image::{KernelImage, decide};
 use crate::packet::{self, Packet, half, linear};
 use crate::replies;
 use crate::socket::{self, Owner, zero};
+use crate::source;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use core::mem::MaybeUninit;
@@ -13,7 +14,7 @@ use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict};
-use dnswall_common::socket::{SOCKET_RAW, SocketState};
+use dnswall_common::socket::{SOCKET_FOREIGN, SOCKET_RAW, SocketState};
 
 /// Lets the packet pass.
 const PASS: i32 = 1;
@@ -29,8 +30,7 @@ const TYPE_STREAM: u32 = 1;
 /// Judges one packet.
 #[inline(always)]
 pub fn judge(skb: *mut __sk_buff) -> i32 {
-    // SAFETY: the context is valid.
-    if unsafe { (*skb).ifindex } == LOOPBACK {
+    if is_on_loopback(skb) && source::is_plain(skb) {
         return PASS;
     }
     let Some(image) = KernelImage::active() else {
@@ -46,11 +46,17 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
     judge_slowly(skb, state, &image)
 }
 
+#[inline(always)]
+fn is_on_loopback(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context is valid.
+    unsafe { (*skb).ifindex == LOOPBACK }
+}
+
 /// The short way: a plain packet of a connection that was allowed under this very policy, or was accepted. A function of
 /// its own: its frame must not lie under that of a refusal.
 #[inline(never)]
 fn is_known(skb: *mut __sk_buff, state: &mut SocketState, image: &KernelImage) -> bool {
-    if state.flags & SOCKET_RAW != 0 {
+    if state.flags & (SOCKET_RAW | SOCKET_FOREIGN) != 0 || is_on_loopback(skb) {
         return false;
     }
     if let Some(header) = linear::<40>(skb)
@@ -104,7 +110,11 @@ fn is_known_to(
 
 /// The long way: read everything, decide, tell.
 #[inline(always)]
-fn judge_slowly(skb: *mut __sk_buff, mut state: Option<&mut SocketState>, image: &KernelImage) -> i32 {
+fn judge_slowly(
+    skb: *mut __sk_buff,
+    mut state: Option<&mut SocketState>,
+    image: &KernelImage,
+) -> i32 {
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
     let (packet, owner) = (zero(&mut packet), zero(&mut owner));
     let readable = packet::read(skb, packet);
@@ -172,7 +182,10 @@ fn verdict(
     packet: &Packet,
     owner: &Owner,
 ) -> u64 {
+    let on_loopback = is_on_loopback(skb);
     let verdict = match state {
+        Some(state) if on_loopback => verdict_loopback(skb, state, image, packet, owner),
+        None if on_loopback => Verdict::without_rule(Action::Allow, Reason::Loopback),
         Some(state) => verdict_recorded(skb, state, image, packet, owner),
         None => verdict_old(skb, image, packet, owner),
     };
@@ -198,6 +211,9 @@ fn verdict_recorded(
     }
     let verdict = decide(image, &flow, &owner.who);
     if verdict.action == Action::Allow {
+        if state.flags & SOCKET_FOREIGN != 0 && !may_forge(image, owner) {
+            return Verdict::without_rule(Action::Deny, Reason::ForgedSource);
+        }
         socket::remember_allowed(state, image, &flow);
     } else if state.flags & SOCKET_RAW == 0
         && state.never_heard == 0
@@ -206,6 +222,38 @@ fn verdict_recorded(
         return Verdict::without_rule(Action::Allow, Reason::Reply);
     }
     verdict
+}
+
+/// For a packet on the loopback device that does not plainly come from this host: whoever it says it comes from is
+/// answered, by the kernel's own errors, echoes and handshakes. A server here that was connected to may stand for any
+/// address (AnyIP, a transparent proxy). Of raw and ping sockets nobody sees what they are bound to.
+#[inline(always)]
+fn verdict_loopback(
+    skb: *mut __sk_buff,
+    state: &mut SocketState,
+    image: &KernelImage,
+    packet: &Packet,
+    owner: &Owner,
+) -> Verdict {
+    let is_raw = state.flags & SOCKET_RAW != 0;
+    let forged = match packet.network.protocol {
+        protocol::TCP if !is_raw => {
+            let answers = packet.transport.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK;
+            state.flags & SOCKET_FOREIGN != 0 && !answers && !socket::is_inbound(state, skb)
+        }
+        protocol::UDP | protocol::UDP_LITE if !is_raw => state.flags & SOCKET_FOREIGN != 0,
+        _ => true,
+    };
+    if forged && !may_forge(image, owner) {
+        return Verdict::without_rule(Action::Deny, Reason::ForgedSource);
+    }
+    Verdict::without_rule(Action::Allow, Reason::Loopback)
+}
+
+/// Whether the owner may send in another's name: what comes of that the wall does not see.
+#[inline(always)]
+fn may_forge(image: &KernelImage, owner: &Owner) -> bool {
+    image.header().unjudged.intersects(&owner.who)
 }
 
 /// For a socket that was never recorded.

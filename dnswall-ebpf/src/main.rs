@@ -8,6 +8,7 @@
 #![no_main]
 #![expect(missing_docs, reason = "aya's attribute macros make public functions without documentation")]
 
+mod bind;
 mod connect;
 mod egress;
 mod emit;
@@ -20,6 +21,7 @@ mod packet;
 mod replies;
 mod sock_create;
 mod socket;
+mod source;
 mod unjudged;
 
 use aya_ebpf::macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, lsm_cgroup};
@@ -49,16 +51,28 @@ pub fn dw_connect6(ctx: SockAddrContext) -> i32 {
     connect::connect6(&ctx)
 }
 
+/// `bind()` to an IPv4 address.
+#[cgroup_sock_addr(bind4)]
+pub fn dw_bind4(ctx: SockAddrContext) -> i32 {
+    bind::bind4(&ctx)
+}
+
+/// `bind()` to an IPv6 address.
+#[cgroup_sock_addr(bind6)]
+pub fn dw_bind6(ctx: SockAddrContext) -> i32 {
+    bind::bind6(&ctx)
+}
+
 /// `sendto()` and its kin on an IPv4 datagram socket.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn dw_sendmsg4(ctx: SockAddrContext) -> i32 {
-    connect::sendmsg(&ctx)
+    connect::sendmsg4(&ctx)
 }
 
 /// `sendto()` and its kin on an IPv6 datagram socket.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn dw_sendmsg6(ctx: SockAddrContext) -> i32 {
-    connect::sendmsg(&ctx)
+    connect::sendmsg6(&ctx)
 }
 
 /// `socket()` for AF_INET and AF_INET6.

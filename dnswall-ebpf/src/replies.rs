@@ -1,4 +1,4 @@
-//! Which UDP peers may be answered: those that sent to this socket unasked, for a while.
+//! Which UDP peers may be answered: those that sent to this socket, or to its port, unasked, for a while.
 
 use crate::image::KernelImage;
 use crate::maps::{REPLIES, count};
@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use dnswall_common::counter::Counter;
 use dnswall_common::flow::{Flow, PORT_DNS, protocol};
 use dnswall_common::limits::REPLY_WINDOW_NS;
-use dnswall_common::socket::{REPLY_ASKED, ReplyKey, SocketState, peer_tag};
+use dnswall_common::socket::{REPLY_ASKED, ReplyKey, SOCKET_BOUND, SocketState, peer_tag, port_tag};
 
 /// Whether the datagram answers one that came to this socket unasked.
 ///
@@ -103,7 +103,22 @@ pub fn remember_asked(skb: *mut __sk_buff, image: &KernelImage, flow: &Flow) {
 
 #[inline(always)]
 fn key(skb: *mut __sk_buff, image: &KernelImage, flow: &Flow) -> ReplyKey {
-    ReplyKey { cookie: socket::cookie(skb), peer: peer_tag(image.header().seed, flow.address, flow.port) }
+    let seed = image.header().seed;
+    ReplyKey { receiver: receiver(skb, seed), peer: peer_tag(seed, flow.address, flow.port) }
+}
+
+/// What peers are remembered by. The socket's own port, not the packet's, which address translation may have changed. A
+/// function of its own: inlined, the compiler keeps the address of a context's field, which the verifier forbids.
+#[inline(never)]
+fn receiver(skb: *mut __sk_buff, seed: u64) -> u64 {
+    let sk = socket::of(skb);
+    match socket::state(sk) {
+        // SAFETY: a socket that has a state is not null.
+        Some(state) if state.flags & SOCKET_BOUND != 0 && !sk.is_null() => {
+            port_tag(seed, state.netns, unsafe { (*sk).src_port } as u16)
+        }
+        _ => socket::cookie(skb),
+    }
 }
 
 #[inline(always)]

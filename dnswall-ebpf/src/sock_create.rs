@@ -27,10 +27,8 @@ pub fn judge(sk: *mut bpf_sock) -> i32 {
     };
     // SAFETY: the context is the socket.
     let Some(state) = (unsafe { socket::create_state(sk) }) else {
-        // Judged on its way out by cgroup and user alone; a raw one would not be known as such there.
-        // SAFETY: the context is valid.
-        let kind = unsafe { (*sk).type_ };
-        return if kind == TYPE_RAW && image.header().mode == MODE_ENFORCE { REFUSE } else { ALLOW };
+        // Nobody would know whose it is: a process can see to it that there is no memory (`net.core.optmem_max`).
+        return if image.header().mode == MODE_ENFORCE { REFUSE } else { ALLOW };
     };
     // SAFETY: the context is valid.
     let (cookie, netns) = unsafe { (bpf_get_socket_cookie(sk.cast()), bpf_get_netns_cookie(sk.cast())) };

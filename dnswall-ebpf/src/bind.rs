@@ -1,0 +1,72 @@
+//! `bind()`, and the source that a control message names: marks a socket that chose its port, and one that takes
+//! another's address for its own.
+
+use crate::connect::{destination4, destination6, socket_of};
+use crate::socket;
+use crate::source::is_not_ours;
+use aya_ebpf::programs::SockAddrContext;
+use dnswall_common::flow::Address;
+use dnswall_common::socket::{SOCKET_BOUND, SOCKET_FOREIGN};
+
+const ALLOW: i32 = 1;
+
+/// `bind()` to an IPv4 address.
+#[inline(always)]
+pub fn bind4(ctx: &SockAddrContext) -> i32 {
+    bind(ctx, destination4(ctx))
+}
+
+/// `bind()` to an IPv6 address.
+#[inline(always)]
+pub fn bind6(ctx: &SockAddrContext) -> i32 {
+    bind(ctx, destination6(ctx))
+}
+
+/// Nothing is refused: an address may come to this host later (a failover). What leaves from it is judged then.
+#[inline(always)]
+fn bind(ctx: &SockAddrContext, (address, port): (Address, u16)) -> i32 {
+    // Not made where there is none: the socket is older than the wall, and nobody is recorded in it yet.
+    if let Some(state) = socket::state(socket_of(ctx)) {
+        if port != 0 {
+            state.flags |= SOCKET_BOUND;
+            state.never_heard = 0;
+        }
+        if is_not_ours(socket_of(ctx), &address) {
+            state.flags |= SOCKET_FOREIGN;
+        } else {
+            state.flags &= !SOCKET_FOREIGN;
+        }
+    }
+    ALLOW
+}
+
+/// Where an IPv4 datagram says it comes from, when that is not what the socket is bound to.
+#[inline(always)]
+pub fn source4(ctx: &SockAddrContext) -> Option<Address> {
+    // SAFETY: the context is valid, and its socket never null.
+    let (source, bound) = unsafe { ((*ctx.sock_addr).msg_src_ip4, (*socket_of(ctx)).src_ip4) };
+    (source != bound).then(|| Address::V4(u32::from_be(source)))
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub fn source6(ctx: &SockAddrContext) -> Option<Address> {
+    // SAFETY: as above. Word by word: the verifier knows the fields as such.
+    let (source, bound) = unsafe {
+        let (at, sk) = (ctx.sock_addr, socket_of(ctx));
+        (
+            [(*at).msg_src_ip6[0], (*at).msg_src_ip6[1], (*at).msg_src_ip6[2], (*at).msg_src_ip6[3]],
+            [(*sk).src_ip6[0], (*sk).src_ip6[1], (*sk).src_ip6[2], (*sk).src_ip6[3]],
+        )
+    };
+    let differs = (source[0] ^ bound[0])
+        | (source[1] ^ bound[1])
+        | (source[2] ^ bound[2])
+        | (source[3] ^ bound[3]);
+    if differs == 0 {
+        return None;
+    }
+    let words = source.map(|word| u32::from_be(word) as u64);
+    let (high, low) = (words[0] << 32 | words[1], words[2] << 32 | words[3]);
+    Some(if high == 0 && low >> 32 == 0xffff { Address::V4(low as u32) } else { Address::V6(high, low) })
+}
