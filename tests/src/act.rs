@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use dnswall_common::flow::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
 use serde::{Deserialize, Serialize};
 
+use crate::feature::Feature;
+
 /// Where, as whom, and what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
@@ -300,6 +302,15 @@ fn host(text: &str) -> IpAddr {
 pub const NAME: &str = "www.example.com";
 
 impl Act {
+    /// What it needs that not every kernel has.
+    pub fn needs(&self) -> Option<Feature> {
+        match self {
+            Self::Tcp { by: TcpBy::Multipath, .. } => Some(Feature::Multipath),
+            Self::Udp { by: UdpBy::Lite, .. } => Some(Feature::UdpLite),
+            _ => None,
+        }
+    }
+
     /// Where it goes, as `policy explain` is asked; `None` for what goes nowhere.
     pub fn flow(&self) -> Option<Flow> {
         let (address, protocol, port) = match self {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::pace::within;
 use crate::place;
 
 /// An agent and its directories.
@@ -96,7 +97,7 @@ impl Agent {
         let mut child = self.child.take().context("the agent does not run")?;
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("signal the agent")?;
-        let until = Instant::now() + END_WITHIN;
+        let until = Instant::now() + within(END_WITHIN);
         while Instant::now() < until {
             if let Some(status) = child.try_wait().context("wait for the agent")? {
                 return Ok(status.code().unwrap_or(-1));
@@ -183,7 +184,7 @@ impl Agent {
     /// # Errors
     /// When none comes in time; the error shows those that did.
     pub fn wait_for_alert(&self, skip: usize, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        let until = Instant::now() + ALERT_WITHIN;
+        let until = Instant::now() + within(ALERT_WITHIN);
         loop {
             let alerts = self.alerts()?;
             let new = alerts.get(skip..).unwrap_or_default();
@@ -236,7 +237,7 @@ impl Agent {
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
-        let until = Instant::now() + READY_WITHIN;
+        let until = Instant::now() + within(READY_WITHIN);
         while Instant::now() < until {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
                 bail!("the agent ended with {status}:\n{}", self.log());

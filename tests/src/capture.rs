@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use dnswall_agent::demo::network::{FAR_V4, Network};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::pace::within;
+
 /// One packet.
 #[derive(Clone, Debug)]
 pub struct Packet {
@@ -75,7 +77,7 @@ impl Capture {
         let number = self.marks.fetch_add(1, Ordering::Relaxed);
         let text = format!("{MARK} {number}");
         self.marker.send_to(text.as_bytes(), (FAR_V4, MARK_PORT)).context("send a mark")?;
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + within(MARK_WITHIN);
         while Instant::now() < until {
             let packets = self.packets.lock().unwrap_or_else(PoisonError::into_inner);
             if packets.iter().rev().take(1000).any(|packet| packet.payload.ends_with(text.as_bytes())) {
@@ -132,6 +134,7 @@ fn parse(bytes: &[u8]) -> Option<Packet> {
 
 /// IPv6 fragment header.
 const FRAGMENT: u8 = 44;
+const MARK_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
 const MARK: &str = "dnswall mark";

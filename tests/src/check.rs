@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::act::{Act, Flow, Report};
 use crate::case::{Alarm, Case, Expect};
 use crate::dig;
+use crate::pace::within;
 use crate::wall::{INTERNET, Wall};
 use crate::who::Exe;
 
@@ -42,6 +43,14 @@ pub fn check_wall(wall: &mut Wall, cases: &[Case]) -> Result<()> {
     let mut results = Vec::new();
     for case in cases {
         let mut wrong = Vec::new();
+        if let Some(feature) = case.act.needs()
+            && !feature.is_here()?
+        {
+            wrong.extend(feature.lacking(&wall.run(&case.who, case.act.clone())?));
+            println!("not run: {}: {}", feature.name(), case.name);
+            results.push((case, None, wrong));
+            continue;
+        }
         let pid = play(wall, case, &mut wrong).map_err(|error| wrong.push(format!("{error:#}"))).ok();
         if case.explained
             && let Err(error) = explain(wall, case, &mut wrong)
@@ -51,7 +60,7 @@ pub fn check_wall(wall: &mut Wall, cases: &[Case]) -> Result<()> {
         results.push((case, pid, wrong));
     }
     // An alert that nobody should have sent may take a moment to arrive.
-    thread::sleep(QUIET);
+    thread::sleep(within(QUIET));
     let alerts = wall.agent.alerts()?;
     for (_, pid, wrong) in results.iter_mut().filter(|(case, ..)| matches!(case.expect, Expect::Allowed(_))) {
         let theirs = alerts.iter().filter(|alert| pid.is_some_and(|pid| alert["process"]["pid"] == pid));
@@ -114,12 +123,14 @@ fn play(wall: &Wall, case: &Case, wrong: &mut Vec<String>) -> Result<u32> {
 }
 
 fn compare_report(case: &Case, report: &Report, wrong: &mut Vec<String>) {
-    let at_once_us = if case.who.exe == Exe::Dig { DIG_AT_ONCE_US } else { AT_ONCE_US };
+    let at_once = within(if case.who.exe == Exe::Dig { DIG_AT_ONCE } else { AT_ONCE });
     let said = match case.expect {
         Expect::Allowed(_) | Expect::WouldDeny(_) => (!report.ok).then_some("was not answered"),
         Expect::Dropped(_) => report.ok.then_some("was answered"),
         Expect::Refused(_) if !report.is_refused() => Some("did not get EPERM"),
-        Expect::Refused(_) => (report.elapsed_us > at_once_us).then_some("got EPERM too late"),
+        Expect::Refused(_) => {
+            (u128::from(report.elapsed_us) > at_once.as_micros()).then_some("got EPERM too late")
+        }
     };
     wrong.extend(said.map(|said| format!("{said}: {report:?}")));
 }
@@ -229,7 +240,7 @@ fn is_far(address: IpAddr) -> bool {
 }
 
 /// How soon an application must hear that it was refused.
-const AT_ONCE_US: u64 = 100_000;
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// The same for dig, whose start and end are measured with it: half of what it takes to believe in silence.
-const DIG_AT_ONCE_US: u64 = 500_000;
+const DIG_AT_ONCE: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_millis(300);

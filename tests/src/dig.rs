@@ -1,11 +1,12 @@
 //! The real `dig`, and what it makes of a refusal.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::act::{Act, Report};
+use crate::pace::within;
 use crate::resolver::ANSWER;
 use crate::wall::Wall;
 use crate::who::{DIG, Who};
@@ -20,7 +21,8 @@ pub fn ask(wall: &Wall, who: &Who, act: &Act) -> Result<(Report, u32)> {
         bail!("{DIG} does not exist: install bind9-dnsutils (cargo xtask test does)");
     }
     let mut arguments = vec![format!("@{}", server.ip()), name.clone(), "A".into()];
-    arguments.extend(["+tries=1", "+time=1", "+retry=0"].map(String::from));
+    arguments.extend(["+tries=1", "+retry=0"].map(String::from));
+    arguments.push(format!("+time={}", within(WAIT).as_secs()));
     arguments.extend(tcp.then(|| "+tcp".into()));
     let start = Instant::now();
     let (text, pid) =
@@ -31,3 +33,6 @@ pub fn ask(wall: &Wall, who: &Who, act: &Act) -> Result<(Report, u32)> {
     let errno = refused.then_some(libc::EPERM);
     Ok((Report { ok, errno, elapsed_us, received: Some(text), ..Report::default() }, pid))
 }
+
+/// Only silence takes this long.
+const WAIT: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use dnswall_agent::demo::netns::Namespace;
 
 use crate::act::{Act, Order};
+use crate::pace::within;
 use crate::probe::dns;
 use crate::process::Process;
 
@@ -92,7 +93,7 @@ fn wait_for_answer(netns: &Namespace, address: IpAddr) -> Result<()> {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = netns.run(|| UdpSocket::bind(any))?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + within(READY_WITHIN);
     while Instant::now() < until {
         // Refused by ICMP until it listens.
         let sent = socket.send_to(&dns::question("ready.example"), (address, 53));
@@ -104,4 +105,5 @@ fn wait_for_answer(netns: &Namespace, address: IpAddr) -> Result<()> {
     bail!("no answer")
 }
 
+const READY_WITHIN: Duration = Duration::from_secs(10);
 const DNSMASQ: &str = "/usr/sbin/dnsmasq";

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dnswall_agent::demo::cgroup::Tree;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use crate::act::{Act, Order, Report};
 use crate::agent::Agent;
 use crate::capture::Capture;
+use crate::pace::within;
 use crate::place;
 use crate::process::{self, Process};
 use crate::resolver::{Dnsmasq, FOREIGN, FOREIGN_V6, RESOLVER, RESOLVER_V6, SECOND};
@@ -181,7 +183,7 @@ impl Wall {
             cgroup: Some(cgroup),
             netns: Some(self.network.near.path()),
             uid: who.uid,
-            wait_ms: WAIT_MS,
+            wait_ms: within(WAIT).as_millis() as u64,
             act,
         })
     }
@@ -195,4 +197,4 @@ pub const INTERNET: [(IpAddr, u8); 2] = [
 
 const COPIES: &str = "copies";
 /// Long enough for a busy machine: only silence takes this long.
-const WAIT_MS: u64 = 1000;
+const WAIT: Duration = Duration::from_secs(1);

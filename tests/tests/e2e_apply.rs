@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use dnswall_tests::act::{Act, address, tcp, udp};
 use dnswall_tests::case::{allowed, case, refused};
 use dnswall_tests::check::check_wall;
+use dnswall_tests::pace::within;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
 use serde_json::Value;
@@ -37,7 +38,7 @@ fn flip(one_socket: bool) -> Result<()> {
         &at("app.service"),
         Act::Flood { to: to.iter().map(|to| address(to)).collect(), one_socket },
     )?;
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + within(Duration::from_secs(5));
     let mut applied = 0;
     while Instant::now() < until && applied < 200 {
         for policy in [&b, &a] {

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use dnswall_tests::act::{Act, address, tcp, udp};
 use dnswall_tests::case::{allowed, case, denied, not_for_you, refused};
 use dnswall_tests::check::{check, check_wall};
+use dnswall_tests::pace::within;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::{Exe, at};
 
@@ -92,7 +93,7 @@ from = [{ exe = "{copies}/tool" }]
 
 /// Within a few looks of the agent at the file system.
 fn becomes(wall: &Wall, look: &dyn Fn(&Wall) -> Result<bool>, wanted: bool) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(8);
+    let until = Instant::now() + within(Duration::from_secs(8));
     while look(wall)? != wanted {
         ensure!(Instant::now() < until, "it did not become {wanted}");
         std::thread::sleep(Duration::from_millis(100));

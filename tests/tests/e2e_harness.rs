@@ -41,6 +41,13 @@ fn everything_arrives_where_there_is_no_wall() -> Result<()> {
     for (who, act, protocol) in acts {
         let mark = wall.capture.mark()?;
         let report = wall.run(who, act.clone())?;
+        if let Some(feature) = act.needs()
+            && !feature.is_here()?
+        {
+            ensure!(feature.lacking(&report).is_none(), "{:?}", feature.lacking(&report));
+            println!("not run: {}: {act:?}", feature.name());
+            continue;
+        }
         ensure!(report.ok, "{act:?}: {report:?}");
         wall.capture.mark()?;
         let (Act::Udp { to, .. } | Act::Tcp { to, .. }) = act else { continue };

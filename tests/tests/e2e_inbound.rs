@@ -9,6 +9,7 @@ use dnswall_agent::demo::network::{NEAR_V4, NEAR_V6};
 use dnswall_tests::act::{Act, dns, tcp, udp};
 use dnswall_tests::case::{allowed, case, refused};
 use dnswall_tests::check::check_wall;
+use dnswall_tests::pace::within;
 use dnswall_tests::probe::dns::question;
 use dnswall_tests::resolver::{Dnsmasq, FOREIGN, RESOLVER};
 use dnswall_tests::wall::Wall;
@@ -31,7 +32,7 @@ fn replies_leave_and_nothing_else_does() -> Result<()> {
             stream.read_exact(&mut buffer).with_context(|| format!("reply from tcp {place}"))?;
         }
         let socket = wall.network.far.run(|| UdpSocket::bind(from))?;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.set_read_timeout(Some(within(Duration::from_secs(2))))?;
         for _ in 0..3 {
             socket.send_to(b"hello", place)?;
             socket.recv(&mut [0; 16]).with_context(|| format!("reply from udp {place}"))?;
@@ -106,7 +107,7 @@ fn a_question_behind_extension_headers_is_a_question() -> Result<()> {
     let _dnsmasq = Dnsmasq::start(wall.probe(), &wall.network.near, Some(cgroup), &[IpAddr::V6(NEAR_V6)])?;
     let from: SocketAddrV6 = "[2001:db8:9::9]:4053".parse()?;
     let ear = wall.network.far.run(|| UdpSocket::bind(from))?;
-    ear.set_read_timeout(Some(ANSWER_WITHIN))?;
+    ear.set_read_timeout(Some(within(ANSWER_WITHIN)))?;
     let datagram = udp_datagram(from, NEAR_V6, &question("hidden.example"));
     // A fragment that is the whole, and nine empty destination options, which the stack reads through.
     let fragment = [&[17, 0, 0, 0, 0, 0, 0, 7][..], &datagram].concat();
@@ -172,8 +173,10 @@ address = "127.0.0.53"
 fn connect_from(wall: &Wall, from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
     let socket = wall.network.far.run(|| Socket::new(Domain::for_address(to), Type::STREAM, None))?;
     socket.bind(&from.into())?;
-    socket.connect_timeout(&to.into(), ANSWER_WITHIN).with_context(|| format!("{from} connects to {to}"))?;
-    socket.set_read_timeout(Some(ANSWER_WITHIN))?;
+    socket
+        .connect_timeout(&to.into(), within(ANSWER_WITHIN))
+        .with_context(|| format!("{from} connects to {to}"))?;
+    socket.set_read_timeout(Some(within(ANSWER_WITHIN)))?;
     Ok(socket.into())
 }
 
@@ -186,7 +189,7 @@ fn ask_from(wall: &Wall, from: SocketAddr, to: SocketAddr, tcp: bool) -> Result<
         stream.read_exact(&mut answer[..2])?;
     } else {
         let socket = wall.network.far.run(|| UdpSocket::bind(from))?;
-        socket.set_read_timeout(Some(ANSWER_WITHIN))?;
+        socket.set_read_timeout(Some(within(ANSWER_WITHIN)))?;
         socket.send_to(&question, to)?;
         socket.recv(&mut answer)?;
     }

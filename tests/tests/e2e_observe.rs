@@ -8,6 +8,7 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
 use dnswall_tests::act::{Act, address, dns, tcp, udp};
+use dnswall_tests::pace::within;
 use dnswall_tests::resolver::{FOREIGN, RESOLVER};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
@@ -65,7 +66,7 @@ fn every_refusal_is_delivered_or_counted() -> Result<()> {
     thread::sleep(Duration::from_millis(2500));
     let refused = flood.finish()?.counts[0].1;
     // What was suppressed in the last second is reported when the flow has been quiet.
-    let until = std::time::Instant::now() + Duration::from_secs(20);
+    let until = std::time::Instant::now() + within(Duration::from_secs(20));
     loop {
         let told: u64 = wall
             .agent
@@ -107,10 +108,10 @@ fn events_are_followed_live() -> Result<()> {
     let lines = BufReader::new(child.stdout.take().context("take its output")?);
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(within(Duration::from_millis(500)));
     ensure!(wall.run(&app, udp("10.0.4.7:99"))?.is_refused());
     let found = loop {
-        let line = receiver.recv_timeout(Duration::from_secs(5)).context("no such event")?;
+        let line = receiver.recv_timeout(within(Duration::from_secs(5))).context("no such event")?;
         let event: Value = serde_json::from_str(&line).with_context(|| format!("read {line}"))?;
         if event["flow"]["destination_port"] == 99 {
             break event;

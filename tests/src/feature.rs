@@ -1,0 +1,68 @@
+//! What a case needs of the kernel. Whether it is there is asked of the kernel, outside of any wall.
+//!
+//! Where it is missing a case says so instead of passing: it must fail at the step and with the error by which a kernel
+//! tells that it lacks the feature. On the machines that run `cargo xtask test` everything must be there; only where
+//! `DNSWALL_TEST_LACKING` is set (`cargo xtask vm` does, and counts these cases) may something be missing.
+
+use std::io::Error;
+
+use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::act::Report;
+
+/// Something that not every kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Multipath TCP: from 5.6, where it is configured (Debian's 5.10 is without).
+    Multipath,
+    /// UDP-Lite: until 7.0.
+    UdpLite,
+}
+
+impl Feature {
+    /// For a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Multipath => "multipath TCP",
+            Self::UdpLite => "UDP-Lite",
+        }
+    }
+
+    /// Whether this kernel has it.
+    ///
+    /// # Errors
+    /// When it is missing where everything has to be there, or the kernel says something else than yes or no.
+    pub fn is_here(self) -> Result<bool> {
+        let (kind, protocol) = match self {
+            Self::Multipath => (Type::STREAM, Protocol::MPTCP),
+            Self::UdpLite => (Type::DGRAM, Protocol::from(libc::IPPROTO_UDPLITE)),
+        };
+        match Socket::new(Domain::IPV4, kind, Some(protocol)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() != Some(LACKING) => {
+                Err(error).with_context(|| format!("ask the kernel for {}", self.name()))
+            }
+            Err(_) if std::env::var_os(VARIABLE).is_none() => {
+                bail!("this kernel has no {}, which a case is about", self.name())
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// What is wrong with what a probe saw on a kernel without it.
+    pub fn lacking(self, report: &Report) -> Option<String> {
+        let told = !report.ok && report.step.as_deref() == Some("socket") && report.errno == Some(LACKING);
+        (!told).then(|| {
+            format!(
+                "without {} it should fail with {}: {report:?}",
+                self.name(),
+                Error::from_raw_os_error(LACKING)
+            )
+        })
+    }
+}
+
+/// What `socket()` says of a protocol that the kernel does not know.
+const LACKING: i32 = libc::EPROTONOSUPPORT;
+const VARIABLE: &str = "DNSWALL_TEST_LACKING";

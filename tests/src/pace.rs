@@ -1,0 +1,24 @@
+//! How long to wait: takes a limit for a machine that runs its own instructions, gives the one for this machine.
+//!
+//! `DNSWALL_TEST_SLOWNESS` says how many times slower this one is (`cargo xtask vm` sets it in an emulated guest). It
+//! stretches how long something may take, never how much of it may happen.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// The limit, stretched.
+///
+/// # Panics
+/// When the variable is no number from 1 to 100.
+pub fn within(limit: Duration) -> Duration {
+    limit * *SLOWNESS
+}
+
+static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
+    let Ok(text) = std::env::var(VARIABLE) else { return 1 };
+    let slowness = text.parse().ok().filter(|slowness| (1..=SLOWNESS_MAX).contains(slowness));
+    slowness.unwrap_or_else(|| panic!("{VARIABLE}={text}: a number from 1 to {SLOWNESS_MAX}"))
+});
+
+const VARIABLE: &str = "DNSWALL_TEST_SLOWNESS";
+const SLOWNESS_MAX: u32 = 100;
