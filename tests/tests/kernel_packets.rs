@@ -56,7 +56,10 @@ enum Expect {
 use Expect::{Pass, Refused, Rule};
 
 fn check(direction: Direction, cases: &[(&str, Vec<u8>, Expect)]) -> Result<()> {
-    let mut lab = Lab::new(POLICY)?;
+    Lab::shared(POLICY, |lab| play(lab, direction, cases))
+}
+
+fn play(lab: &mut Lab, direction: Direction, cases: &[(&str, Vec<u8>, Expect)]) -> Result<()> {
     let mut wrong = Vec::new();
     for (name, packet, expect) in cases {
         let met = lab.run(direction, packet)?;
@@ -270,14 +273,18 @@ fn only_who_may_ask_asks_here() -> Result<()> {
 
 #[test]
 fn audit_lets_pass_and_counts() -> Result<()> {
-    let mut lab = Lab::new(&POLICY.replace("mode = \"enforce\"", "mode = \"audit\""))?;
-    let met = lab.run(Direction::Egress, &syn("198.51.100.1", 80))?;
-    assert_eq!(
-        met,
-        Outcome { passed: true, refused: Some(Reason::NoRule), rule: Some("default".to_owned()) },
-        "reported, not refused"
-    );
-    lab.publish(POLICY)?;
-    assert!(!lab.run(Direction::Egress, &syn("198.51.100.1", 80))?.passed, "the next generation enforces");
-    Ok(())
+    Lab::shared(&POLICY.replace("mode = \"enforce\"", "mode = \"audit\""), |lab| {
+        let met = lab.run(Direction::Egress, &syn("198.51.100.1", 80))?;
+        assert_eq!(
+            met,
+            Outcome { passed: true, refused: Some(Reason::NoRule), rule: Some("default".to_owned()) },
+            "reported, not refused"
+        );
+        lab.publish(POLICY)?;
+        assert!(
+            !lab.run(Direction::Egress, &syn("198.51.100.1", 80))?.passed,
+            "the next generation enforces"
+        );
+        Ok(())
+    })
 }

@@ -1,12 +1,15 @@
 //! The kernel programs without a wall: loaded, given a policy, and run on packets made by hand
 //! (`BPF_PROG_TEST_RUN`), in a network namespace of the calling thread's own.
 
+pub mod budget;
 pub mod packet;
 mod raw;
 pub mod stack;
 
-use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
@@ -55,6 +58,7 @@ pub struct Lab {
     maps: Maps,
     image: MapImage,
     ifindex: u32,
+    network: File,
 }
 
 impl Lab {
@@ -74,7 +78,30 @@ impl Lab {
         let mut image = compiled(policy)?;
         let cgroups = cgroups(&image)?;
         maps.publish(&mut image, &cgroups)?;
-        Ok(Self { ebpf, maps, image, ifindex })
+        let network = File::open("/proc/thread-self/ns/net").context("open the network namespace")?;
+        Ok(Self { ebpf, maps, image, ifindex, network })
+    }
+
+    /// Does something with this process's one lab under a policy. Loading takes most of the time of a short table, and
+    /// very much of it where the processor is emulated.
+    ///
+    /// # Errors
+    /// See [`Lab::new`], and those of what is done.
+    pub fn shared<T>(policy: &str, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        static LAB: Mutex<Option<Lab>> = Mutex::new(None);
+        // A test that failed leaves nothing half done: what is published is published whole.
+        let mut shared = LAB.lock().unwrap_or_else(PoisonError::into_inner);
+        let lab = match shared.as_mut() {
+            None => shared.insert(Self::new(policy)?),
+            Some(lab) => {
+                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(lab.network.as_fd(), kind)
+                    .context("enter the lab's network namespace")?;
+                lab.publish(policy)?;
+                lab
+            }
+        };
+        act(lab)
     }
 
     /// Publishes another policy.
@@ -156,14 +183,6 @@ pub fn compiled(text: &str) -> Result<MapImage> {
     let environment = FixedEnvironment { seed: 7, ..FixedEnvironment::default() };
     let (image, _) = compile(&policy, &environment).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     Ok(image)
-}
-
-/// The verifier's budget by program, from its file.
-///
-/// # Errors
-/// When the file is not a table of numbers.
-pub fn budget(text: &str) -> Result<BTreeMap<String, u32>> {
-    toml::from_str(text).context("read the verifier's budget")
 }
 
 /// The cgroups there are: the dummy sockets belong to the one of the thread that runs the program.
