@@ -2,7 +2,7 @@
 //!
 //! Every command first sets up what it needs and says what it does; none asks a question. One file, one noun:
 //! [`host`] is this machine and this clone, [`step`] one announced command, [`packages`] what Debian provides,
-//! [`tools`] what cargo installs into `.tools`, [`setup`] brings them together; [`program`], [`suite`] and [`lint`]
+//! [`tools`] what cargo installs into `.tools`, [`setup`] brings them together; [`program`], [`suite`], [`lint`] and [`vm`]
 //! are the work; [`tidy`] keeps the rules that no compiler knows.
 
 use std::process::ExitCode;
@@ -23,6 +23,7 @@ mod tidy;
 #[path = "../../dnswall-agent/build/toolchain.rs"]
 mod toolchain;
 mod tools;
+mod vm;
 
 /// Set up, build, run and check dnswall.
 #[derive(Parser)]
@@ -71,7 +72,21 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// What the CI does: test, then lint.
+    /// Boot other kernels in QEMU, run the checks on each, and print a table. Extra arguments are parts of test names.
+    Vm {
+        /// Series, separated by commas; `newest` is the newest in Debian's archive.
+        #[arg(long = "kernel", value_delimiter = ',', default_value = vm::SERIES)]
+        kernels: Vec<vm::Series>,
+        /// What to look at, separated by commas; everything unless told.
+        #[arg(long = "check", value_enum, value_delimiter = ',')]
+        checks: Vec<vm::Check>,
+        /// Use this machine's hardware virtualisation instead of emulation.
+        #[arg(long)]
+        kvm: bool,
+        /// Only tests whose name contains one of these.
+        filters: Vec<String>,
+    },
+    /// What the CI does: test, lint, and what it checks on other kernels.
     Ci,
 }
 
@@ -98,7 +113,13 @@ fn perform(command: Command) -> Result<()> {
         Command::Bench { arguments } => program::run_measure(&host, "bench", &arguments),
         Command::Verify { arguments } => program::run_measure(&host, "verify", &arguments),
         Command::Demo { arguments } => program::run_demo(&host, &arguments),
-        Command::Ci => suite::run(&host, &[]).and_then(|()| lint::run(&host)),
+        Command::Vm { kernels, checks, kvm, filters } => {
+            let checks = if checks.is_empty() { vm::Check::ALL.to_vec() } else { checks };
+            vm::run(&host, &vm::Run { kernels, checks, filters, kvm })
+        }
+        Command::Ci => suite::run(&host, &[])
+            .and_then(|()| lint::run(&host))
+            .and_then(|()| vm::run(&host, &vm::Run::of_ci()?)),
     }
 }
 
@@ -130,9 +151,32 @@ mod tests {
     }
 
     #[test]
+    fn kernels_and_checks_are_lists() {
+        let parsed = Arguments::parse_from([
+            "xtask",
+            "vm",
+            "--kernel",
+            "6.1,newest",
+            "--check",
+            "load,packets",
+            "dns",
+        ]);
+        let Command::Vm { kernels, checks, kvm, filters } = parsed.command else {
+            panic!("not the vm command")
+        };
+        assert_eq!(kernels, [vm::Series::Numbered(6, 1), vm::Series::Newest]);
+        assert_eq!(checks, [vm::Check::Load, vm::Check::Packets]);
+        assert!(!kvm && filters == ["dns"]);
+        let Command::Vm { kernels, .. } = Arguments::parse_from(["xtask", "vm"]).command else {
+            panic!("no")
+        };
+        assert_eq!(kernels.len(), 4);
+    }
+
+    #[test]
     fn every_command_has_a_name() {
         let names = command_names();
-        for name in ["setup", "build", "run", "test", "lint", "tidy", "bench", "verify", "demo", "ci"] {
+        for name in ["setup", "build", "run", "test", "lint", "tidy", "bench", "verify", "demo", "vm", "ci"] {
             assert!(names.iter().any(|known| known == name), "{name} is missing from {names:?}");
         }
     }

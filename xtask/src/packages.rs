@@ -17,6 +17,9 @@ pub const LINKER: &[&str] = &["llvm-22-dev", "gcc", "libc6-dev"];
 /// The linter of [`COMPILER`], for the kernel programs.
 pub const LINTER: &[&str] = &["rust-web-clippy"];
 
+/// What other kernels are booted in.
+pub const EMULATOR: &[&str] = &["qemu-system-x86"];
+
 /// A program that the tests start, and the package that brings it.
 pub struct TestProgram {
     /// The program's name on `PATH`.

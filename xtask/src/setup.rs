@@ -22,6 +22,8 @@ pub enum Need {
     Test,
     /// Running every lint.
     Lint,
+    /// Booting other kernels.
+    Guests,
 }
 
 /// Makes sure that everything for this work is here.
@@ -32,6 +34,7 @@ pub fn ensure(host: &Host, needs: &[Need]) -> Result<()> {
             Need::Build => compiler(host).and_then(|()| linker(host)),
             Need::Test => test_programs(host).and_then(|()| runner(host)),
             Need::Lint => linter(host).and_then(|()| licence_check(host)),
+            Need::Guests => emulator(host),
         };
         if let Err(error) = outcome {
             problems.push(format!("{error:#}"));
@@ -134,6 +137,18 @@ fn test_programs(host: &Host) -> Result<()> {
              Install them with this system's package manager, then run the same command again.",
             missing.join("\n")
         );
+    }
+    Ok(())
+}
+
+/// QEMU. The kernels come from Debian's archive when they are needed.
+fn emulator(host: &Host) -> Result<()> {
+    let is_here = || succeeds(Command::new("qemu-system-x86_64").arg("--version"));
+    if !is_here() && packages::apt_is_here() {
+        packages::install(host, packages::EMULATOR, "booting other kernels")?;
+    }
+    if !is_here() {
+        bail!("qemu-system-x86_64, in which other kernels are booted, is not here (Debian: qemu-system-x86)");
     }
     Ok(())
 }
