@@ -104,7 +104,12 @@ fn perform(command: Command) -> Result<()> {
     let host = Host::find()?;
     match command {
         Command::Setup { build_only: true } => setup::ensure(&host, &[Need::Build]),
-        Command::Setup { build_only: false } => setup::ensure(&host, &[Need::Build, Need::Test, Need::Lint]),
+        Command::Setup { build_only: false } => {
+            // The kernels for guests come through apt: elsewhere there are none to boot.
+            let guests = packages::apt_is_here().then_some(Need::Guests);
+            let needs: Vec<Need> = [Need::Build, Need::Test, Need::Lint].into_iter().chain(guests).collect();
+            setup::ensure(&host, &needs)
+        }
         Command::Build => program::build_agent(&host).map(|path| println!("built {}", path.display())),
         Command::Run { arguments } => program::run_agent(&host, &arguments),
         Command::Test { arguments } => suite::run(&host, &arguments),

@@ -61,6 +61,10 @@ impl Archive {
         fs::write(&path, configuration(directory)).with_context(|| format!("write {}", path.display()))?;
         let stamp = directory.join("lists/fresh");
         if !(same && age(&stamp).is_some_and(|age| age < LISTS_FRESH)) {
+            // What is there may be of other mirrors, or half of it.
+            if stamp.exists() {
+                fs::remove_file(&stamp).context("forget when the lists were fetched")?;
+            }
             let mut update = archive.apt("apt-get");
             update.args(["--quiet=2", "update"]);
             step::run(&mut update).context(
