@@ -16,7 +16,7 @@ use crate::act::Report;
 pub enum Feature {
     /// Multipath TCP: from 5.6, where it is configured (Debian's 5.10 is without).
     Multipath,
-    /// UDP-Lite: until 7.0.
+    /// UDP-Lite: 7.2 no longer has it, 6.18 did.
     UdpLite,
 }
 
