@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use dnswall_common::flow::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
 use serde::{Deserialize, Serialize};
 
+pub use crate::by::{TcpBy, UdpBy};
 use crate::feature::Feature;
+use crate::trick::{Disguise, Forged, Forgery, Handed, Handover, LinkBy};
 
 /// Where, as whom, and what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +19,8 @@ pub struct Order {
     pub netns: Option<PathBuf>,
     /// User to become last.
     pub uid: u32,
+    /// Cgroup directory of the other process, for [`Act::Handed`].
+    pub maker: Option<PathBuf>,
     /// How long to wait for an answer, in milliseconds.
     pub wait_ms: u64,
     /// What to do.
@@ -99,6 +103,52 @@ pub enum Act {
         /// All from one (IPv6) socket, else each from a fresh one.
         one_socket: bool,
     },
+    /// Sends a datagram to each of `count` addresses from one socket, and reports how many were sent and refused.
+    Sweep {
+        /// The first address; the others follow it.
+        from: SocketAddr,
+        /// How many.
+        count: u32,
+    },
+    /// Does something else, in disguise.
+    As {
+        /// What it does to itself first.
+        disguise: Disguise,
+        /// What it does then.
+        act: Box<Act>,
+    },
+    /// Uses a socket that another process made, as root and in another cgroup.
+    Handed {
+        /// Where to.
+        to: SocketAddr,
+        /// What it is.
+        what: Handed,
+        /// How it got here.
+        how: Handover,
+        /// The other's cgroup, below the wall's root.
+        maker: String,
+    },
+    /// The other's part of [`Act::Handed`]: makes it, passes it over its standard input, and stays.
+    Make {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        what: Handed,
+    },
+    /// Makes the kernel answer a forged source.
+    Forge(Forged),
+    /// Joins a multicast group.
+    Join {
+        /// The group.
+        group: IpAddr,
+    },
+    /// Sends a UDP datagram without a socket of the IP stack.
+    Link {
+        /// Where to.
+        to: SocketAddr,
+        /// How.
+        by: LinkBy,
+    },
     /// Becomes another program.
     Launch {
         /// The program.
@@ -120,50 +170,6 @@ pub enum Header {
         /// Options, a multiple of four bytes.
         options: Vec<u8>,
     },
-}
-
-/// Ways of sending a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum UdpBy {
-    /// `sendto` on an unconnected socket.
-    Sendto,
-    /// `connect`, then `send`.
-    Connected,
-    /// `sendmmsg` with two messages on an unconnected socket.
-    Sendmmsg,
-    /// An IPv6 socket, also for an IPv4 destination (v4-mapped).
-    SixSocket,
-    /// `connect` elsewhere ([`DECOY`]), then `sendto` the destination.
-    Retargeted,
-    /// From source port 53.
-    SourcePort53,
-    /// A UDP-Lite socket.
-    Lite,
-    /// A datagram that the kernel cuts into fragments.
-    Large,
-    /// By io_uring.
-    Uring,
-}
-
-/// Flavours of TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TcpBy {
-    /// Plain `connect`.
-    Connect,
-    /// An IPv6 socket, also for an IPv4 destination (v4-mapped).
-    SixSocket,
-    /// `sendto` with `MSG_FASTOPEN`.
-    FastOpen,
-    /// Multipath TCP.
-    Multipath,
-    /// From source port 53.
-    SourcePort53,
-    /// By io_uring.
-    Uring,
-    /// Connected to [`FRIEND`] first, then disconnected (`AF_UNSPEC`), then connected.
-    Reconnected,
-    /// `TCP_FASTOPEN_CONNECT`: the SYN leaves with the first write.
-    DeferredConnect,
 }
 
 /// What a probe saw.
@@ -201,8 +207,10 @@ pub const READY: &str = "ready";
 pub const DECOY: &str = "198.51.100.200:9";
 /// The same over IPv6.
 pub const DECOY_V6: &str = "[2001:db8::200]:9";
-/// Where [`TcpBy::Reconnected`] connects to first: policies allow it.
+/// Where [`TcpBy::Reconnected`] and others go first: policies allow it.
 pub const FRIEND: &str = "10.0.3.7:5432";
+/// The same over IPv6.
+pub const FRIEND_V6: &str = "[2001:db8:3::7]:5432";
 /// Source of packets with a header of their own.
 pub const SPOOFED_SOURCE: [u8; 4] = [10, 77, 0, 99];
 /// What echo probes send, with the process id behind it.
@@ -286,6 +294,11 @@ pub fn icmp(to: &str, kind: u8) -> Act {
     Act::Raw { to, protocol, header: Header::Kernel, payload: vec![kind, 0, 0, 0, 0, 0, 0, 0] }
 }
 
+/// The same in disguise.
+pub fn disguised(disguise: Disguise, act: Act) -> Act {
+    Act::As { disguise, act: Box::new(act) }
+}
+
 /// A literal of a test.
 ///
 /// # Panics
@@ -314,6 +327,11 @@ impl Act {
     /// Where it goes, as `policy explain` is asked; `None` for what goes nowhere.
     pub fn flow(&self) -> Option<Flow> {
         let (address, protocol, port) = match self {
+            // The header's destination is the first hop.
+            Self::Udp { to, by: UdpBy::SourceRoute } => {
+                let hop = if to.is_ipv4() { FRIEND } else { FRIEND_V6 };
+                (address(hop).ip(), UDP, Some(to.port()))
+            }
             Self::Udp { to, by: UdpBy::Lite } => (to.ip(), UDP_LITE, Some(to.port())),
             Self::Udp { to, .. } | Self::Hold { to, tcp: false } => (to.ip(), UDP, Some(to.port())),
             Self::Tcp { to, .. } | Self::Hold { to, tcp: true } => (to.ip(), TCP, Some(to.port())),
@@ -324,13 +342,26 @@ impl Act {
                 let port = payload.get(2..4).filter(|_| has_port);
                 (*to, *protocol, port.map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
             }
+            Self::Handed { to, what, .. } => match what {
+                Handed::Tcp | Handed::TcpConnected => (to.ip(), TCP, Some(to.port())),
+                Handed::Ping => (to.ip(), if to.is_ipv4() { ICMP } else { ICMPV6 }, None),
+                _ => (to.ip(), UDP, Some(to.port())),
+            },
+            Self::Forge(Forged { source, by, .. }) => match by {
+                Forgery::Tcp => (source.ip(), TCP, Some(source.port())),
+                _ => (source.ip(), if source.is_ipv4() { ICMP } else { ICMPV6 }, None),
+            },
+            Self::Link { to, .. } => (to.ip(), UDP, Some(to.port())),
+            Self::As { act, .. } => return act.flow(),
             Self::Socket { .. } | Self::Serve { .. } | Self::Flood { .. } | Self::Launch { .. } => {
                 return None;
             }
+            Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } => return None,
         };
         let icmp = match self {
             Self::Raw { payload, protocol: ICMP | ICMPV6, .. } => payload.first().copied(),
             Self::Ping { to, .. } => Some(if to.is_ipv4() { 8 } else { 128 }),
+            Self::Handed { to, what: Handed::Ping, .. } => Some(if to.is_ipv4() { 8 } else { 128 }),
             _ => None,
         };
         Some(Flow { address, protocol, port, icmp })

@@ -124,7 +124,12 @@ fn parse(bytes: &[u8]) -> Option<Packet> {
         // A first fragment is shown as what it carries.
         let next = *bytes.get(6)?;
         let is_first = next == FRAGMENT && bytes.get(42..44)? == [0, 1];
-        let (protocol, start) = if is_first { (*bytes.get(40)?, 48) } else { (next, 40) };
+        // So is what follows options.
+        let (protocol, start) = match next {
+            HOP_BY_HOP | DESTINATION_OPTIONS => (*bytes.get(40)?, 48 + usize::from(*bytes.get(41)?) * 8),
+            _ if is_first => (*bytes.get(40)?, 48),
+            _ => (next, 40),
+        };
         let payload = bytes.get(start..)?.to_vec();
         Some(Packet { source: address(8)?, destination: address(24)?, protocol, payload })
     } else {
@@ -132,6 +137,10 @@ fn parse(bytes: &[u8]) -> Option<Packet> {
     }
 }
 
+/// IPv6 options for every router.
+const HOP_BY_HOP: u8 = 0;
+/// IPv6 options for the destination.
+const DESTINATION_OPTIONS: u8 = 60;
 /// IPv6 fragment header.
 const FRAGMENT: u8 = 44;
 const MARK_WITHIN: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use dnswall_agent::demo::network::{FAR_NETWORKS, FAR_V4, FAR_V6};
+use dnswall_agent::demo::network::{FAR_NETWORKS, FAR_V4, FAR_V6, NEAR_V4, NEAR_V6};
 use serde_json::Value;
 
 use crate::act::{Act, Flow, Report};
@@ -136,7 +136,7 @@ fn compare_report(case: &Case, report: &Report, wrong: &mut Vec<String>) {
 }
 
 fn compare_arrival(wall: &Wall, case: &Case, mark: usize, wrong: &mut Vec<String>) {
-    let Some(flow) = case.act.flow().filter(|flow| is_far(unmapped(flow.address))) else { return };
+    let Some(flow) = case.act.flow().filter(|flow| leaves(unmapped(flow.address))) else { return };
     let arrived = match flow.port {
         Some(port) => {
             wall.capture.to_port(mark, flow.protocol, SocketAddr::new(unmapped(flow.address), port))
@@ -222,6 +222,11 @@ fn explain(wall: &Wall, case: &Case, wrong: &mut Vec<String>) -> Result<()> {
 /// The form in which the kernel and the alerts see it.
 fn unmapped(address: IpAddr) -> IpAddr {
     address.to_canonical()
+}
+
+/// Whether what is sent there would leave the near side, and so arrive at the far one's end of the cable.
+fn leaves(address: IpAddr) -> bool {
+    !address.is_loopback() && address != IpAddr::V4(NEAR_V4) && address != IpAddr::V6(NEAR_V6)
 }
 
 /// Whether an address is the far side's.

@@ -2,6 +2,7 @@
 
 pub mod act;
 pub mod agent;
+pub mod by;
 pub mod capture;
 pub mod case;
 pub mod check;
@@ -15,5 +16,6 @@ pub mod process;
 pub mod resolver;
 pub mod server;
 pub mod traffic;
+pub mod trick;
 pub mod wall;
 pub mod who;

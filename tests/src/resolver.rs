@@ -80,7 +80,7 @@ impl Dnsmasq {
         arguments.push(option);
         arguments.extend(addresses.iter().map(|address| format!("--listen-address={address}")));
         let act = Act::Launch { program, arguments };
-        let order = Order { cgroup, netns: Some(netns.path()), uid: 0, wait_ms: 0, act };
+        let order = Order { cgroup, netns: Some(netns.path()), uid: 0, maker: None, wait_ms: 0, act };
         let process = Process::spawn(probe, &order)?;
         for address in addresses {
             wait_for_answer(netns, *address).with_context(|| format!("wait for dnsmasq at {address}"))?;

@@ -179,11 +179,16 @@ impl Wall {
 
     fn order(&self, who: &Who, act: Act) -> Result<Order> {
         let cgroup = self.tree.child(&who.cgroup).with_context(|| format!("make cgroup {}", who.cgroup))?;
+        let maker = match &act {
+            Act::Handed { maker, .. } => Some(self.tree.child(maker).context("make the other's cgroup")?),
+            _ => None,
+        };
         Ok(Order {
             cgroup: Some(cgroup),
             netns: Some(self.network.near.path()),
             uid: who.uid,
             wait_ms: within(WAIT).as_millis() as u64,
+            maker,
             act,
         })
     }

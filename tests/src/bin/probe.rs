@@ -1,57 +1,57 @@
 //! Does one thing on the network and says in JSON what came of it. Takes an [`Order`] as its only argument.
 
 use std::error::Error;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use dnswall_tests::act::{Act, Order};
-use dnswall_tests::probe::{dns, hold, icmp, raw, serve, tcp, udp};
-use rustix::process::{Gid, Signal, Uid, set_parent_process_death_signal};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use dnswall_tests::act::{Act, Order, Report};
+use dnswall_tests::probe::attempt::{Attempt, Step};
+use dnswall_tests::probe::{disguise, dns, forge, hand, hold, icmp, link, raw, serve, take_place, tcp, udp};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let order = std::env::args().nth(1).ok_or("usage: probe ORDER (JSON)")?;
     let order: Order = serde_json::from_str(&order)?;
-    take_place(&order)?;
-    let report = match &order.act {
-        Act::Udp { to, by } => udp::send(*to, *by, order.wait_ms),
-        Act::Tcp { to, by } => tcp::connect(*to, *by, order.wait_ms),
-        Act::Dns { server, tcp, name } => dns::ask(*server, *tcp, name, order.wait_ms),
-        Act::Ping { to, raw } => icmp::ping(*to, *raw, order.wait_ms),
-        Act::Raw { to, protocol, header, payload } => raw::send(*to, *protocol, header, payload),
-        Act::Socket { family, kind, protocol } => raw::make(*family, *kind, *protocol),
-        Act::Serve { at, tcp } => return serve::serve(*at, *tcp).map_err(Into::into),
-        Act::Hold { to, tcp } => return hold::hold(*to, *tcp, order.wait_ms).map_err(Into::into),
-        Act::Flood { to, one_socket } => hold::flood(to, *one_socket)?,
-        Act::Launch { program, arguments } => {
-            return Err(Command::new(program).args(arguments).exec().into());
-        }
+    let gift = match order.act {
+        Act::Handed { to, what, how, .. } => Some(hand::receive_gift(&order, to, what, how)?),
+        _ => None,
     };
-    println!("{}", serde_json::to_string(&report)?);
-    // Stays until whoever started it has seen enough.
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    take_place(&order)?;
+    let report = match (&order.act, gift) {
+        (Act::Handed { to, what, .. }, Some(gift)) => Some(hand::use_gift(&gift, *to, *what, order.wait_ms)),
+        (act, _) => perform(act, order.wait_ms)?,
+    };
+    if let Some(report) = report {
+        println!("{}", serde_json::to_string(&report)?);
+        // Stays until whoever started it has seen enough.
+        io::stdin().read_to_end(&mut Vec::new())?;
+    }
     Ok(())
 }
 
-/// Cgroup first (it needs root and the host's view), then the namespace, then the user.
-fn take_place(order: &Order) -> Result<(), Box<dyn Error>> {
-    if let Some(cgroup) = &order.cgroup {
-        std::fs::write(cgroup.join("cgroup.procs"), "0")?;
-    }
-    if let Some(netns) = &order.netns {
-        move_into_link_name_space(File::open(netns)?.as_fd(), Some(LinkNameSpaceType::Network))?;
-    }
-    if order.uid != 0 {
-        let (uid, gid) = (Uid::from_raw(order.uid), Gid::from_raw(order.uid));
-        set_thread_groups(&[])?;
-        set_thread_res_gid(gid, gid, gid)?;
-        set_thread_res_uid(uid, uid, uid)?;
-    }
-    // After the user: a change of user clears it.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    Ok(())
+/// Does it; `None` for what goes on until it is told to end and has said all by then.
+fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
+    let report = match act {
+        Act::Udp { to, by } => udp::send(*to, *by, wait_ms),
+        Act::Tcp { to, by } => tcp::connect(*to, *by, wait_ms),
+        Act::Dns { server, tcp, name } => dns::ask(*server, *tcp, name, wait_ms),
+        Act::Ping { to, raw } => icmp::ping(*to, *raw, wait_ms),
+        Act::Raw { to, protocol, header, payload } => raw::send(*to, *protocol, header, payload),
+        Act::Socket { family, kind, protocol } => raw::make(*family, *kind, *protocol),
+        Act::Serve { at, tcp } => return serve::serve(*at, *tcp).map(|()| None),
+        Act::Hold { to, tcp } => return hold::hold(*to, *tcp, wait_ms).map(|()| None),
+        Act::Flood { to, one_socket } => hold::flood(to, *one_socket)?,
+        Act::Sweep { from, count } => hold::sweep(*from, *count)?,
+        Act::Forge(forged) => forge::send(forged, wait_ms),
+        Act::Join { group } => link::join(*group),
+        Act::Link { to, by } => link::send(*to, *by),
+        Act::As { disguise, act } => match disguise::put_on(disguise, act, wait_ms) {
+            Ok(()) => return perform(act, wait_ms),
+            Err(error) => Attempt::run(|_| Err(error).step("disguise")),
+        },
+        Act::Make { to, what } => return hand::give(*to, *what, wait_ms).map(|()| None),
+        Act::Handed { .. } => return Err(io::Error::other("nobody handed anything over")),
+        Act::Launch { program, arguments } => return Err(Command::new(program).args(arguments).exec()),
+    };
+    Ok(Some(report))
 }

@@ -1,7 +1,7 @@
 //! Traffic that goes on while the policy changes.
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -30,6 +30,25 @@ pub fn hold(to: SocketAddr, tcp: bool, wait_ms: u64) -> io::Result<()> {
         println!("{}", serde_json::to_string(&report)?);
     }
     Ok(())
+}
+
+/// A datagram to each of `count` IPv6 addresses, of which the first is `from`.
+///
+/// # Errors
+/// When no socket can be made, or another error than a refusal comes.
+pub fn sweep(from: SocketAddr, count: u32) -> io::Result<Report> {
+    let SocketAddr::V6(from) = from else { return Err(io::Error::other("only IPv6 has room for this")) };
+    let socket = UdpSocket::bind("[::]:0")?;
+    let (mut sent, mut refused) = (0, 0);
+    for at in 0..count {
+        let to = SocketAddr::from((Ipv6Addr::from(from.ip().to_bits() + u128::from(at)), from.port()));
+        match socket.send_to(b"sweep", to) {
+            Ok(_) => sent += 1,
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => refused += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Report { ok: true, counts: vec![(sent, refused)], ..Report::default() })
 }
 
 /// Datagrams to each destination in turn until the standard input ends.

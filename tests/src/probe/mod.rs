@@ -1,11 +1,19 @@
 //! What the `probe` binary does, one kind of traffic a file.
 
 pub mod attempt;
+pub mod disguise;
 pub mod dns;
+pub mod forge;
+pub mod hand;
 pub mod hold;
 pub mod icmp;
+pub mod link;
+pub mod option;
+pub mod place;
 pub mod raw;
 pub mod serve;
 pub mod tcp;
 pub mod udp;
 pub mod uring;
+
+pub use place::take_place;

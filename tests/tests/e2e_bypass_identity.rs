@@ -1,0 +1,217 @@
+//! Sockets in other hands, and processes that want to look like others.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use dnswall_tests::act::{Act, address, disguised, tcp, udp};
+use dnswall_tests::case::{allowed, case, not_for_you};
+use dnswall_tests::check::{check, check_wall};
+use dnswall_tests::trick::{Disguise, Handed, Handover};
+use dnswall_tests::wall::Wall;
+use dnswall_tests::who::{Exe, Who, at};
+
+const GOOD_ONLY: &str = r#"
+version = 1
+mode = "enforce"
+[[allow]]
+name = "good"
+to = ["10.0.3.0/24", "2001:db8:3::/48"]
+from = [{ unit = "good.service" }]
+"#;
+
+const TOOL_ONLY: &str = r#"
+version = 1
+mode = "enforce"
+[[allow]]
+name = "tool"
+to = ["10.0.3.0/24"]
+from = [{ exe = "{copies}/tool" }]
+"#;
+
+#[test]
+fn a_socket_from_another_is_judged_by_who_names_a_destination() -> Result<()> {
+    let mut cases = Vec::new();
+    for how in [Handover::Passed, Handover::Taken, Handover::Migrated] {
+        for what in [Handed::Udp, Handed::UdpConnectedAgain, Handed::Tcp] {
+            for to in ["10.0.3.8:9000", "[2001:db8:3::8]:9000"] {
+                let from = |maker: &str| handed(to, what, how, maker);
+                cases.push(case("from the good to the bad", bad(), from("good.service"), no()));
+                cases.push(case(
+                    "from the bad to the good",
+                    good(),
+                    from("bad.service"),
+                    allowed("allow.good"),
+                ));
+            }
+        }
+    }
+    // The tables open servers for plain acts.
+    for to in ["10.0.3.8:9000", "[2001:db8:3::8]:9000"] {
+        cases.push(case("directly", good(), udp(to), allowed("allow.good")));
+        cases.push(case("directly", good(), tcp(to), allowed("allow.good")));
+    }
+    check(GOOD_ONLY, &cases)
+}
+
+/// What docs/enforcement.md says is open: neither `send()` nor a ping socket asks a hook who is at it.
+#[test]
+fn what_a_connected_or_ping_socket_sends_counts_for_its_maker() -> Result<()> {
+    let mut cases = vec![
+        case("directly", good(), udp("10.0.3.8:9000"), allowed("allow.good")),
+        case("directly", good(), tcp("10.0.3.8:9000"), allowed("allow.good")),
+    ];
+    for how in [Handover::Passed, Handover::Taken, Handover::Migrated] {
+        for what in [Handed::UdpConnected, Handed::TcpConnected, Handed::Ping] {
+            let act = handed("10.0.3.8:9000", what, how, "good.service");
+            cases.push(case("from the good to the bad", bad(), act, allowed("allow.good")).unexplained());
+        }
+    }
+    check(GOOD_ONLY, &cases)
+}
+
+#[test]
+fn an_inherited_socket_is_judged_by_who_names_a_destination() -> Result<()> {
+    let mut wall = Wall::raise(GOOD_ONLY)?;
+    let to = address("10.0.3.8:9000");
+    wall.echo(&[to].into(), &[to].into())?;
+    for what in [Handed::Udp, Handed::UdpConnectedAgain, Handed::Tcp] {
+        let from = |maker: &str| handed("10.0.3.8:9000", what, Handover::Inherited, maker);
+        let report = wall.run(&bad(), from("good.service"))?;
+        ensure!(report.is_refused(), "{what:?} from the good to the bad: {report:?}");
+        let report = wall.run(&good(), from("bad.service"))?;
+        ensure!(report.ok, "{what:?} from the bad to the good: {report:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_is_no_identity() -> Result<()> {
+    let named = |name: &str, act| disguised(Disguise::Named(name.into()), act);
+    let tool = at("app.service").exe(Exe::Copy("tool"));
+    let yes = allowed("allow.tool");
+    let mut wall = Wall::build()?;
+    let path = wall.copy("tool")?;
+    fs::hard_link(&path, wall.copies().join("linked"))?;
+    std::os::unix::fs::symlink(&path, wall.copies().join("pointed"))?;
+    let policy = wall.fill_in(TOOL_ONLY);
+    wall.agent.start(Some(&policy))?;
+    let other = |name| at("app.service").exe(Exe::Copy(name));
+    let to = || tcp("10.0.3.8:9000");
+    check_wall(
+        &mut wall,
+        &[
+            case("the tool", tool.clone(), to(), yes),
+            case("by another name", tool, named("probe", to()), yes),
+            case("another by its name", at("app.service"), named("tool", to()), no()),
+            case("another link to its file", other("linked"), to(), yes).unexplained(),
+            case("a pointer to its file", other("pointed"), to(), yes).unexplained(),
+            case("its bytes in another file", other("copied"), to(), no()),
+        ],
+    )
+}
+
+#[test]
+fn a_program_is_what_the_kernel_runs() -> Result<()> {
+    let mut wall = Wall::build()?;
+    let tool = wall.copy("tool")?;
+    let policy = wall.fill_in(TOOL_ONLY);
+    wall.agent.start(Some(&policy))?;
+    let to = address("10.0.3.8:9000");
+    wall.echo(&[to].into(), &[to].into())?;
+    let app = at("app.service");
+    let user = at("app.service").uid(65534);
+    // Whoever runs the tool is the tool.
+    let report = wall.run(&app, disguised(Disguise::Exec(tool.clone()), udp("10.0.3.8:9000")))?;
+    ensure!(report.ok, "the tool itself: {report:?}");
+    for (who, disguise) in [
+        (&app, Disguise::Memfd(tool.clone())),
+        (&app, Disguise::Loader(tool.clone())),
+        (&app, Disguise::MountedOver(tool.clone())),
+    ] {
+        for act in [udp("10.0.3.8:9000"), tcp("10.0.3.8:9000")] {
+            let mark = wall.capture.mark()?;
+            let report = wall.run(who, disguised(disguise.clone(), act))?;
+            ensure!(
+                report.is_refused() && report.step.as_deref() != Some("disguise"),
+                "{disguise:?}: {report:?}"
+            );
+            wall.capture.mark()?;
+            ensure!(wall.capture.since(mark, to.ip()).is_empty(), "{disguise:?}: it arrived");
+        }
+    }
+    // The kernel lets nobody claim a file while it runs another, and a user not at all. Root wants CAP_SYS_RESOURCE.
+    for (who, errors) in [(&app, &[libc::EBUSY, libc::EPERM][..]), (&user, &[libc::EPERM])] {
+        let report = wall.run(who, disguised(Disguise::ExeFile(tool.clone()), udp("10.0.3.8:9000")))?;
+        let refused = report.errno.is_some_and(|error| errors.contains(&error));
+        ensure!(report.step.as_deref() == Some("disguise") && refused, "{report:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn namespaces_of_ones_own_change_nobody() -> Result<()> {
+    let policy = r#"
+version = 1
+mode = "enforce"
+[[allow]]
+name = "root"
+to = ["10.0.3.0/24"]
+from = [{ user = "root" }]
+[[allow]]
+name = "nobody"
+to = ["10.0.5.0/24"]
+from = [{ user = "nobody", unit = "app.service" }]
+[[allow]]
+name = "good"
+to = ["10.0.6.0/24"]
+from = [{ unit = "good.service" }]
+"#;
+    let user = || at("app.service").uid(65534);
+    let hidden = || at("app.service/good.service").uid(65534);
+    let as_root = |to: &str| disguised(Disguise::UserNamespace, tcp(to));
+    let apart = |to: &str| disguised(Disguise::CgroupNamespace, tcp(to));
+    check(
+        policy,
+        &[
+            case("root of a user namespace", user(), as_root("10.0.3.8:9000"), no()),
+            case("is still nobody", user(), as_root("10.0.5.8:9000"), allowed("allow.nobody")),
+            case("root of a cgroup namespace", user(), apart("10.0.3.8:9000"), no()),
+            case("is still there", user(), apart("10.0.5.8:9000"), allowed("allow.nobody")),
+            case("at its own root", hidden(), apart("10.0.6.8:9000"), no()),
+            case("directly", user(), tcp("10.0.5.8:9000"), allowed("allow.nobody")),
+        ],
+    )
+}
+
+#[test]
+fn a_network_namespace_of_ones_own_leads_nowhere() -> Result<()> {
+    let mut wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    let to = address("10.0.3.8:9000");
+    wall.echo(&[to].into(), &[to].into())?;
+    let user = at("app.service").uid(65534);
+    // A connection is refused before it finds no route.
+    for (act, errno) in [(udp("10.0.3.8:9000"), libc::ENETUNREACH), (tcp("10.0.3.8:9000"), libc::EPERM)] {
+        let mark = wall.capture.mark()?;
+        let report = wall.run(&user, disguised(Disguise::NetNamespace, act))?;
+        ensure!(!report.ok && report.errno == Some(errno), "{report:?}");
+        wall.capture.mark()?;
+        ensure!(wall.capture.since(mark, to.ip()).is_empty(), "it arrived");
+    }
+    Ok(())
+}
+
+fn handed(to: &str, what: Handed, how: Handover, maker: &str) -> Act {
+    Act::Handed { to: address(to), what, how, maker: maker.into() }
+}
+
+fn good() -> Who {
+    at("good.service")
+}
+
+fn bad() -> Who {
+    at("bad.service").uid(65534)
+}
+
+fn no() -> dnswall_tests::case::Expect {
+    not_for_you("egress.denied")
+}
