@@ -3,12 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use dnswall_common::flow::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
 use serde::{Deserialize, Serialize};
 
 pub use crate::by::{TcpBy, UdpBy};
 use crate::feature::Feature;
-use crate::trick::{Disguise, Forged, Forgery, Handed, Handover, LinkBy};
+use crate::trick::{Disguise, Forged, Handed, Handover, LinkBy};
 
 /// Where, as whom, and what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,6 +85,15 @@ pub enum Act {
         at: SocketAddr,
         /// TCP, else UDP.
         tcp: bool,
+    },
+    /// Says [`READY`] and waits for a datagram, then answers it from the same socket, from a connected one on the same port
+    /// and from one on another port, and sends to each of `others` from the first. Reports sent and refused in this
+    /// order.
+    Answer {
+        /// Where at.
+        at: SocketAddr,
+        /// Whom else to send to.
+        others: Vec<SocketAddr>,
     },
     /// Opens a connection (or connects a UDP socket) and says [`READY`]; sends and awaits the echo once for each line
     /// of its standard input, with a report for each.
@@ -170,6 +178,8 @@ pub enum Header {
         /// Options, a multiple of four bytes.
         options: Vec<u8>,
     },
+    /// The process, over a socket that was opened for ICMP (`IP_HDRINCL`, IPv4 only).
+    Hidden,
 }
 
 /// What a probe saw.
@@ -276,6 +286,14 @@ pub fn raw_own(to: &str, protocol: u8, fragment: u16, options: &[u8]) -> Act {
     }
 }
 
+/// The same over a socket that was opened for ICMP.
+pub fn raw_hidden(to: &str, protocol: u8) -> Act {
+    match raw(to, protocol) {
+        Act::Raw { to, protocol, payload, .. } => Act::Raw { to, protocol, payload, header: Header::Hidden },
+        other => other,
+    }
+}
+
 /// A TCP segment by hand.
 pub fn segment(to: &str, flags: u8) -> Act {
     let to = address(to);
@@ -320,78 +338,8 @@ impl Act {
         match self {
             Self::Tcp { by: TcpBy::Multipath, .. } => Some(Feature::Multipath),
             Self::Udp { by: UdpBy::Lite, .. } => Some(Feature::UdpLite),
+            Self::As { act, .. } => act.needs(),
             _ => None,
-        }
-    }
-
-    /// Where it goes, as `policy explain` is asked; `None` for what goes nowhere.
-    pub fn flow(&self) -> Option<Flow> {
-        let (address, protocol, port) = match self {
-            // The header's destination is the first hop.
-            Self::Udp { to, by: UdpBy::SourceRoute } => {
-                let hop = if to.is_ipv4() { FRIEND } else { FRIEND_V6 };
-                (address(hop).ip(), UDP, Some(to.port()))
-            }
-            Self::Udp { to, by: UdpBy::Lite } => (to.ip(), UDP_LITE, Some(to.port())),
-            Self::Udp { to, .. } | Self::Hold { to, tcp: false } => (to.ip(), UDP, Some(to.port())),
-            Self::Tcp { to, .. } | Self::Hold { to, tcp: true } => (to.ip(), TCP, Some(to.port())),
-            Self::Dns { server, tcp, .. } => (server.ip(), if *tcp { TCP } else { UDP }, Some(server.port())),
-            Self::Ping { to, .. } => (*to, if to.is_ipv4() { ICMP } else { ICMPV6 }, None),
-            Self::Raw { to, protocol, payload, .. } => {
-                let has_port = [TCP, UDP, UDP_LITE, SCTP].contains(protocol);
-                let port = payload.get(2..4).filter(|_| has_port);
-                (*to, *protocol, port.map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
-            }
-            Self::Handed { to, what, .. } => match what {
-                Handed::Tcp | Handed::TcpConnected => (to.ip(), TCP, Some(to.port())),
-                Handed::Ping => (to.ip(), if to.is_ipv4() { ICMP } else { ICMPV6 }, None),
-                _ => (to.ip(), UDP, Some(to.port())),
-            },
-            Self::Forge(Forged { source, by, .. }) => match by {
-                Forgery::Tcp => (source.ip(), TCP, Some(source.port())),
-                _ => (source.ip(), if source.is_ipv4() { ICMP } else { ICMPV6 }, None),
-            },
-            Self::Link { to, .. } => (to.ip(), UDP, Some(to.port())),
-            Self::As { act, .. } => return act.flow(),
-            Self::Socket { .. } | Self::Serve { .. } | Self::Flood { .. } | Self::Launch { .. } => {
-                return None;
-            }
-            Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } => return None,
-        };
-        let icmp = match self {
-            Self::Raw { payload, protocol: ICMP | ICMPV6, .. } => payload.first().copied(),
-            Self::Ping { to, .. } => Some(if to.is_ipv4() { 8 } else { 128 }),
-            Self::Handed { to, what: Handed::Ping, .. } => Some(if to.is_ipv4() { 8 } else { 128 }),
-            _ => None,
-        };
-        Some(Flow { address, protocol, port, icmp })
-    }
-}
-
-/// Where an act goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// Destination address.
-    pub address: IpAddr,
-    /// IANA protocol.
-    pub protocol: u8,
-    /// Destination port, where the protocol has one.
-    pub port: Option<u16>,
-    /// The type of an ICMP message.
-    pub icmp: Option<u8>,
-}
-
-impl Flow {
-    /// As `policy explain --port` takes it.
-    pub fn port_text(&self) -> String {
-        let port = self.port.unwrap_or_default();
-        match (self.protocol, self.icmp) {
-            (_, Some(8 | 128)) => "icmp/echo".into(),
-            (_, Some(kind)) => format!("icmp/{kind}"),
-            (TCP, _) => format!("tcp/{port}"),
-            (UDP | UDP_LITE, _) => format!("udp/{port}"),
-            (SCTP, _) => format!("sctp/{port}"),
-            (other, _) => format!("ip/{other}"),
         }
     }
 }

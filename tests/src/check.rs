@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail};
 use dnswall_agent::demo::network::{FAR_NETWORKS, FAR_V4, FAR_V6, NEAR_V4, NEAR_V6};
 use serde_json::Value;
 
-use crate::act::{Act, Flow, Report};
+use crate::act::{Act, Report};
 use crate::case::{Alarm, Case, Expect};
 use crate::dig;
+use crate::flow::Flow;
 use crate::pace::within;
 use crate::wall::{INTERNET, Wall};
 use crate::who::Exe;

@@ -2,12 +2,13 @@
 
 pub mod act;
 pub mod agent;
-pub mod by;
+mod by;
 pub mod capture;
 pub mod case;
 pub mod check;
 pub mod dig;
 pub mod feature;
+pub mod flow;
 pub mod lab;
 pub mod pace;
 pub mod place;

@@ -16,7 +16,10 @@ fn frames_take_a_privilege_and_are_not_seen() -> Result<()> {
     for by in [LinkBy::Packet, LinkBy::PacketBypass] {
         let to = "198.51.100.53:53";
         let (report, arrived) = send(&wall, &user(), to, by)?;
-        ensure!(report == Some(libc::EPERM) && arrived == 0, "{by:?} as a user: {report:?}, {arrived} arrived");
+        ensure!(
+            report == Some(libc::EPERM) && arrived == 0,
+            "{by:?} as a user: {report:?}, {arrived} arrived"
+        );
         let (report, arrived) = send(&wall, &root(), to, by)?;
         ensure!(report.is_none() && arrived > 0, "{by:?} as root: {report:?}, {arrived} arrived");
     }

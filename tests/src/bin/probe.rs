@@ -39,6 +39,7 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Raw { to, protocol, header, payload } => raw::send(*to, *protocol, header, payload),
         Act::Socket { family, kind, protocol } => raw::make(*family, *kind, *protocol),
         Act::Serve { at, tcp } => return serve::serve(*at, *tcp).map(|()| None),
+        Act::Answer { at, others } => serve::answer(*at, others)?,
         Act::Hold { to, tcp } => return hold::hold(*to, *tcp, wait_ms).map(|()| None),
         Act::Flood { to, one_socket } => hold::flood(to, *one_socket)?,
         Act::Sweep { from, count } => hold::sweep(*from, *count)?,

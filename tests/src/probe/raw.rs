@@ -11,12 +11,20 @@ use crate::act::{Header, Report, SPOOFED_SOURCE};
 pub fn send(to: IpAddr, protocol: u8, header: &Header, payload: &[u8]) -> Report {
     Attempt::run(|_| {
         let address = SocketAddr::new(to, 0);
-        let number = if *header == Header::Kernel { i32::from(protocol) } else { libc::IPPROTO_RAW };
+        let number = match header {
+            Header::Kernel => i32::from(protocol),
+            Header::Own { .. } => libc::IPPROTO_RAW,
+            Header::Hidden => libc::IPPROTO_ICMP,
+        };
         let kind = Some(Protocol::from(number));
         let made = socket(Domain::for_address(address), Type::RAW, kind, 1).step("socket")?;
         let packet = match (to, header) {
             (IpAddr::V4(to), Header::Own { fragment, options }) => {
                 [own_header(to, protocol, *fragment, options, payload.len()), payload.to_vec()].concat()
+            }
+            (IpAddr::V4(to), Header::Hidden) => {
+                made.set_header_included_v4(true).step("header")?;
+                [own_header(to, protocol, 0, &[], payload.len()), payload.to_vec()].concat()
             }
             _ => payload.to_vec(),
         };

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 
-use crate::act::READY;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::act::{READY, Report};
 
 /// Answers until the standard input ends.
 ///
@@ -26,6 +28,39 @@ pub fn serve(at: SocketAddr, tcp: bool) -> io::Result<()> {
     }
     println!("{READY}");
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
+}
+
+/// Answers one datagram from three sockets, then sends elsewhere from the first.
+///
+/// # Errors
+/// The kernel's, a refusal excepted.
+pub fn answer(at: SocketAddr, others: &[SocketAddr]) -> io::Result<Report> {
+    let made = shared(at)?;
+    println!("{READY}");
+    let (_, peer) = made.recv_from(&mut [0; 2048])?;
+    let child = shared(at)?;
+    child.connect(peer)?;
+    let fresh = UdpSocket::bind((at.ip(), 0))?;
+    let mut sends =
+        vec![made.send_to(b"answer", peer), child.send(b"answer"), fresh.send_to(b"answer", peer)];
+    sends.extend(others.iter().map(|to| made.send_to(b"more", to)));
+    let mut counts = Vec::new();
+    for sent in sends {
+        counts.push(match sent {
+            Ok(_) => (1, 0),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => (0, 1),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(Report { ok: true, counts, ..Report::default() })
+}
+
+/// A UDP socket on a port that others may share.
+fn shared(at: SocketAddr) -> io::Result<UdpSocket> {
+    let made = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+    made.set_reuse_port(true)?;
+    made.bind(&at.into())?;
+    Ok(made.into())
 }
 
 fn echo(stream: &mut (impl Read + Write)) -> io::Result<()> {
