@@ -58,9 +58,7 @@ pub const fn is_judged(family: u32) -> bool {
 /// Whether what is written to this character device may leave the host unseen.
 #[inline(always)]
 pub const fn is_unjudged_device(major: u32, minor: u32) -> bool {
-    (major == TUN.0 && minor == TUN.1)
-        || (major == PPP.0 && minor == PPP.1)
-        || major == INFINIBAND_MAJOR
+    (major == TUN.0 && minor == TUN.1) || (major == PPP.0 && minor == PPP.1) || major == INFINIBAND_MAJOR
 }
 
 #[cfg(test)]

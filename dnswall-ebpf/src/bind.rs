@@ -59,10 +59,8 @@ pub fn source6(ctx: &SockAddrContext) -> Option<Address> {
             [(*sk).src_ip6[0], (*sk).src_ip6[1], (*sk).src_ip6[2], (*sk).src_ip6[3]],
         )
     };
-    let differs = (source[0] ^ bound[0])
-        | (source[1] ^ bound[1])
-        | (source[2] ^ bound[2])
-        | (source[3] ^ bound[3]);
+    let differs =
+        (source[0] ^ bound[0]) | (source[1] ^ bound[1]) | (source[2] ^ bound[2]) | (source[3] ^ bound[3]);
     if differs == 0 {
         return None;
     }

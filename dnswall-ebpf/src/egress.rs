@@ -110,11 +110,7 @@ fn is_known_to(
 
 /// The long way: read everything, decide, tell.
 #[inline(always)]
-fn judge_slowly(
-    skb: *mut __sk_buff,
-    mut state: Option<&mut SocketState>,
-    image: &KernelImage,
-) -> i32 {
+fn judge_slowly(skb: *mut __sk_buff, mut state: Option<&mut SocketState>, image: &KernelImage) -> i32 {
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
     let (packet, owner) = (zero(&mut packet), zero(&mut owner));
     let readable = packet::read(skb, packet);

@@ -95,6 +95,12 @@ pub enum Act {
         /// Whom else to send to.
         others: Vec<SocketAddr>,
     },
+    /// Says [`READY`], then sends a datagram to whoever sent the last one, once for each line of its standard input, with a
+    /// report for each.
+    Push {
+        /// Where at.
+        at: SocketAddr,
+    },
     /// Opens a connection (or connects a UDP socket) and says [`READY`]; sends and awaits the echo once for each line
     /// of its standard input, with a report for each.
     Hold {
@@ -157,6 +163,20 @@ pub enum Act {
         /// How.
         by: LinkBy,
     },
+    /// Says [`READY`]; then does each of `errands` in turn, round after round, until its standard input ends, and reports
+    /// a tally for each.
+    Load {
+        /// What to do.
+        errands: Vec<Errand>,
+        /// Microseconds between two of them.
+        pause_us: u64,
+    },
+    /// Says [`READY`]; does each of `errands` once for each line of its standard input, with a report of their tallies
+    /// for each line.
+    Steps {
+        /// What to do.
+        errands: Vec<Errand>,
+    },
     /// Becomes another program.
     Launch {
         /// The program.
@@ -182,6 +202,43 @@ pub enum Header {
     Hidden,
 }
 
+/// One of many things done over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// Where to.
+    pub to: SocketAddr,
+    /// By which kind of socket.
+    pub by: ErrandBy,
+}
+
+/// Sockets an errand may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrandBy {
+    /// A datagram from a fresh socket each time.
+    UdpFresh,
+    /// A datagram by `sendto`, all from one socket.
+    UdpSendto,
+    /// A datagram by `send`, from one connected socket.
+    UdpConnected,
+    /// A fresh connection, and an echo over it.
+    TcpFresh,
+    /// An echo over one connection that stays.
+    TcpHeld,
+}
+
+/// What came of one errand over all its rounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Sent, or answered where an answer was awaited.
+    pub ok: u64,
+    /// Refused with `EPERM`.
+    pub refused: u64,
+    /// Anything else.
+    pub failed: u64,
+    /// The last thing else.
+    pub failure: Option<String>,
+}
+
 /// What a probe saw.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -197,6 +254,8 @@ pub struct Report {
     pub received: Option<String>,
     /// For a flood: datagrams sent and refused to each destination.
     pub counts: Vec<(u64, u64)>,
+    /// For a load, or a step: what came of each errand.
+    pub tallies: Vec<Tally>,
 }
 
 impl Report {

@@ -19,6 +19,7 @@ pub struct Agent {
     pins: PathBuf,
     cgroup: PathBuf,
     child: Option<Child>,
+    fault: Option<String>,
 }
 
 /// What a command said.
@@ -45,6 +46,7 @@ impl Agent {
             pins: PathBuf::from(BPFFS).join(name.trim_end_matches(".slice")),
             cgroup: cgroup.to_path_buf(),
             child: None,
+            fault: None,
         };
         // One alert a second for what is the same flow to the agent; the kernel's own limit is as long.
         let config = format!(
@@ -60,6 +62,15 @@ impl Agent {
     /// # Errors
     /// When it ends or does not answer in time.
     pub fn start(&mut self, policy: Option<&str>) -> Result<()> {
+        self.spawn(policy)?;
+        self.wait_until_ready()
+    }
+
+    /// Starts it and does not wait.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&mut self, policy: Option<&str>) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path()).context("open the log")?;
         let mut command = Command::new(&self.binary);
         command.args(["agent", "run", "--config"]).arg(self.config_path());
@@ -70,9 +81,22 @@ impl Agent {
             fs::write(&path, policy).context("write the policy")?;
             command.arg("--policy").arg(path);
         }
+        if let Some(fault) = &self.fault {
+            command.env("DNSWALL_FAULT", fault);
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().context("start the agent")?);
-        self.wait_until_ready()
+        Ok(())
+    }
+
+    /// Takes another build from the next start on.
+    pub fn use_build(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
+    /// Makes a trial build fail or die (`fail@N`, `die@N`) at its N-th step from the next start on.
+    pub fn use_fault(&mut self, fault: Option<String>) {
+        self.fault = fault;
     }
 
     /// Its process id while it runs.

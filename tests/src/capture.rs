@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -36,6 +37,7 @@ impl Packet {
 /// A recorder of packets, from when it was made.
 pub struct Capture {
     packets: Arc<Mutex<Vec<Packet>>>,
+    socket: Socket,
     marker: UdpSocket,
     marks: AtomicU64,
 }
@@ -56,17 +58,18 @@ impl Capture {
         let marker = network.near.run(|| UdpSocket::bind("0.0.0.0:0"))?;
         let packets = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::downgrade(&packets);
+        let reader = socket.try_clone()?;
         thread::spawn(move || {
             let mut buffer = vec![0; 65536];
             while let Some(packets) = kept.upgrade() {
-                if let Ok(length) = (&socket).read(&mut buffer)
+                if let Ok(length) = (&reader).read(&mut buffer)
                     && let Some(packet) = parse(&buffer[..length])
                 {
                     packets.lock().unwrap_or_else(PoisonError::into_inner).push(packet);
                 }
             }
         });
-        Ok(Self { packets, marker, marks: AtomicU64::new(0) })
+        Ok(Self { packets, socket, marker, marks: AtomicU64::new(0) })
     }
 
     /// Waits until everything that was sent before this call has been recorded, and gives the count so far.
@@ -87,6 +90,35 @@ impl Capture {
             thread::sleep(Duration::from_millis(1));
         }
         bail!("the mark did not arrive at the far side")
+    }
+
+    /// Takes out everything recorded so far: for those who count for longer than memory lasts.
+    pub fn take(&self) -> Vec<Packet> {
+        std::mem::take(&mut *self.packets.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many packets the recorder was too slow for since this was asked last.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lost(&self) -> Result<u32> {
+        let mut statistics = [0u32; 2];
+        let mut length = size_of_val(&statistics) as libc::socklen_t;
+        // SAFETY: `struct tpacket_stats` is two 32-bit numbers, and the length is theirs.
+        let result = unsafe {
+            let place = statistics.as_mut_ptr().cast();
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                place,
+                &raw mut length,
+            )
+        };
+        if result < 0 {
+            return Err(std::io::Error::last_os_error()).context("ask the recorder what it lost");
+        }
+        Ok(statistics[1])
     }
 
     /// What arrived for an address since a mark.

@@ -41,6 +41,7 @@ impl Act {
                 return None;
             }
             Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } | Self::Answer { .. } => return None,
+            Self::Push { .. } | Self::Load { .. } | Self::Steps { .. } => return None,
         };
         let icmp = match self {
             Self::Raw { payload, protocol: ICMP | ICMPV6, .. } => payload.first().copied(),

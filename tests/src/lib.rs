@@ -16,6 +16,7 @@ pub mod probe;
 pub mod process;
 pub mod resolver;
 pub mod server;
+pub mod soak;
 pub mod traffic;
 pub mod trick;
 pub mod wall;

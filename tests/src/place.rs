@@ -15,6 +15,27 @@ pub fn dnswall() -> Result<PathBuf> {
     }
 }
 
+/// A build of `dnswall` for tests of upgrades, beside the ordinary one.
+///
+/// # Errors
+/// When it has not been built.
+pub fn trial(build: Trial) -> Result<PathBuf> {
+    let name = match build {
+        Trial::Build => "dnswall-trial-build",
+        Trial::Abi => "dnswall-trial-abi",
+    };
+    existing(dnswall()?.with_file_name(name))
+}
+
+/// What another build differs in. Both fail or die where `DNSWALL_FAULT` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// The digest of its kernel programs.
+    Build,
+    /// That, and the version of its layouts.
+    Abi,
+}
+
 /// The `probe` binary; cargo builds it with the tests.
 ///
 /// # Errors

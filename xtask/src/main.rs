@@ -67,6 +67,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Set up, build, and play rounds of deaths, upgrades, rollbacks and policy flips under a constant flood; fails when one
+    /// forbidden packet arrived or one allowed one was refused.
+    Soak {
+        #[arg(long, default_value_t = 1_000)]
+        rounds: u32,
+    },
     /// Set up, build and play the demo: a small server under attack, in namespaces of its own.
     Demo {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -117,6 +123,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(&host),
         Command::Bench { arguments } => program::run_measure(&host, "bench", &arguments),
         Command::Verify { arguments } => program::run_measure(&host, "verify", &arguments),
+        Command::Soak { rounds } => program::run_soak(&host, rounds),
         Command::Demo { arguments } => program::run_demo(&host, &arguments),
         Command::Vm { kernels, checks, kvm, filters } => {
             let checks = if checks.is_empty() { vm::Check::ALL.to_vec() } else { checks };
@@ -181,7 +188,9 @@ mod tests {
     #[test]
     fn every_command_has_a_name() {
         let names = command_names();
-        for name in ["setup", "build", "run", "test", "lint", "tidy", "bench", "verify", "demo", "vm", "ci"] {
+        for name in
+            ["setup", "build", "run", "test", "lint", "tidy", "bench", "verify", "soak", "demo", "vm", "ci"]
+        {
             assert!(names.iter().any(|known| known == name), "{name} is missing from {names:?}");
         }
     }

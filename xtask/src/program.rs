@@ -1,6 +1,7 @@
 //! The programs this workspace builds, and running them: the agent, the demo, the measurements.
 
 use std::{
+    fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -55,6 +56,35 @@ pub fn run_measure(host: &Host, name: &str, arguments: &[String]) -> Result<()> 
     command.current_dir(&host.root).args(arguments);
     step::run(&mut command)
 }
+
+/// Builds the agent for tests: twice as the tests of upgrades need it, each copied to a place of its own, then as it is.
+pub fn build_for_tests(host: &Host) -> Result<()> {
+    let agent = ["build", "--package", "dnswall-agent", "--bin", "dnswall"];
+    for trial in TRIALS {
+        step::run(host.cargo().args(agent).args(["--features", trial]))?;
+        let copy = debug_agent(&host.target).with_file_name(format!("dnswall-{trial}"));
+        // A test that runs may hold the one before: the name gets a new file.
+        let fresh = copy.with_extension("new");
+        fs::copy(debug_agent(&host.target), &fresh)
+            .and_then(|_| fs::rename(&fresh, &copy))
+            .with_context(|| format!("copy the agent to {}", copy.display()))?;
+    }
+    step::run(host.cargo().args(agent))
+}
+
+/// Builds what the soak needs, and runs it as root.
+pub fn run_soak(host: &Host, rounds: u32) -> Result<()> {
+    setup::ensure(host, &[Need::Build])?;
+    build_for_tests(host)?;
+    step::run(host.cargo().args(["build", "--package", "dnswall-tests", "--bin", "soak", "--bin", "probe"]))?;
+    let program = host.target.join("debug/soak");
+    let mut command = host.as_root(&program, "the soak, which makes namespaces and a cgroup of its own,")?;
+    command.current_dir(&host.root).args(["--rounds", &rounds.to_string()]);
+    step::run(&mut command)
+}
+
+/// Features of the agent that make another build of it.
+const TRIALS: [&str; 2] = ["trial-build", "trial-abi"];
 
 /// Where the tests find the agent that was built with them.
 pub fn debug_agent(target: &Path) -> PathBuf {

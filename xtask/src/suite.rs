@@ -18,7 +18,7 @@ pub fn run(host: &Host, arguments: &[String]) -> Result<()> {
         step::say("the tests run as root: sudo asks for your password once");
         step::run(std::process::Command::new("sudo").arg("--validate"))?;
     }
-    step::run(host.cargo().args(["build", "--package", "dnswall-agent", "--bin", "dnswall"]))?;
+    program::build_for_tests(host)?;
 
     // The runner goes last, so that its summary is the last thing on the terminal.
     let examples = step::status(host.cargo().args(["test", "--doc", "--quiet"]))?;

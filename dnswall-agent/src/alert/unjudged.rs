@@ -50,7 +50,10 @@ mod tests {
 
     #[test]
     fn what_is_opened_has_a_name() {
-        assert_eq!((family(17), family(44), family(99)), ("AF_PACKET".into(), "AF_XDP".into(), "AF_99".into()));
+        assert_eq!(
+            (family(17), family(44), family(99)),
+            ("AF_PACKET".into(), "AF_XDP".into(), "AF_99".into())
+        );
         assert_eq!(device(10, 200), "/dev/net/tun");
         assert_eq!(device(231, 192), "/dev/infiniband (231:192)");
         assert_eq!(device(1, 2), "device 1:2");

@@ -343,15 +343,19 @@ fn pins(facts: &Facts) -> Option<Check> {
             format!("{} at {at}", names.join(", "))
         }
     };
-    Some(if facts.pinned == [ABI_VERSION] {
-        Check::ok(name, found, "a wall stands; the next agent takes it over")
-    } else {
-        Check::warn(
+    Some(match facts.pinned.as_slice() {
+        [ABI_VERSION] => Check::ok(name, found, "a wall stands; the next agent takes it over"),
+        [_] => Check::ok(
             name,
             found,
-            "a wall of another version of dnswall stands beside or instead of this one's: both decide",
-            "`dnswall agent detach` of that version takes it down",
-        )
+            "a wall of other layouts stands; the next agent raises its own beside it, then takes it down",
+        ),
+        _ => Check::warn(
+            name,
+            found,
+            "walls of two versions stand beside each other, as while one takes the other's place: both decide",
+            "start the agent, which finishes it; `dnswall agent detach` takes both down",
+        ),
     })
 }
 

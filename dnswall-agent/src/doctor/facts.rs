@@ -4,11 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use dnswall_common::ABI_VERSION;
-
 use super::mountinfo::{self, Mount};
 use crate::host::{self, HostRoot};
 use crate::kernel::lsm;
+use crate::kernel::pins::abi_of;
 
 /// What was found on the host.
 #[derive(Clone, Debug, Default)]
@@ -88,15 +87,15 @@ pub fn pinned_versions(pins: &Path) -> Vec<u32> {
         .flatten()
         .flatten()
         .filter(|entry| fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_some()))
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok())
+        .filter_map(|entry| abi_of(&entry.path()))
         .collect();
     versions.sort_unstable();
     versions
 }
 
-/// Whether a wall of this program's layout is pinned in `pins`.
+/// Whether a wall is pinned in `pins`, of whatever version: the next agent takes it over.
 pub fn wall_stands(pins: &Path) -> bool {
-    pinned_versions(pins).contains(&ABI_VERSION)
+    !pinned_versions(pins).is_empty()
 }
 
 // PROC_CGROUP_INIT_INO in include/linux/proc_ns.h, unchanged since 4.6.
@@ -129,6 +128,7 @@ fn effective_capabilities(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dnswall_common::ABI_VERSION;
 
     #[test]
     fn kernel_files_are_read() {
@@ -143,7 +143,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(pinned_versions(&directory.path().join("missing")).is_empty());
         let ours = format!("v{ABI_VERSION}/links");
-        for name in [ours.as_str(), "v777/maps", "v999", "other/x"] {
+        for name in [ours.as_str(), "v777-1/maps", "v999", "other/x"] {
             fs::create_dir_all(directory.path().join(name)).unwrap();
         }
         assert_eq!(pinned_versions(directory.path()), [ABI_VERSION, 777]);

@@ -1,11 +1,8 @@
 //! What is attached: one program a hook, each through a link that is pinned, so that it outlives the agent.
 
-use std::ffi::CString;
 use std::fmt;
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -14,6 +11,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::loaded_programs;
 use serde::{Deserialize, Serialize};
 
+use super::link;
 use super::object::Loaded;
 
 /// One hook of the wall.
@@ -81,13 +79,14 @@ impl fmt::Display for MissingHook {
     }
 }
 
-/// Hooks whose links are not pinned.
-pub fn missing(links: &Path) -> Vec<MissingHook> {
+/// Hooks whose links are not pinned; why, if that is among the `known`.
+pub fn missing(links: &Path, known: &[MissingHook]) -> Vec<MissingHook> {
+    let why = |hook: &Hook| {
+        let known = known.iter().find(|known| known.program == hook.program);
+        known.map_or("it was not attached when the wall was raised".to_owned(), |known| known.why.clone())
+    };
     let missing = HOOKS.iter().filter(|hook| !links.join(hook.program).exists());
-    let why = || "there was no such hook when the wall was raised".to_owned();
-    missing
-        .map(|hook| MissingHook { program: hook.program, attach: hook.attach, why: why() })
-        .collect()
+    missing.map(|hook| MissingHook { program: hook.program, attach: hook.attach, why: why(hook) }).collect()
 }
 
 /// What the kernel says of an attached hook.
@@ -122,7 +121,7 @@ pub fn attach(loaded: &mut Loaded, cgroup: &File, links: &Path) -> Result<()> {
             Err(error) if !hook.required => loaded.missing.push(MissingHook::new(&hook, &error)),
             Err(error) => {
                 for path in pinned {
-                    let _ = fs::remove_file(path);
+                    let _ = link::remove(&path);
                 }
                 return Err(error).with_context(|| format!("attach {} to {}", hook.program, hook.attach));
             }
@@ -131,26 +130,10 @@ pub fn attach(loaded: &mut Loaded, cgroup: &File, links: &Path) -> Result<()> {
     Ok(())
 }
 
-fn attach_one(ebpf: &Ebpf, cgroup: &File, hook: &Hook, path: &Path) -> Result<()> {
+/// Attaches one program and pins its link.
+pub(super) fn attach_one(ebpf: &Ebpf, cgroup: &File, hook: &Hook, path: &Path) -> Result<()> {
     let program = ebpf.program(hook.program).context("find the program")?;
-    let link = create(program.fd()?.as_fd(), cgroup.as_fd(), hook.attach_type).context("make the link")?;
-    pin(link.as_fd(), path).with_context(|| format!("pin the link at {}", path.display()))
-}
-
-/// Puts the loaded programs in the place of those the pinned links run. Each link changes in one step, with no instant
-/// without a program (`BPF_LINK_UPDATE`, 5.7).
-///
-/// # Errors
-/// When a link is missing or the kernel refuses; links changed so far run the new program.
-pub fn replace(ebpf: &Ebpf, links: &Path) -> Result<()> {
-    for hook in HOOKS.into_iter().filter(|hook| is_part(hook, links)) {
-        let path = links.join(hook.program);
-        let link = open_pin(&path).with_context(|| format!("open link {}", path.display()))?;
-        let program = ebpf.program(hook.program).with_context(|| format!("find program {}", hook.program))?;
-        update(link.as_fd(), program.fd()?.as_fd())
-            .with_context(|| format!("put the new {} in place", hook.program))?;
-    }
-    Ok(())
+    link::create(program.fd()?.as_fd(), cgroup.as_fd(), hook.attach_type, path)
 }
 
 /// What the kernel says of every pinned link.
@@ -186,97 +169,4 @@ pub fn all_pinned(links: &Path) -> bool {
 
 fn is_part(hook: &Hook, links: &Path) -> bool {
     hook.required || links.join(hook.program).exists()
-}
-
-/// `BPF_OBJ_PIN`
-const OBJ_PIN: libc::c_int = 6;
-/// `BPF_OBJ_GET`
-const OBJ_GET: libc::c_int = 7;
-/// `BPF_LINK_CREATE`
-const LINK_CREATE: libc::c_int = 28;
-/// `BPF_LINK_UPDATE`
-const LINK_UPDATE: libc::c_int = 29;
-
-/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads.
-#[repr(C)]
-#[derive(Default)]
-struct LinkCreate {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-/// The part of `union bpf_attr` that `BPF_LINK_UPDATE` reads.
-#[repr(C)]
-#[derive(Default)]
-struct LinkUpdate {
-    link_fd: u32,
-    new_prog_fd: u32,
-    flags: u32,
-    old_prog_fd: u32,
-}
-
-/// The part of `union bpf_attr` that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read.
-#[repr(C)]
-#[derive(Default)]
-struct ObjectPath {
-    pathname: u64,
-    bpf_fd: u32,
-    file_flags: u32,
-}
-
-/// Opens what is pinned. aya's own `PinnedLink` does not give its descriptor away.
-fn open_pin(path: &Path) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = ObjectPath { pathname: path.as_ptr() as u64, ..ObjectPath::default() };
-    // SAFETY: the kernel reads `size` bytes of an initialised struct and the path, which outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &attributes, size_of::<ObjectPath>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor the kernel just made for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Attaches a program to a cgroup, beside whatever is attached there: links always share (`BPF_F_ALLOW_MULTI` with them
-/// is EINVAL).
-fn create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
-    let attributes = LinkCreate {
-        prog_fd: program.as_raw_fd() as u32,
-        target_fd: cgroup.as_raw_fd() as u32,
-        attach_type,
-        flags: 0,
-    };
-    // SAFETY: the kernel reads `size` bytes of an initialised struct. aya 0.14 does not give the links of every type
-    // away to be pinned.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &attributes, size_of::<LinkCreate>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor the kernel just made for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = ObjectPath {
-        pathname: path.as_ptr() as u64,
-        bpf_fd: link.as_raw_fd() as u32,
-        ..ObjectPath::default()
-    };
-    // SAFETY: the kernel reads `size` bytes of an initialised struct and the path, which outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, OBJ_PIN, &attributes, size_of::<ObjectPath>()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes = LinkUpdate {
-        link_fd: link.as_raw_fd() as u32,
-        new_prog_fd: program.as_raw_fd() as u32,
-        ..LinkUpdate::default()
-    };
-    // SAFETY: the kernel reads `size` bytes of an initialised struct. aya 0.14 has no update for cgroup links.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, LINK_UPDATE, &attributes, size_of::<LinkUpdate>()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -16,7 +16,9 @@ const BPF: &str = "bpf";
 pub fn obstacle() -> Option<String> {
     match security_modules() {
         Some(modules) if modules.iter().any(|module| module == BPF) => {}
-        Some(_) => return Some("BPF LSM is not active: add bpf to lsm= on the kernel's command line".to_owned()),
+        Some(_) => {
+            return Some("BPF LSM is not active: add bpf to lsm= on the kernel's command line".to_owned());
+        }
         None => return Some("the kernel does not say which security modules are active".to_owned()),
     }
     match is_program_supported(ProgramType::Lsm(LsmAttachType::Cgroup)) {

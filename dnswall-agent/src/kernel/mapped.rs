@@ -66,6 +66,29 @@ impl<T: Pod> Mapped<T> {
     }
 }
 
+/// The first word of one value of an array map, whatever else the value holds.
+///
+/// # Errors
+/// When there is no such value, or the kernel refuses.
+pub fn first_word(map: &MapData, name: &str, index: usize) -> Result<u64> {
+    let info = map.info().with_context(|| format!("look at map {name}"))?;
+    // Values of array maps are aligned to 8.
+    let value_bytes = (info.value_size() as usize).next_multiple_of(8);
+    ensure!(value_bytes >= 8 && index < info.max_entries() as usize, "map {name} has no value {index}");
+    let bytes = (value_bytes * (index + 1)).next_multiple_of(rustix::param::page_size());
+    // SAFETY: a fresh mapping of no more than the map's pages, which nothing else knows of.
+    let start =
+        unsafe { mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, map.fd().as_fd(), 0) }
+            .with_context(|| format!("map {name} into memory"))?;
+    // SAFETY: aligned, and inside the mapping; volatile, because the other side of it may change. Then nothing refers to
+    // the mapping any more; failure would leave it mapped.
+    unsafe {
+        let word = start.cast::<u8>().add(value_bytes * index).cast::<u64>().read_volatile();
+        let _ = munmap(start, bytes);
+        Ok(word)
+    }
+}
+
 impl<T: Pod> Mapped<T> {
     /// Stores one 8-byte value with a single store, after everything written before.
     pub fn store_last(&mut self, index: usize, value: T) {

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, SkStorage};
 use dnswall_common::counter::{ReasonCounter, RuleCounter};
 use dnswall_common::event::{Refused, RefusedKey};
 use dnswall_common::identity::{CgroupKey, ExeKey, NameKey, PathKey, UserKey};
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
 use dnswall_common::search::{Node4, Node6, NodePort};
+use dnswall_common::socket::{ReplyKey, SocketState};
 use dnswall_common::who::Who;
 
 use super::mapped::Mapped;
@@ -54,6 +55,8 @@ pub struct Maps {
     pub(super) paths: HashMap<MapData, PathKey, Who>,
     pub(super) names: LpmTrie<MapData, NameKey, Who>,
     pub(super) cgroups: HashMap<MapData, CgroupKey, Who>,
+    pub(super) sockets: SkStorage<MapData, SocketState>,
+    pub(super) replies: HashMap<MapData, ReplyKey, u64>,
     pub(super) refused: HashMap<MapData, RefusedKey, Refused>,
     pub(super) rules: PerCpuArray<MapData, RuleCounter>,
     pub(super) reasons: PerCpuArray<MapData, ReasonCounter>,
@@ -96,6 +99,8 @@ impl Maps {
             paths: HashMap::try_from(Map::HashMap(open("WHO_PATHS")?))?,
             names: LpmTrie::try_from(Map::LpmTrie(open("WHO_NAMES")?))?,
             cgroups: HashMap::try_from(Map::HashMap(open("CGROUPS")?))?,
+            sockets: SkStorage::try_from(Map::SkStorage(open("SOCKETS")?))?,
+            replies: HashMap::try_from(Map::LruHashMap(open("REPLIES")?))?,
             refused: HashMap::try_from(Map::LruHashMap(open("REFUSED")?))?,
             rules: PerCpuArray::try_from(Map::PerCpuArray(open("RULES")?))?,
             reasons: PerCpuArray::try_from(Map::PerCpuArray(open("REASONS")?))?,
@@ -115,12 +120,14 @@ impl Maps {
         if active.generation == 0 { None } else { self.headers.read(active.slot as usize & 1) }
     }
 
-    /// What made the pinned maps.
+    /// What made the maps that are pinned there.
     ///
     /// # Errors
     /// When the map cannot be read.
-    pub fn meta(&self) -> Result<Meta> {
-        self.meta.get(&0, 0).context("read map META")
+    pub fn pinned_meta(directory: &Path) -> Result<Meta> {
+        let path = directory.join("META");
+        let map = MapData::from_pin(&path).with_context(|| format!("open map {}", path.display()))?;
+        Array::<_, Meta>::try_from(Map::Array(map))?.get(&0, 0).context("read map META")
     }
 
     /// Says what made the maps.

@@ -1,25 +1,35 @@
 //! The only room that talks BPF: takes a [`MapImage`](crate::compile::MapImage), gives a wall that stands, and what
 //! the wall says of itself.
 //!
-//! One noun a file: [`wall`] raises, takes over and detaches; [`object`] is what is loaded; [`hook`] what is attached
-//! and pinned; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation;
-//! [`counters`] and [`ring`] read back. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel
-//! facts the others need. All `unsafe` of the agent is here.
+//! One noun a file: [`wall`] raises and detaches; [`object`] is what is loaded; [`hook`] what is attached; [`pins`] is
+//! where, and [`link`] what is pinned there; [`takeover`] puts one build's programs in the place of another's,
+//! [`crossing`] leads from one version of the layouts to another with what [`migrate`], [`open_sockets`] and [`adopt`]
+//! find; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation; [`counters`] and
+//! [`ring`] read back. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel facts the others need;
+//! [`fault`] is for tests. All `unsafe` of the agent is here.
 
+mod adopt;
 pub mod bpffs;
 pub mod btf;
 mod btf_types;
 pub mod cgroup;
 pub mod counters;
+mod crossing;
 pub mod executable;
+mod fault;
 mod grace;
 pub mod hook;
+mod link;
 pub mod lsm;
 mod mapped;
 pub mod maps;
+mod migrate;
 pub mod object;
+mod open_sockets;
+pub mod pins;
 pub mod publish;
 pub mod ring;
+mod takeover;
 pub mod wall;
 
 pub use cgroup::{Cgroup2Mount, find_cgroup2};

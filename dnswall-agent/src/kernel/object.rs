@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::MapData;
+use aya::maps::{MapData, MapError, MapInfo};
 use aya::programs::Program;
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use dnswall_common::identity::KernelOffsets;
@@ -40,17 +40,8 @@ pub struct Loaded {
 /// # Errors
 /// When this kernel refuses a map or a required program; says which, with the verifier's last words.
 pub fn load(map_pins: Option<&Path>) -> Result<Loaded> {
-    raise_memlock_limit();
-    let offsets = Offsets(btf::kernel_offsets(Path::new(VMLINUX))?);
-    let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
-    let mut loader = EbpfLoader::new();
-    loader.btf(Some(&btf)).override_global("OFFSETS", &offsets, true);
-    if let Some(directory) = map_pins {
-        for name in MAP_NAMES {
-            loader.map_pin_path(name, directory.join(name));
-        }
-    }
-    let mut ebpf = loader.load(OBJECT).context("create the maps")?;
+    let mut ebpf = make_maps(map_pins)?;
+    let btf = kernel_btf()?;
     let mut missing = Vec::new();
     for hook in HOOKS {
         match load_one(&mut ebpf, &hook, &btf).with_context(|| format!("load program {}", hook.program)) {
@@ -76,6 +67,51 @@ fn load_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<()> {
         _ => bail!("it is of an unexpected type"),
     }
     Ok(())
+}
+
+/// Whether this build makes every map just as it is pinned there: aya takes a pinned map for the one it was to make
+/// without a look at it. Maps that are not pinned are no difference.
+///
+/// # Errors
+/// When this build's maps cannot be made.
+pub fn fits(map_pins: &Path) -> Result<bool> {
+    let mut ebpf = make_maps(None)?;
+    for name in MAP_NAMES {
+        let Ok(pinned) = MapData::from_pin(map_pins.join(name)) else { continue };
+        let (ours, theirs) = (take_map(&mut ebpf, name)?.info()?, pinned.info()?);
+        let definition = |map: &MapInfo| {
+            Ok::<_, MapError>((
+                map.map_type()?,
+                map.key_size(),
+                map.value_size(),
+                map.max_entries(),
+                map.map_flags(),
+            ))
+        };
+        if definition(&ours)? != definition(&theirs)? {
+            tracing::info!("map {name} is pinned in another shape than this build's");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn make_maps(map_pins: Option<&Path>) -> Result<Ebpf> {
+    raise_memlock_limit();
+    let offsets = Offsets(btf::kernel_offsets(Path::new(VMLINUX))?);
+    let btf = kernel_btf()?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&btf)).override_global("OFFSETS", &offsets, true);
+    if let Some(directory) = map_pins {
+        for name in MAP_NAMES {
+            loader.map_pin_path(name, directory.join(name));
+        }
+    }
+    loader.load(OBJECT).context("create the maps")
+}
+
+fn kernel_btf() -> Result<Btf> {
+    Btf::from_sys_fs().context("read the kernel's BTF")
 }
 
 /// Takes a map out of what was loaded.

@@ -10,12 +10,15 @@ use dnswall_common::image::{ImageHeader, Meta};
 use thiserror::Error;
 
 use super::cgroup::{Cgroup2Mount, cgroup_id, find_cgroup2, walk};
+use super::crossing::Crossing;
 use super::hook::{self, HookInfo, MissingHook};
 use super::maps::Maps;
-use super::object::{Loaded, load, object_digest};
+use super::migrate::{Source, holds_links, predecessor};
+use super::object::{Loaded, fits, load, object_digest};
+use super::pins::Pins;
 use super::publish::{NamedCgroup, PublishError};
 use super::ring::Ring;
-use super::{bpffs, hook::HOOKS};
+use super::{bpffs, fault, takeover};
 use crate::compile::MapImage;
 
 /// Where a wall stands.
@@ -36,6 +39,13 @@ pub enum Raised {
     TookOver,
     /// It stood already, with programs of another build: they were replaced in place.
     Replaced,
+    /// A wall of other layouts stood there: this one was raised beside it, and that one taken down.
+    Crossed {
+        /// Which layouts.
+        from: u32,
+        /// Whether what it had counted and recorded is known to this one.
+        carried: bool,
+    },
 }
 
 /// Why there is no wall.
@@ -89,40 +99,32 @@ impl Wall {
         mount.relative(&cgroup)?;
         let pins = Pins::below(&options.pins);
         pins.prepare()?;
-        let ours = Meta { abi: ABI_VERSION, padding: 0, object: object_digest() };
-        if hook::all_pinned(&pins.links) {
-            let maps = Maps::from_pins(&pins.maps)?;
-            let theirs = maps.meta()?;
-            let missing = hook::missing(&pins.links);
-            let mut wall = Self { maps, pins, mount, cgroup, missing };
-            wall.publish(image)?;
-            if theirs == ours {
-                return Ok((wall, Raised::TookOver));
-            }
-            let Loaded { ebpf, .. } = load(Some(&wall.pins.maps))?;
-            hook::replace(&ebpf, &wall.pins.links)?;
-            wall.maps.set_meta(ours)?;
-            return Ok((wall, Raised::Replaced));
-        }
-        // Links of an interrupted start are worth nothing without the others.
-        pins.clear();
-        pins.prepare()?;
         let directory = File::open(&cgroup).with_context(|| format!("open cgroup {}", cgroup.display()))?;
-        let mut loaded = load(Some(&pins.maps))?;
-        let maps = Maps::from_loaded(&mut loaded.ebpf)?;
-        let mut wall = Self { maps, pins, mount, cgroup, missing: Vec::new() };
-        let attached = (|| -> Result<(), WallError> {
-            wall.publish(image)?;
-            wall.maps.set_meta(ours)?;
-            hook::attach(&mut loaded, &directory, &wall.pins.links)?;
-            wall.missing = loaded.missing;
-            Ok(())
-        })();
-        if let Err(error) = attached {
-            wall.pins.clear();
-            return Err(error);
+        let site = Site { pins, mount, cgroup, directory };
+        let others = site.others()?;
+        // One that is not whole stands beside another only when a crossing died: it begins anew.
+        let stands = hook::all_pinned(&site.pins.links)
+            || (others.is_empty() && holds_links(&site.pins) && Maps::from_pins(&site.pins.maps).is_ok());
+        if !stands {
+            // Links of an interrupted start are worth nothing without the others.
+            site.pins.clear();
+            return site.raise(image, &others);
         }
-        Ok((wall, Raised::New))
+        let ours = ours();
+        if Maps::pinned_meta(&site.pins.maps)? == ours && takeover::is_whole(&site.pins) {
+            let mut wall = site.with(|pins| Maps::from_pins(&pins.maps))?;
+            wall.publish(image)?;
+            take_down(&others)?;
+            return Ok((wall, Raised::TookOver));
+        }
+        if !fits(&site.pins.maps)? {
+            site.pins.set_aside()?;
+            let others = site.others()?;
+            return site.raise(image, &others);
+        }
+        let wall = site.take_over(image)?;
+        take_down(&others)?;
+        Ok((wall, Raised::Replaced))
     }
 
     /// Publishes an image as the next generation, which it gives.
@@ -196,6 +198,128 @@ impl Wall {
     }
 }
 
+/// Where a wall is to stand.
+struct Site {
+    pins: Pins,
+    mount: Cgroup2Mount,
+    cgroup: PathBuf,
+    directory: File,
+}
+
+impl Site {
+    /// Walls of other layouts that stand here.
+    fn others(&self) -> Result<Vec<Pins>> {
+        Ok(self.pins.others()?.into_iter().filter(holds_links).collect())
+    }
+
+    fn with(self, maps: impl FnOnce(&Pins) -> Result<Maps>) -> Result<Wall> {
+        let Self { pins, mount, cgroup, directory: _ } = self;
+        let missing = hook::missing(&pins.links, &[]);
+        Ok(Wall { maps: maps(&pins)?, pins, mount, cgroup, missing })
+    }
+
+    /// Raises a wall where none of these layouts stands, beside `others`, which it takes down.
+    fn raise(self, image: &mut MapImage, others: &[Pins]) -> Result<(Wall, Raised), WallError> {
+        self.pins.prepare()?;
+        let directory = self.directory.try_clone().context("share the cgroup's directory")?;
+        let mut loaded = load(Some(&self.pins.maps))?;
+        let mut wall = self.with(|_| Maps::from_loaded(&mut loaded.ebpf))?;
+        let mut sources: Vec<Source> = others.iter().map(Source::open).collect();
+        // The newest policy is the one with the highest number.
+        sources.sort_by_key(|source| std::cmp::Reverse(source.active().map(|(active, _)| active.generation)));
+        let attached = (|| -> Result<(), WallError> {
+            if let Some((before, _)) = sources.first().and_then(Source::active) {
+                wall.maps.begin_after(before);
+            }
+            wall.publish(image)?;
+            if sources.is_empty() {
+                hook::attach(&mut loaded, &directory, &wall.pins.links)?;
+            } else {
+                let Wall { maps, pins, mount, cgroup, missing: _ } = &mut wall;
+                let mut crossing =
+                    Crossing { ebpf: &mut loaded.ebpf, maps, pins, cgroup: &directory, sources: &sources };
+                crossing.attach(mount, cgroup)?;
+            }
+            wall.missing = hook::missing(&wall.pins.links, &loaded.missing);
+            takeover::remember(&loaded.ebpf, &wall.pins);
+            fault::step("the build's name")?;
+            wall.maps.set_meta(ours())?;
+            Ok(())
+        })();
+        if let Err(error) = attached {
+            wall.pins.clear();
+            return Err(error);
+        }
+        take_down(others)?;
+        let raised = sources.first().map_or(Raised::New, |from| Raised::Crossed {
+            from: from.abi,
+            carried: sources.iter().all(Source::is_readable),
+        });
+        Ok((wall, raised))
+    }
+
+    /// Puts this build's programs and policy into a wall of the same layouts.
+    fn take_over(self, image: &mut MapImage) -> Result<Wall, WallError> {
+        let directory = self.directory.try_clone().context("share the cgroup's directory")?;
+        let before = Maps::pinned_meta(&self.pins.maps)?;
+        let Loaded { mut ebpf, missing } = load(Some(&self.pins.maps))?;
+        let mut wall = self.with(|_| Maps::from_loaded(&mut ebpf))?;
+        let pins = wall.pins.clone();
+        fault::step("no build's name")?;
+        wall.maps.set_meta(Meta { object: [0; 32], ..before })?;
+        let mut publish = |wall: &mut Wall| -> Result<(), WallError> {
+            fault::step("publish")?;
+            Ok(wall.publish(image).map(drop)?)
+        };
+        let published = match takeover::replace(&mut ebpf, &directory, &pins) {
+            Err(error) => Err(WallError::Host(error)),
+            Ok(replaced) => match publish(&mut wall) {
+                Ok(()) => {
+                    replaced.keep(&ebpf);
+                    Ok(())
+                }
+                Err(error) => {
+                    if let Err(left) = replaced.undo() {
+                        tracing::error!("{left:#}");
+                    }
+                    Err(error)
+                }
+            },
+        };
+        if let Err(error) = published {
+            // With programs of two builds it stays nobody's, and the next start replaces them all.
+            if takeover::is_whole(&pins) {
+                wall.maps.set_meta(before)?;
+            }
+            return Err(error);
+        }
+        wall.missing = hook::missing(&pins.links, &missing);
+        fault::step("the build's name")?;
+        wall.maps.set_meta(ours())?;
+        Ok(wall)
+    }
+}
+
+/// What this build's programs and layouts are called.
+fn ours() -> Meta {
+    Meta { abi: ABI_VERSION, padding: 0, object: object_digest() }
+}
+
+/// Takes down walls beside one that is whole.
+fn take_down(others: &[Pins]) -> Result<()> {
+    for other in others {
+        fault::step("the wall before")?;
+        other.clear();
+        if holds_links(other) {
+            let at = other.links.display();
+            return Err(anyhow!(
+                "the wall of another version still stands, and both decide: {at} cannot be emptied"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What taking a wall down took down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detached {
@@ -209,30 +333,24 @@ pub struct Detached {
 /// When a pin cannot be removed.
 pub fn detach(pins: &Path) -> Result<Detached> {
     let mut hooks = 0;
-    let entries = match fs::read_dir(pins) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Detached { hooks }),
-        Err(error) => return Err(anyhow!(error).context(format!("read pin directory {}", pins.display()))),
-    };
-    for entry in entries.flatten() {
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with('v')) {
-            let version = Pins::at(entry.path());
-            hooks += version.link_count();
-            version.clear();
-            if version.link_count() != 0 {
-                return Err(anyhow!("links are still pinned in {}", version.links.display()));
-            }
+    for wall in Pins::all(pins)? {
+        hooks += wall.link_names().len();
+        wall.clear();
+        if holds_links(&wall) {
+            return Err(anyhow!("links are still pinned in {}", wall.links.display()));
         }
     }
-    bpffs::remove(pins);
+    if pins.exists() {
+        bpffs::remove(pins);
+    }
     Ok(Detached { hooks })
 }
 
-/// The seed of the wall that is pinned there, or a new one: what was hashed under it stays known across restarts.
+/// The seed of the wall that is pinned there, or a new one: what was hashed under it stays known across restarts and
+/// versions.
 pub fn seed(pins: &Path) -> u64 {
-    let pinned = Maps::from_pins(&Pins::below(pins).maps).ok().and_then(|maps| maps.header());
-    match pinned {
-        Some(header) => header.seed,
+    match predecessor(pins).and_then(|wall| wall.active()) {
+        Some((_, seed)) => seed,
         None => {
             let mut bytes = [0; 8];
             // The kernel's generator does not fail once it is seeded, which it is before user space runs services.
@@ -251,46 +369,4 @@ pub fn root_cgroup(directory: &Path) -> Result<(u64, String)> {
     let directory =
         fs::canonicalize(directory).with_context(|| format!("find cgroup {}", directory.display()))?;
     Ok((cgroup_id(&directory)?, mount.relative(&directory)?))
-}
-
-/// The directories of one ABI version's pins.
-struct Pins {
-    top: PathBuf,
-    maps: PathBuf,
-    links: PathBuf,
-}
-
-impl Pins {
-    fn below(pins: &Path) -> Self {
-        Self::at(pins.join(format!("v{ABI_VERSION}")))
-    }
-
-    fn at(top: PathBuf) -> Self {
-        Self { maps: top.join("maps"), links: top.join("links"), top }
-    }
-
-    fn prepare(&self) -> Result<()> {
-        if let Some(above) = self.top.parent() {
-            bpffs::ensure(above)?;
-        }
-        bpffs::ensure(&self.top)?;
-        bpffs::ensure(&self.maps)?;
-        bpffs::ensure(&self.links)
-    }
-
-    fn link_count(&self) -> usize {
-        HOOKS.iter().filter(|hook| self.links.join(hook.program).exists()).count()
-    }
-
-    /// Removes links first, so that no program runs without its maps, then the maps.
-    fn clear(&self) {
-        for directory in [&self.links, &self.maps] {
-            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-                // What cannot be removed is found again by `link_count`.
-                let _ = fs::remove_file(entry.path());
-            }
-            let _ = fs::remove_dir(directory);
-        }
-        let _ = fs::remove_dir(&self.top);
-    }
 }

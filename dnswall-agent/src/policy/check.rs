@@ -338,7 +338,9 @@ impl Check<'_> {
     fn unjudged(&mut self, table: OpenersTable) -> Vec<Selector> {
         match table.from {
             Field::Given(list) if list.is_empty => Vec::new(),
-            from => self.needed_from(from, table.span, "[unjudged]", "who may open what the wall cannot see into"),
+            from => {
+                self.needed_from(from, table.span, "[unjudged]", "who may open what the wall cannot see into")
+            }
         }
     }
 

@@ -8,8 +8,19 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 /// The keys at the top of a policy.
-pub(super) const TOP_KEYS: &[&str] =
-    &["version", "mode", "existing", "dns", "allow", "deny", "scope", "raw", "unjudged", "blocklist", "known-good"];
+pub(super) const TOP_KEYS: &[&str] = &[
+    "version",
+    "mode",
+    "existing",
+    "dns",
+    "allow",
+    "deny",
+    "scope",
+    "raw",
+    "unjudged",
+    "blocklist",
+    "known-good",
+];
 
 /// A policy as it is written.
 #[derive(Debug)]

@@ -81,7 +81,10 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     };
     // Counts of maps that are gone say nothing about new ones.
     let told = engine.take_told();
-    let told = if raised == Raised::New { Counts::new() } else { told };
+    let told = match raised {
+        Raised::New | Raised::Crossed { carried: false, .. } => Counts::new(),
+        Raised::TookOver | Raised::Replaced | Raised::Crossed { carried: true, .. } => told,
+    };
     let engine = Arc::new(Mutex::new(engine));
     let reader = Reader::new(parts, told, sweep(&engine));
     let reader = spawn("events", move || reader.run())?;
@@ -146,9 +149,10 @@ fn notes(report: &Report) -> Vec<String> {
 
 fn announce(engine: &Engine, raised: Raised, options: &Options) {
     let how = match raised {
-        Raised::New => "raised",
-        Raised::TookOver => "taken over",
-        Raised::Replaced => "taken over, its programs replaced by this version's",
+        Raised::New => "raised".to_owned(),
+        Raised::TookOver => "taken over".to_owned(),
+        Raised::Replaced => "taken over, its programs replaced by this version's".to_owned(),
+        Raised::Crossed { from, .. } => format!("raised beside one of layouts v{from}, which is taken down"),
     };
     tracing::info!(
         "the wall at {} is {how}: {}{}",

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use dnswall_tests::act::{Act, Order, Report};
 use dnswall_tests::probe::attempt::{Attempt, Step};
-use dnswall_tests::probe::{disguise, dns, forge, hand, hold, icmp, link, raw, serve, take_place, tcp, udp};
+use dnswall_tests::probe::{
+    disguise, dns, forge, hand, hold, icmp, link, load, raw, serve, take_place, tcp, udp,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let order = std::env::args().nth(1).ok_or("usage: probe ORDER (JSON)")?;
@@ -41,7 +43,10 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Serve { at, tcp } => return serve::serve(*at, *tcp).map(|()| None),
         Act::Answer { at, others } => serve::answer(*at, others)?,
         Act::Hold { to, tcp } => return hold::hold(*to, *tcp, wait_ms).map(|()| None),
+        Act::Push { at } => return serve::push(*at).map(|()| None),
         Act::Flood { to, one_socket } => hold::flood(to, *one_socket)?,
+        Act::Load { errands, pause_us } => load::load(errands, *pause_us)?,
+        Act::Steps { errands } => return load::steps(errands).map(|()| None),
         Act::Sweep { from, count } => hold::sweep(*from, *count)?,
         Act::Forge(forged) => forge::send(forged, wait_ms),
         Act::Join { group } => link::join(*group),

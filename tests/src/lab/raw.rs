@@ -1,13 +1,16 @@
 //! The program everything is measured against: `return 1`.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 const PROG_LOAD: libc::c_int = 5;
+const OBJ_PIN: libc::c_int = 6;
 const PROG_TEST_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
 /// `BPF_PROG_TYPE_CGROUP_SKB`
@@ -44,6 +47,13 @@ struct LinkCreate {
     target_fd: u32,
     attach_type: u32,
     flags: u32,
+}
+
+#[repr(C)]
+struct ObjPin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
 }
 
 #[repr(C)]
@@ -97,6 +107,18 @@ impl ReturnOne {
         let fd = bpf(LINK_CREATE, &mut attributes).context("attach it")?;
         // SAFETY: a descriptor the kernel just made.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Attaches it to egress of a cgroup through a link that is pinned there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach_and_pin(&self, cgroup: &Path, pin: &Path) -> Result<()> {
+        let link = self.attach(cgroup)?;
+        let path = CString::new(pin.as_os_str().as_bytes())?;
+        let mut attributes =
+            ObjPin { pathname: path.as_ptr() as u64, bpf_fd: link.as_raw_fd() as u32, file_flags: 0 };
+        bpf(OBJ_PIN, &mut attributes).with_context(|| format!("pin it at {}", pin.display())).map(drop)
     }
 
     /// Its number in the kernel.

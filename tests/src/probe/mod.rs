@@ -8,6 +8,7 @@ pub mod hand;
 pub mod hold;
 pub mod icmp;
 pub mod link;
+pub mod load;
 pub mod option;
 pub mod place;
 pub mod raw;

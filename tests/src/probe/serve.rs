@@ -1,11 +1,12 @@
 //! A server inside the wall: it only ever answers.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::attempt::{Attempt, Step};
 use crate::act::{READY, Report};
 
 /// Answers until the standard input ends.
@@ -61,6 +62,29 @@ fn shared(at: SocketAddr) -> io::Result<UdpSocket> {
     made.set_reuse_port(true)?;
     made.bind(&at.into())?;
     Ok(made.into())
+}
+
+/// Sends to whoever sent last, whenever it is told to.
+///
+/// # Errors
+/// The kernel's, or that nobody sent.
+pub fn push(at: SocketAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind(at)?;
+    println!("{READY}");
+    let mut peer = None;
+    for line in io::stdin().lock().lines() {
+        line?;
+        // The first time it waits for one.
+        socket.set_nonblocking(peer.is_some())?;
+        while let Ok((_, from)) = socket.recv_from(&mut [0; 2048]) {
+            peer = Some(from);
+            socket.set_nonblocking(true)?;
+        }
+        let to = peer.ok_or_else(|| io::Error::other("nobody sent"))?;
+        let report = Attempt::run(|_| socket.send_to(b"news", to).step("send").map(|_| None));
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
 }
 
 fn echo(stream: &mut (impl Read + Write)) -> io::Result<()> {

@@ -1,0 +1,183 @@
+//! Takes the maps of a wall of other layouts, gives what they say in this build's layouts.
+//!
+//! Of most other versions nothing is known: newer ones are not written yet, and version 1 is not worth it. What happens
+//! to their sockets then is in [`super::crossing`].
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray, SkStorage};
+use dnswall_common::counter::{COUNTER_TABLE, ReasonCounter};
+use dnswall_common::event::{Refused, RefusedKey};
+use dnswall_common::image::{Active, ImageHeader};
+use dnswall_common::reason::REASON_TABLE;
+use dnswall_common::socket::{REPLY_ASKED, ReplyKey, SocketState};
+
+use super::mapped::{Mapped, first_word};
+use super::maps::Maps;
+use super::open_sockets::OpenSocket;
+use super::pins::Pins;
+
+/// Versions whose sockets, replies and counts mean the same, byte for byte, as in this build. Whoever changes one
+/// of these layouts takes the others out, or writes here how they are read.
+const READABLE: &[u32] = &[2];
+
+/// `BPF_NOEXIST`
+const NO_EXIST: u64 = 1;
+
+/// A wall of other layouts, as far as it can be read.
+pub struct Source {
+    /// Which layouts.
+    pub abi: u32,
+    active: Option<(Active, u64)>,
+    sockets: Option<SkStorage<MapData, SocketState>>,
+    replies: Option<HashMap<MapData, ReplyKey, u64>>,
+    refused: Option<HashMap<MapData, RefusedKey, Refused>>,
+    reasons: Option<PerCpuArray<MapData, ReasonCounter>>,
+    counters: Option<PerCpuArray<MapData, u64>>,
+}
+
+impl Source {
+    /// Opens what can be read of a wall.
+    pub fn open(pins: &Pins) -> Self {
+        let abi = pins.abi();
+        let open = |name: &str, kind: MapType| -> Option<MapData> {
+            if abi != dnswall_common::ABI_VERSION && !READABLE.contains(&abi) {
+                return None;
+            }
+            let map = MapData::from_pin(pins.maps.join(name)).ok()?;
+            (map.info().ok()?.map_type().ok()? == kind).then_some(map)
+        };
+        // Each checks the sizes of key and value.
+        Self {
+            abi,
+            active: active(&open),
+            sockets: open("SOCKETS", MapType::SkStorage).and_then(|map| Map::SkStorage(map).try_into().ok()),
+            replies: open("REPLIES", MapType::LruHash).and_then(|map| Map::LruHashMap(map).try_into().ok()),
+            refused: open("REFUSED", MapType::LruHash).and_then(|map| Map::LruHashMap(map).try_into().ok()),
+            reasons: open("REASONS", MapType::PerCpuArray)
+                .and_then(|map| Map::PerCpuArray(map).try_into().ok()),
+            counters: open("COUNTERS", MapType::PerCpuArray)
+                .and_then(|map| Map::PerCpuArray(map).try_into().ok()),
+        }
+    }
+
+    /// Whether sockets and replies can be read: nothing is lost in the crossing.
+    pub fn is_readable(&self) -> bool {
+        self.active.is_some() && self.sockets.is_some() && self.replies.is_some()
+    }
+
+    /// What its programs judge by, and the key of all its hashes; `None` when it cannot be read, or never judged.
+    pub fn active(&self) -> Option<(Active, u64)> {
+        self.active
+    }
+
+    /// What is recorded in a socket, as the new wall needs it.
+    pub fn socket(&self, socket: &OpenSocket) -> Option<SocketState> {
+        let state = self.sockets.as_ref()?.get(socket, 0).ok()?;
+        // Datagrams may come while nobody looks: whether one came is asked of the replies.
+        Some(SocketState { never_heard: 0, ..state })
+    }
+
+    /// Copies who may be answered. What the new wall knows itself is younger, and stays.
+    ///
+    /// # Errors
+    /// When the new map cannot be written.
+    pub fn copy_replies(&self, to: &mut Maps) -> Result<()> {
+        let Some(replies) = &self.replies else { return Ok(()) };
+        for (key, seen) in entries(replies) {
+            let known = to.replies.get(&key, 0).ok();
+            if known.is_none_or(|known| known & REPLY_ASKED == seen & REPLY_ASKED && known < seen) {
+                to.replies.insert(key, seen, 0).context("write who may be answered")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what was counted. Both walls count for a moment; the old one's numbers hold it all.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn copy_counts(&self, to: &mut Maps) -> Result<()> {
+        for (key, theirs) in self.refused.iter().flat_map(entries) {
+            let ours = to.refused.get(&key, 0).ok();
+            if ours.is_none_or(|ours| ours.refusals < theirs.refusals) {
+                to.refused.insert(key, theirs, 0).context("write refusals by flow")?;
+            }
+        }
+        if let Some(reasons) = &self.reasons {
+            copy_table(reasons, &mut to.reasons, REASON_TABLE).context("write counts by reason")?;
+        }
+        if let Some(counters) = &self.counters {
+            copy_table(counters, &mut to.counters, COUNTER_TABLE).context("write counters")?;
+        }
+        Ok(())
+    }
+}
+
+impl Maps {
+    /// Begins after another wall's last generation, so that what its sockets remember is not taken for something of
+    /// this one's. Only before anything is attached.
+    pub fn begin_after(&mut self, before: Active) {
+        self.active.store_last(0, before);
+    }
+
+    /// Records a socket, unless it is recorded already; gives whether it was not.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn record(&mut self, socket: &OpenSocket, state: SocketState) -> Result<bool> {
+        match self.sockets.insert(socket, state, NO_EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if is_existing(&error) => Ok(false),
+            Err(error) => Err(error).context("record a socket"),
+        }
+    }
+}
+
+/// The wall below `pins` whose sockets and hashes live on in the next: this build's own, else the newest that can be
+/// read.
+pub fn predecessor(pins: &Path) -> Option<Source> {
+    let mut walls = Pins::all(pins).ok()?;
+    let ours = Pins::below(pins).top;
+    walls.sort_by_key(|wall| (wall.top != ours, std::cmp::Reverse(wall.abi())));
+    walls.iter().map(Source::open).find(|source| source.active.is_some())
+}
+
+fn active(open: &dyn Fn(&str, MapType) -> Option<MapData>) -> Option<(Active, u64)> {
+    let active = Mapped::<Active>::new(&open("ACTIVE", MapType::Array)?, "ACTIVE").ok()?.read(0)?;
+    // The header may have grown; the seed is its first word.
+    let seed = first_word(&open("HEADERS", MapType::Array)?, "HEADERS", active.slot as usize & 1).ok()?;
+    (active.generation != 0).then_some((active, seed))
+}
+
+const _: () = assert!(core::mem::offset_of!(ImageHeader, seed) == 0);
+
+/// What a map holds; entries that come and go meanwhile may be left out.
+fn entries<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Vec<(K, V)> {
+    map.iter().flatten().collect()
+}
+
+fn copy_table<V: Pod>(
+    from: &PerCpuArray<MapData, V>,
+    to: &mut PerCpuArray<MapData, V>,
+    length: usize,
+) -> Result<()> {
+    for index in 0..length as u32 {
+        to.set(index, from.get(&index, 0)?, 0)?;
+    }
+    Ok(())
+}
+
+/// `EEXIST`
+fn is_existing(error: &MapError) -> bool {
+    let MapError::SyscallError(error) = error else { return false };
+    error.io_error.kind() == std::io::ErrorKind::AlreadyExists
+}
+
+/// Whether anything is pinned there.
+pub fn holds_links(pins: &Pins) -> bool {
+    fs::read_dir(&pins.links).is_ok_and(|mut entries| entries.next().is_some())
+}
