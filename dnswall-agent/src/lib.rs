@@ -16,5 +16,6 @@ pub mod event;
 pub mod host;
 pub mod kernel;
 pub mod policy;
+pub mod proof;
 pub mod run;
 pub mod sink;

@@ -1,6 +1,8 @@
 //! The built binary with a wall of its own.
 
 use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -18,6 +20,7 @@ pub struct Agent {
     directory: PathBuf,
     pins: PathBuf,
     cgroup: PathBuf,
+    behind: Option<PathBuf>,
     child: Option<Child>,
     fault: Option<String>,
 }
@@ -45,16 +48,23 @@ impl Agent {
             directory: directory.to_path_buf(),
             pins: PathBuf::from(BPFFS).join(name.trim_end_matches(".slice")),
             cgroup: cgroup.to_path_buf(),
+            behind: None,
             child: None,
             fault: None,
         };
-        // One alert a second for what is the same flow to the agent; the kernel's own limit is as long.
+        // One alert a second for what is the same flow to the agent; the kernel's own limit is as long. Proofs after the
+        // first would be counted among what a test counts.
         let config = format!(
-            "[alerts]\ninterval = \"1s\"\nterminal = \"off\"\n[[sink]]\ntype = \"file\"\npath = {:?}\n",
+            "[proof]\ninterval = \"1h\"\n[alerts]\ninterval = \"1s\"\nterminal = \"off\"\n[[sink]]\ntype = \"file\"\npath = {:?}\n",
             agent.alerts_path()
         );
         fs::write(agent.config_path(), config).context("write agent.toml")?;
         Ok(agent)
+    }
+
+    /// Lets it start in this cgroup from now on.
+    pub fn start_behind(&mut self, cgroup: PathBuf) {
+        self.behind = Some(cgroup);
     }
 
     /// Starts it, with a policy or with the last good one, and waits until it answers.
@@ -63,7 +73,16 @@ impl Agent {
     /// When it ends or does not answer in time.
     pub fn start(&mut self, policy: Option<&str>) -> Result<()> {
         self.spawn(policy)?;
-        self.wait_until_ready()
+        self.wait_until_ready(&[0])
+    }
+
+    /// The same for one whose wall does not do what the policy says.
+    ///
+    /// # Errors
+    /// When it ends or does not answer in time.
+    pub fn start_unproven(&mut self, policy: Option<&str>) -> Result<()> {
+        self.spawn(policy)?;
+        self.wait_until_ready(&[0, 1])
     }
 
     /// Starts it and does not wait.
@@ -85,6 +104,12 @@ impl Agent {
             command.env("DNSWALL_FAULT", fault);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if let Some(cgroup) = &self.behind {
+            let processes = File::options().write(true).open(cgroup.join("cgroup.procs"))?;
+            let enter = move || (&processes).write_all(b"0");
+            // SAFETY: between fork and exec it makes one write to an open descriptor, and allocates nothing.
+            unsafe { command.pre_exec(enter) };
+        }
         self.child = Some(command.spawn().context("start the agent")?);
         Ok(())
     }
@@ -260,7 +285,7 @@ impl Agent {
         self.directory.join("agent.log")
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    fn wait_until_ready(&mut self, codes: &[i32]) -> Result<()> {
         let until = Instant::now() + within(READY_WITHIN);
         while Instant::now() < until {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
@@ -268,7 +293,8 @@ impl Agent {
             }
             // Another agent may answer there.
             if self.socket().exists()
-                && let Ok(status) = self.status()
+                && let Ok((code, status)) = self.ask(&["status"])
+                && codes.contains(&code)
                 && status["pid"].as_u64() == self.pid().map(u64::from)
             {
                 return Ok(());

@@ -17,6 +17,7 @@ pub mod process;
 pub mod resolver;
 pub mod server;
 pub mod soak;
+pub mod tamper;
 pub mod traffic;
 pub mod trick;
 pub mod wall;

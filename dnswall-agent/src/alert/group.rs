@@ -5,7 +5,7 @@
 //! refused at more destinations than are kept apart, the others are summed up in an alert without destination: a scan
 //! neither floods whoever reads alerts nor hides what another program does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub const FLOWS_PER_OWNER_MAX: usize = 512;
 pub const SUMS_MAX: usize = 1_024;
 /// A flow that was not refused for so long, in nanoseconds, is new when it comes again.
 pub const FORGOTTEN_NS: u64 = 3_600_000_000_000;
+/// Flows of the agent's own proof that are remembered; a proof has four.
+const OWN_MAX: usize = 64;
 /// A full table is searched for idle flows at most once in this many nanoseconds.
 const MAKE_ROOM_INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -44,6 +46,8 @@ pub struct GroupCounters {
     pub overflowed: u64,
     /// Refusals whose event was lost, or belongs to a flow that is forgotten: nobody knows whose they are.
     pub orphaned: u64,
+    /// Refusals of the agent's own proof, which are no alerts and in none of the others.
+    pub own: u64,
 }
 
 /// Names a new alert made at that time.
@@ -60,6 +64,8 @@ pub struct Grouper {
     /// How many have none.
     sums: usize,
     ledger: Ledger<FlowKey>,
+    /// Under what the kernel counts the agent's own.
+    own: VecDeque<RefusedKey>,
     made_room_ns: Option<u64>,
     counters: GroupCounters,
 }
@@ -119,6 +125,7 @@ impl Grouper {
             kept: HashMap::new(),
             sums: 0,
             ledger: Ledger::default(),
+            own: VecDeque::new(),
             made_room_ns: None,
             counters: GroupCounters::default(),
         }
@@ -180,12 +187,28 @@ impl Grouper {
             .then(|| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
     }
 
+    /// Takes a refusal of the agent's own proof: it is counted, and no alert.
+    pub fn own(&mut self, key: RefusedKey, refusals: u64, time_ns: u64) {
+        let count = self.ledger.event(key, refusals, time_ns);
+        self.counters.own = self.counters.own.saturating_add(count);
+        if !self.own.contains(&key) {
+            self.own.push_back(key);
+            if self.own.len() > OWN_MAX {
+                self.own.pop_front();
+            }
+        }
+    }
+
     /// Takes the map of refused flows as it is now, at best right after the ring was read to its end. What it has
     /// more than the events said is told with the flows' next alerts.
     pub fn counted(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {
         for (key, entry) in flows {
             let (count, flow) = self.ledger.entry(key, entry, clocks.monotonic_ns);
             if count == 0 {
+                continue;
+            }
+            if self.own.contains(&key) {
+                self.counters.own = self.counters.own.saturating_add(count);
                 continue;
             }
             self.counters.observed = self.counters.observed.saturating_add(count);
@@ -327,7 +350,7 @@ fn tell(
 }
 
 /// A UUID of version 7, which sorts by time.
-fn new_id(now: Timestamp) -> Uuid {
+pub fn new_id(now: Timestamp) -> Uuid {
     let seconds = u64::try_from(now.as_second()).unwrap_or(0);
     let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
     Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds))

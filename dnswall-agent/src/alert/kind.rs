@@ -35,6 +35,9 @@ pub enum Kind {
     /// A device whose traffic the wall does not see: TUN and the like.
     #[serde(rename = "device.unjudged")]
     DeviceUnjudged,
+    /// Somebody did something to the wall, or it does not hold.
+    #[serde(rename = "tamper")]
+    Tamper,
 }
 
 impl Kind {
@@ -67,6 +70,7 @@ impl Kind {
             Self::SocketRaw => "socket.raw",
             Self::SocketUnjudged => "socket.unjudged",
             Self::DeviceUnjudged => "device.unjudged",
+            Self::Tamper => "tamper",
         }
     }
 }

@@ -41,16 +41,16 @@ pub struct Alert {
     pub id: Uuid,
     /// What it is about.
     pub kind: Kind,
-    /// Whether it was refused or, in audit mode, would have been.
-    pub verdict: Outcome,
-    /// Why: a [`Reason`]'s name.
+    /// Whether it was refused or, in audit mode, would have been; `null` when nothing was judged ([`Kind::Tamper`]).
+    pub verdict: Option<Outcome>,
+    /// Why: a [`Reason`]'s name, or of tampering what was done.
     pub reason: String,
     /// The rule that decided: its section and name, or `default`.
     pub rule: Option<String>,
     /// The policy that judged.
     pub policy: AlertPolicy,
-    /// From where to where.
-    pub flow: AlertFlow,
+    /// From where to where; `null` when it is not about traffic.
+    pub flow: Option<AlertFlow>,
     /// What was asked, when it was a DNS message.
     pub dns: Option<AlertDns>,
     /// Which process.
@@ -67,6 +67,22 @@ pub struct Alert {
     /// When it was last refused.
     #[serde(with = "moment")]
     pub last: Timestamp,
+    /// What was done to the wall, when it is about that.
+    #[serde(default)]
+    pub tamper: Option<AlertTamper>,
+}
+
+/// What was done to the wall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertTamper {
+    /// Which part of it: a hook's program, a map, a directory.
+    pub object: String,
+    /// What was found.
+    pub found: String,
+    /// What the agent did about it.
+    pub done: String,
+    /// Whether that mended it.
+    pub mended: bool,
 }
 
 /// The policy that judged.
@@ -129,7 +145,7 @@ pub struct AlertDns {
 }
 
 /// Which process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertProcess {
     /// Process id, as the host counts.
     pub pid: Option<u32>,
@@ -194,7 +210,7 @@ impl Alert {
             time: last,
             id,
             kind: Kind::of(event),
-            verdict: event.outcome,
+            verdict: Some(event.outcome),
             reason: Reason::name(event.reason).to_owned(),
             rule: policy.and_then(|policy| policy.rule(event.rule)).map(ToString::to_string),
             policy: AlertPolicy {
@@ -202,7 +218,7 @@ impl Alert {
                 generation: event.generation,
                 digest: policy.map(|policy| policy.digest().to_owned()),
             },
-            flow: AlertFlow::new(event),
+            flow: Some(AlertFlow::new(event)),
             dns: event.question.as_ref().map(|question| AlertDns {
                 name: question.name.clone(),
                 kind: question.kind.clone(),
@@ -220,6 +236,44 @@ impl Alert {
             count,
             first,
             last,
+            tamper: None,
+        }
+    }
+
+    /// Of something that was done to the wall at `cgroup`.
+    pub fn of_tampering(
+        reason: &str,
+        tamper: AlertTamper,
+        policy: AlertPolicy,
+        cgroup: &str,
+        host: &str,
+        tally: Tally,
+    ) -> Self {
+        let Tally { id, count, first, last } = tally;
+        Self {
+            schema: SCHEMA,
+            time: last,
+            id,
+            kind: Kind::Tamper,
+            verdict: None,
+            reason: reason.to_owned(),
+            rule: None,
+            policy,
+            flow: None,
+            dns: None,
+            // The kernel does not say who did it.
+            process: AlertProcess::default(),
+            workload: AlertWorkload {
+                cgroup: Some(cgroup.to_owned()),
+                unit: None,
+                slice: None,
+                container: None,
+            },
+            host: host.to_owned(),
+            count,
+            first,
+            last,
+            tamper: Some(tamper),
         }
     }
 

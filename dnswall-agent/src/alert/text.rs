@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
 use super::kind::Kind;
-use super::{Alert, icmp};
+use super::{Alert, AlertFlow, AlertTamper, icmp};
 use crate::event::Outcome;
 
 /// Columns that short lines are filled up to, so that the next part begins below the one above.
@@ -30,16 +30,23 @@ pub fn line(alert: &Alert, colour: bool) -> String {
     let mut line = Line { text: String::new(), colour, column: 0 };
     line.put(DIM, &format!("{}  ", time_of_day(alert.time)));
     match alert.verdict {
-        Outcome::Denied => line.put(DENIED, "DENIED    "),
-        Outcome::WouldDeny => line.put(WOULD_DENY, "would-deny"),
+        Some(Outcome::Denied) => line.put(DENIED, "DENIED    "),
+        Some(Outcome::WouldDeny) => line.put(WOULD_DENY, "would-deny"),
+        None => line.put(DENIED, "TAMPER    "),
     }
     line.put(Style::new(), &format!("  {:<13}  ", alert.kind));
     line.column = 0;
-    what(&mut line, alert);
-    line.fill_to(WHAT_WIDTH);
-    who(&mut line, alert);
-    line.fill_to(WHO_WIDTH);
-    line.put(DIM, &why(alert));
+    match (&alert.flow, &alert.tamper) {
+        (Some(flow), _) => {
+            what(&mut line, alert, flow);
+            line.fill_to(WHAT_WIDTH);
+            who(&mut line, alert);
+            line.fill_to(WHO_WIDTH);
+            line.put(DIM, &why(alert));
+        }
+        (None, Some(tamper)) => done(&mut line, alert, tamper),
+        (None, None) => line.put(DIM, &why(alert)),
+    }
     if alert.first < alert.last {
         // It is told when its interval is over, below what happened since: its time is no mistake.
         line.put(BOLD, &format!("  repeated ×{}", alert.count));
@@ -85,8 +92,15 @@ fn first(alert: &Alert) -> String {
     if first_day == last_day { time_of_day(alert.first) } else { format!("{:.3}", alert.first) }
 }
 
-fn what(line: &mut Line, alert: &Alert) {
-    let flow = &alert.flow;
+fn done(line: &mut Line, alert: &Alert, tamper: &AlertTamper) {
+    let AlertTamper { object, found, done, mended } = tamper;
+    line.put(BOLD, &format!("{}: {object}", alert.reason));
+    line.fill_to(WHAT_WIDTH);
+    line.put(Style::new(), &format!("{found}; "));
+    line.put(if *mended { DIM } else { BOLD }, done);
+}
+
+fn what(line: &mut Line, alert: &Alert, flow: &AlertFlow) {
     line.put(Style::new(), &format!("{} ", flow.protocol));
     if let Some(message) = flow.icmp {
         line.put(Style::new(), &format!("{} ", icmp::words(&flow.protocol, message)));
@@ -143,36 +157,56 @@ mod tests {
     use crate::alert::{AlertIcmp, sample};
     use crate::event::EventHook;
 
+    fn flow(alert: &mut Alert) -> &mut AlertFlow {
+        alert.flow.as_mut().unwrap()
+    }
+
     fn alerts() -> Vec<Alert> {
         let question = sample::alert();
         let mut connect = sample::alert();
         (connect.kind, connect.dns, connect.count) = (Kind::EgressDenied, None, 1);
         connect.first = connect.last;
-        connect.verdict = Outcome::WouldDeny;
-        connect.flow.protocol = "tcp".to_owned();
-        connect.flow.destination = Some("2001:db8::7".parse().unwrap());
-        connect.flow.destination_port = Some(443);
+        connect.verdict = Some(Outcome::WouldDeny);
+        flow(&mut connect).protocol = "tcp".to_owned();
+        flow(&mut connect).destination = Some("2001:db8::7".parse().unwrap());
+        flow(&mut connect).destination_port = Some(443);
         (connect.rule, connect.reason) = (Some("deny.instance metadata".to_owned()), "rule".to_owned());
         (connect.process.user, connect.process.exe) = (None, None);
         connect.workload.container = Some("0123456789abcdef".repeat(4));
         let mut ping = connect.clone();
-        ping.flow.protocol = "icmpv6".to_owned();
-        (ping.flow.destination_port, ping.flow.icmp) = (None, Some(AlertIcmp { kind: 128, code: 0 }));
+        flow(&mut ping).protocol = "icmpv6".to_owned();
+        (flow(&mut ping).destination_port, flow(&mut ping).icmp) =
+            (None, Some(AlertIcmp { kind: 128, code: 0 }));
         ping.workload.container = None;
         let mut served = question.clone();
-        (served.kind, served.flow.hook, served.reason) =
+        (served.kind, flow(&mut served).hook, served.reason) =
             (Kind::IngressDns, EventHook::Ingress, "not-served".to_owned());
         let mut raw = ping.clone();
-        (raw.kind, raw.flow.destination, raw.flow.icmp) = (Kind::SocketRaw, None, None);
+        (raw.kind, flow(&mut raw).destination, flow(&mut raw).icmp) = (Kind::SocketRaw, None, None);
         (raw.reason, raw.rule) = ("raw-socket".to_owned(), Some("default".to_owned()));
         let mut sum = connect.clone();
-        (sum.flow.destination, sum.flow.destination_port, sum.count) = (None, None, 98_765);
+        (flow(&mut sum).destination, flow(&mut sum).destination_port, sum.count) = (None, None, 98_765);
         (sum.process.comm, sum.process.pid, sum.process.uid) = (None, None, None);
         (sum.workload.container, sum.workload.unit) = (None, None);
         (sum.reason, sum.rule) = ("no-rule".to_owned(), None);
         let mut yesterday = connect.clone();
         (yesterday.count, yesterday.first) = (2, "2026-02-28T23:59:59.5Z".parse().unwrap());
-        vec![question, connect, ping, served, raw, sum, yesterday]
+        let mended = AlertTamper {
+            object: "dw_egress".to_owned(),
+            found: "link 17 is attached to nothing".to_owned(),
+            done: "attached again as link 40".to_owned(),
+            mended: true,
+        };
+        let tamper = |reason, tamper, count| {
+            let tally = crate::alert::Tally { count, ..sample::tally() };
+            Alert::of_tampering(reason, tamper, question.policy.clone(), "/", "web-1", tally)
+        };
+        let detached = tamper("link-detached", mended.clone(), 3);
+        let hidden =
+            AlertTamper { done: "nothing can be done from here".to_owned(), mended: false, ..mended };
+        let mut hidden = tamper("cgroup-replaced", hidden, 1);
+        hidden.last = hidden.first;
+        vec![question, connect, ping, served, raw, sum, yesterday, detached, hidden]
     }
 
     #[test]

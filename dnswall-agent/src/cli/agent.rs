@@ -54,6 +54,13 @@ fn detach(form: Form, pins: &Path) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What the canary is started as.
+pub fn canary(order: &str) -> Result<Exit, Failure> {
+    let order = serde_json::from_str(order).map_err(anyhow::Error::from)?;
+    crate::proof::tried::play(&order)?;
+    Ok(Exit::Done)
+}
+
 // To standard error; the journal adds times itself.
 fn log() {
     let filter = EnvFilter::try_from_env("DNSWALL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -78,7 +85,7 @@ impl From<RunError> for Failure {
             RunError::Unsuitable(_) => {
                 Self::new(Exit::HostCannot, shown).hint("`dnswall doctor` says more about this host")
             }
-            RunError::Host(_) => Self::new(Exit::HostCannot, shown),
+            RunError::Host(_) | RunError::Unproven(_) => Self::new(Exit::HostCannot, shown),
             RunError::Config { .. } => Self::new(Exit::Invalid, shown),
             RunError::InvalidConfig(problems) => Self { error: shown, ..Self::from(problems) },
             RunError::Engine(error) => Self::from(error),

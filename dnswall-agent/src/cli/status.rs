@@ -3,13 +3,14 @@
 use super::args::Form;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
-use crate::control::api::Status;
+use crate::control::api::{ProofStatus, Status, TamperStatus};
 use crate::control::client::Client;
 
 pub async fn status(form: Form, client: &Client) -> Result<Exit, Failure> {
     let status = client.status().await?;
     output::answer(form, &status, text);
-    Ok(Exit::Done)
+    // What it is asked for: does the kernel do what the policy says?
+    Ok(if status.stands() { Exit::Done } else { Exit::No })
 }
 
 /// Rules shown to a person; JSON has them all.
@@ -19,6 +20,7 @@ pub fn text(status: &Status) -> String {
     let policy = &status.policy;
     let mode = match status.mode.as_str() {
         "enforce" => paint(GOOD, "enforcing"),
+        "none" => paint(BAD, "no policy in the kernel: nothing is enforced"),
         _ => paint(WARN, "audit: reports, blocks nothing"),
     };
     let mut lines = vec![
@@ -34,7 +36,9 @@ pub fn text(status: &Status) -> String {
             "agent",
             format!("{}, process {}, up {}", status.version, status.pid, duration(status.uptime_secs)),
         ),
+        line("proof", proof(status)),
     ];
+    lines.extend(tamper(status));
     lines.extend(status.warnings.iter().map(|warning| format!("{} {warning}", paint(WARN, "warning:"))));
     section(&mut lines, "Hooks", || hooks(status));
     section(&mut lines, "Rules that counted", || rules(status));
@@ -58,22 +62,60 @@ fn section(lines: &mut Vec<String>, title: &str, body: impl FnOnce() -> String) 
     lines.push(body());
 }
 
+/// What was proven last, in one line.
+fn proof(status: &Status) -> String {
+    let ProofStatus { state, note, time, attempts, runs, failures } = &status.proof;
+    let said = match state.as_str() {
+        "" => return "none yet".to_owned(),
+        "proven" => paint(GOOD, "proven"),
+        "failed" => paint(BAD, "FAILED"),
+        other => paint(WARN, other),
+    };
+    let slowest = attempts.iter().filter_map(|attempt| attempt.latency_us).max();
+    let latency = slowest.map_or_else(String::new, |us| format!(", told within {:.1} ms", us as f64 / 1e3));
+    format!("{said} at {time}{latency}: {note} ({runs} tries, {failures} failed)")
+}
+
+fn tamper(status: &Status) -> Vec<String> {
+    let TamperStatus { count, last, standing, looked: _ } = &status.tamper;
+    let mut lines = Vec::new();
+    if let (1.., Some(last)) = (*count, last) {
+        lines.push(line("tamper", paint(BAD, format_args!("{count} times, last {last}"))));
+    }
+    lines.extend(standing.iter().map(|words| format!("{} {words}", paint(BAD, "not as it should be:"))));
+    lines
+}
+
 fn hooks(status: &Status) -> String {
     if status.hooks.is_empty() {
         return format!("  {}", paint(BAD, "none attached: nothing is enforced"));
     }
-    table(
-        &["hook", "program", "link", "id", "verified instructions"],
+    let mut shown = table(
+        &["hook", "program", "state", "link", "id", "verified instructions"],
         status.hooks.iter().map(|hook| {
+            let state = match hook.state.as_str() {
+                "gone" | "replaced" | "not-effective" => hook.state.to_uppercase(),
+                state => state.to_owned(),
+            };
             vec![
                 hook.attach.clone(),
                 hook.name.clone(),
+                state,
                 hook.link_id.to_string(),
                 hook.program_id.to_string(),
                 hook.instructions.map_or_else(|| "-".to_owned(), |count| count.to_string()),
             ]
         }),
-    )
+    );
+    for hook in &status.hooks {
+        for (place, programs) in [("before", &hook.before), ("after", &hook.after)] {
+            if !programs.is_empty() {
+                let programs = programs.join(", ");
+                shown.push_str(&format!("\n  others run {place} {}: {programs}", hook.name));
+            }
+        }
+    }
+    shown
 }
 
 fn rules(status: &Status) -> String {

@@ -26,6 +26,8 @@ pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
 pub const SINKS_MAX: usize = 16;
 /// Least and most time between two alerts of one flow.
 pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
+/// Least and most time between two proofs: the kernel tells of one flow once a second.
+pub const PROOF_RANGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3_600));
 /// Least and most bytes of an alert file.
 pub const FILE_BYTES_RANGE: (i64, i64) = (64 * 1024, 1024 * 1024 * 1024 * 1024);
 /// Least and most older alert files.
@@ -51,6 +53,28 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Where they go.
     pub sinks: Vec<SinkConfig>,
+    /// How the wall is proven to stand.
+    pub proof: ProofConfig,
+}
+
+/// How the wall is proven to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProofConfig {
+    /// Between two tries of what is forbidden.
+    pub interval: Duration,
+    /// Between two looks at links, programs and maps.
+    pub watch: Duration,
+    /// What a first try that is let through is a reason for.
+    pub at_start: AtStart,
+}
+
+/// What the agent does when the wall it has just raised lets through what it must refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtStart {
+    /// Ends, and says so.
+    Refuse,
+    /// Says so, and goes on.
+    Report,
 }
 
 /// How alerts are made and shown.
@@ -102,7 +126,14 @@ impl Default for Config {
             host_root: None,
             alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
             sinks: Vec::new(),
+            proof: ProofConfig::default(),
         }
+    }
+}
+
+impl Default for ProofConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(60), watch: Duration::from_secs(5), at_start: AtStart::Refuse }
     }
 }
 
@@ -131,7 +162,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             .extend(errors.iter().map(|error| Problem::error(error.span().unwrap_or(0..0), error.message())));
         return defaults;
     }
-    let known = ["state", "pins", "socket", "cgroup", "host-root", "alerts", "sink"];
+    let known = ["state", "pins", "socket", "cgroup", "host-root", "alerts", "proof", "sink"];
     let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
     let state = top.path("state").unwrap_or(defaults.state);
     let pins = top.path("pins").unwrap_or(defaults.pins);
@@ -149,6 +180,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             terminal_span = Some(span);
         }
     }
+    let proof = read_proof(&mut top);
     let tables = top.tables("sink", SINKS_MAX);
     let mut sinks = Sinks::default();
     for (span, table) in tables {
@@ -172,7 +204,20 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             Some(_) => {}
         }
     }
-    Config { state, pins, socket, cgroup, host_root, alerts, sinks: sinks.list }
+    Config { state, pins, socket, cgroup, host_root, alerts, sinks: sinks.list, proof }
+}
+
+fn read_proof(top: &mut Section<'_, '_>) -> ProofConfig {
+    let mut proof = ProofConfig::default();
+    if let Some((span, table)) = top.table("proof") {
+        let known = ["interval", "watch", "at-start"];
+        let mut section = Section::new(table, span, "[proof]", &known, top.problems());
+        proof.interval = section.duration("interval", PROOF_RANGE).unwrap_or(proof.interval);
+        proof.watch = section.duration("watch", INTERVAL_RANGE).unwrap_or(proof.watch);
+        let choices = [("refuse", AtStart::Refuse), ("report", AtStart::Report)];
+        proof.at_start = section.choice("at-start", &choices).map_or(proof.at_start, |(_, choice)| choice);
+    }
+    proof
 }
 
 /// The sinks so far.
@@ -283,6 +328,17 @@ mod tests {
         assert_eq!(interval("1h"), Ok(3_600_000));
         for wrong in ["", "10", "0s", "999ms", "2h", "-5s", "1 month", "forever"] {
             assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_proof_has_limits() {
+        let parse = |text: &str| Config::parse(&format!("[proof]\n{text}"), "agent.toml");
+        let said = parse("interval = \"2s\"\nwatch = \"1h\"\nat-start = \"report\"").unwrap().proof;
+        let (interval, watch) = (Duration::from_secs(2), Duration::from_secs(3_600));
+        assert_eq!(said, ProofConfig { interval, watch, at_start: AtStart::Report });
+        for wrong in ["interval = \"1s\"", "watch = \"2h\"", "at-start = \"maybe\"", "often = true"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -41,6 +41,12 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Where alerts go.
     pub sinks: Vec<SinkStatus>,
+    /// What the canary proved last.
+    #[serde(default)]
+    pub proof: ProofStatus,
+    /// What was done to the wall.
+    #[serde(default)]
+    pub tamper: TamperStatus,
     /// What somebody should look at.
     pub warnings: Vec<String>,
 }
@@ -84,6 +90,71 @@ pub struct HookStatus {
     pub program_id: u32,
     /// Instructions the verifier walked; kernels before 5.16 do not tell.
     pub instructions: Option<u32>,
+    /// `attached`, `gone`, `replaced`, `not-effective`, or `not-available` where this kernel has no such hook.
+    #[serde(default)]
+    pub state: String,
+    /// Programs of others that run at this hook before ours: number and, where it may be asked, name.
+    #[serde(default)]
+    pub before: Vec<String>,
+    /// Those that run after it.
+    #[serde(default)]
+    pub after: Vec<String>,
+}
+
+/// What the canary proved last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofStatus {
+    /// `proven`, `failed`, `nothing-forbidden`, `not-tried`, or nothing before the first.
+    pub state: String,
+    /// Why, when it is neither proven nor failed; else what it means.
+    pub note: String,
+    /// When, RFC 3339.
+    pub time: String,
+    /// What was tried.
+    pub attempts: Vec<AttemptStatus>,
+    /// How often it was tried.
+    pub runs: u64,
+    /// How often it failed.
+    pub failures: u64,
+}
+
+/// One thing the canary tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptStatus {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Address and port.
+    pub to: String,
+    /// `refused` or `reported`: what the policy has the kernel do.
+    pub expected: String,
+    /// The same, or `passed`, `other-mode`, `untold`, `refused-elsewhere`, `no-way`.
+    pub outcome: String,
+    /// The error the kernel gave, if it gave one.
+    pub error: Option<String>,
+    /// From the attempt to its event in the agent's hands, in microseconds.
+    pub latency_us: Option<u64>,
+}
+
+/// What was done to the wall.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TamperStatus {
+    /// How often something was found.
+    pub count: u64,
+    /// When something was found last, RFC 3339.
+    pub last: Option<String>,
+    /// What is still so.
+    pub standing: Vec<String>,
+    /// When the wall was looked at last, RFC 3339.
+    pub looked: String,
+}
+
+impl Status {
+    /// Whether the kernel does what the policy says, as far as it was looked at.
+    pub fn stands(&self) -> bool {
+        let hooks =
+            || self.hooks.iter().all(|hook| matches!(hook.state.as_str(), "attached" | "not-available"));
+        !self.hooks.is_empty() && hooks() && self.proof.state != "failed" && self.tamper.standing.is_empty()
+    }
 }
 
 /// What one rule counted.

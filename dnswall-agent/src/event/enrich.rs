@@ -212,14 +212,7 @@ impl Enricher {
             uid,
             user: uid.and_then(|uid| self.user(uid, &workload, now_ns)),
             workload,
-            refused: RefusedKey {
-                cgroup,
-                destination,
-                pid,
-                destination_port,
-                protocol,
-                reason: reason_number,
-            },
+            refused: refused_key(event),
             refusals,
         }
     }
@@ -227,6 +220,18 @@ impl Enricher {
     /// A container has users of its own, of which this host's names say nothing; only root is root everywhere.
     fn user(&mut self, uid: u32, workload: &Workload, now_ns: u64) -> Option<Arc<str>> {
         if workload.container.is_some() && uid != 0 { None } else { self.users.name(uid, now_ns) }
+    }
+}
+
+/// Under what the kernel counts refusals like this one.
+pub const fn refused_key(event: &Event) -> RefusedKey {
+    RefusedKey {
+        cgroup: event.cgroup,
+        destination: event.destination,
+        pid: event.pid,
+        destination_port: event.destination_port,
+        protocol: event.protocol,
+        reason: event.reason,
     }
 }
 

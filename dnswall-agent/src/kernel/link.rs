@@ -37,12 +37,7 @@ impl Link {
     /// # Errors
     /// The kernel's; the link runs what it ran.
     pub fn run(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        let attributes = LinkUpdate {
-            link_fd: self.descriptor.as_raw_fd() as u32,
-            new_prog_fd: program.as_raw_fd() as u32,
-            ..LinkUpdate::default()
-        };
-        call(LINK_UPDATE, &attributes).map(drop)
+        update(self.descriptor.as_fd(), program)
     }
 
     /// Pins it (again).
@@ -80,6 +75,19 @@ pub fn create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32,
     // SAFETY: a descriptor the kernel just made for us.
     let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
     pin(link.as_fd(), path).with_context(|| format!("pin the link at {}", path.display()))
+}
+
+/// Puts a program in the place of the one a link runs (see [`Link::run`]).
+///
+/// # Errors
+/// The kernel's.
+pub fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = LinkUpdate {
+        link_fd: link.as_raw_fd() as u32,
+        new_prog_fd: program.as_raw_fd() as u32,
+        ..LinkUpdate::default()
+    };
+    call(LINK_UPDATE, &attributes).map(drop)
 }
 
 /// Takes a pinned link down: when this returns, its program runs no more.
@@ -127,7 +135,10 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 }
 
 /// Opens what is pinned.
-fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// The kernel's.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let descriptor = call(OBJ_GET, &Obj { pathname: path.as_ptr() as u64, ..Obj::default() })?;
     // SAFETY: a descriptor the kernel just made for us.

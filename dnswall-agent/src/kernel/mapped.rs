@@ -89,6 +89,13 @@ pub fn first_word(map: &MapData, name: &str, index: usize) -> Result<u64> {
     }
 }
 
+impl<T: Pod + PartialEq> Mapped<T> {
+    /// Whether `first..` holds these values.
+    pub fn holds(&self, first: usize, values: &[T]) -> bool {
+        (first..).zip(values).all(|(index, value)| self.read(index).as_ref() == Some(value))
+    }
+}
+
 impl<T: Pod> Mapped<T> {
     /// Stores one 8-byte value with a single store, after everything written before.
     pub fn store_last(&mut self, index: usize, value: T) {

@@ -5,10 +5,11 @@
 //! where, and [`link`] what is pinned there; [`takeover`] puts one build's programs in the place of another's,
 //! [`crossing`] leads from one version of the layouts to another with what [`migrate`], [`open_sockets`] and [`adopt`]
 //! find; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation; [`counters`] and
-//! [`ring`] read back. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel facts the others need;
+//! [`ring`] read back; [`hold`] and [`verify`] look whether all of it is still as it was made, and mend it. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel facts the others need;
 //! [`fault`] is for tests. All `unsafe` of the agent is here.
 
 mod adopt;
+mod bpf;
 pub mod bpffs;
 pub mod btf;
 mod btf_types;
@@ -18,6 +19,7 @@ mod crossing;
 pub mod executable;
 mod fault;
 mod grace;
+pub mod hold;
 pub mod hook;
 mod link;
 pub mod lsm;
@@ -30,10 +32,13 @@ pub mod pins;
 pub mod publish;
 pub mod ring;
 mod takeover;
+mod verify;
 pub mod wall;
 
+pub use bpf::{LinkNow, ProgramNow};
 pub use cgroup::{Cgroup2Mount, find_cgroup2};
 pub use executable::executable_identity;
+pub use hold::{Hold, HookNow, MapNow, Mended, PlaceNow};
 pub use hook::HookInfo;
 pub use maps::Maps;
 pub use object::{object, object_digest};

@@ -159,6 +159,23 @@ impl Wall {
         cgroups
     }
 
+    /// Names of the maps that hold something else than this image, which was published last. What the kernel remembers
+    /// of cgroups takes a walk through all of them, and is looked at when `thoroughly` says so.
+    pub fn changed(&self, image: &MapImage, thoroughly: bool) -> Vec<&'static str> {
+        let cgroups = if thoroughly { self.named_cgroups(image) } else { Vec::new() };
+        self.maps.changed(image, &cgroups)
+    }
+
+    /// Publishes the image again after somebody changed the maps.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub fn restore(&mut self, image: &mut MapImage) -> Result<u32, PublishError> {
+        self.maps.restore_active(image);
+        self.maps.restore_meta()?;
+        self.publish(image)
+    }
+
     /// The header of the image the programs judge by, as the kernel has it.
     pub fn header(&self) -> Option<ImageHeader> {
         self.maps.header()

@@ -9,24 +9,26 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::desk::Desk;
+use super::desk::{Desk, DeskParts};
 use super::engine::{self, Engine, EngineError};
 use super::lock::Lock;
 use super::options::Options;
 use super::outlet::Outlet;
+use super::prover::{Proofs, Prover, ProverParts};
 use super::reader::{Inbox, Parts, Reader, Sweep};
 use super::store::Store;
 use super::told::Counts;
 use super::{RunError, notice, ticker};
 use crate::alert::{Grouper, RuleBook};
-use crate::config::{SinkConfig, StdoutFormat, Terminal};
+use crate::config::{AtStart, SinkConfig, StdoutFormat, Terminal};
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
 use crate::event::{Enricher, Roots, Users};
 use crate::host::HostRoot;
-use crate::kernel::{self, Raised, WallOptions};
+use crate::kernel::{self, Hold, Raised, WallOptions};
 use crate::policy::{BUILTIN_ORIGIN, Dns};
+use crate::proof::Arrival;
 use crate::sink::{Dispatcher, FileSink, Format, Sink, StreamSink};
 
 /// Raises the wall and watches over it.
@@ -70,7 +72,8 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         let name = format!("sink {}", worker.name());
         spawn(&name, move || worker.run())?;
     }
-    let inbox = Arc::new(Inbox::default());
+    let (inbox, arrival) = (Arc::new(Inbox::default()), Arc::new(Arrival::default()));
+    let hold = Hold::of(engine.wall()).context("take hold of the wall")?;
     let parts = Parts {
         ring: engine.wall_mut().take_ring().context("take the ring")?,
         enricher: enricher(engine.wall().cgroup(), &options.host)?,
@@ -78,6 +81,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         book,
         outlet: Arc::clone(&outlet),
         inbox: Arc::clone(&inbox),
+        arrival: Arc::clone(&arrival),
     };
     // Counts of maps that are gone say nothing about new ones.
     let told = engine.take_told();
@@ -88,12 +92,44 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let engine = Arc::new(Mutex::new(engine));
     let reader = Reader::new(parts, told, sweep(&engine));
     let reader = spawn("events", move || reader.run())?;
+    let proofs = Proofs::new(hold);
+    let parts = ProverParts {
+        engine: Arc::clone(&engine),
+        proofs: proofs.clone(),
+        outlet: Arc::clone(&outlet),
+        arrival: Arc::clone(&arrival),
+        config: options.proof,
+        interval: options.alerts.interval,
+        host: host_name(),
+        release: report.kernel.clone(),
+        pins: options.pins.clone(),
+    };
+    let mut prover = Prover::new(parts);
+    if let Err(leak) = prover.first()
+        && options.proof.at_start == AtStart::Refuse
+    {
+        inbox.stop();
+        // What there is to tell is told all the same.
+        let _ = join("events", reader);
+        settle(&outlet);
+        return Err(RunError::Unproven(leak));
+    }
+    let (proving, proven) = std::sync::mpsc::channel::<()>();
+    let prover = spawn("proof", move || prover.run(&proven))?;
     let (ticking, until) = std::sync::mpsc::channel::<()>();
     let (ticked, watched) = (Arc::clone(&engine), Arc::clone(&inbox));
     let ticker = spawn("ticker", move || ticker::run(&ticked, &watched, &until))?;
 
     let state = options.state.display().to_string();
-    let desk = Desk::new(Arc::clone(&engine), Arc::clone(&outlet), Arc::clone(&inbox), state, notes(report));
+    let parts = DeskParts {
+        engine: Arc::clone(&engine),
+        outlet: Arc::clone(&outlet),
+        inbox: Arc::clone(&inbox),
+        proofs,
+        state,
+        notes: notes(report),
+    };
+    let desk = Desk::new(parts);
     let listener = socket.listener.try_clone().context("share the socket")?;
     let served: anyhow::Result<()> = runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener).context("listen on the socket")?;
@@ -106,7 +142,9 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
 
     notice::stopping();
     drop(socket);
-    drop(ticking);
+    drop((ticking, proving));
+    arrival.stop();
+    let proven = join("proof", prover);
     let ticked = join("ticker", ticker);
     inbox.stop();
     let read = join("events", reader).map(|told| {
@@ -123,7 +161,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         options.cgroup.display(),
         options.pins.display()
     );
-    served.and(ticked).and(read).map_err(RunError::from)
+    served.and(proven).and(ticked).and(read).map_err(RunError::from)
 }
 
 /// Refuses a host on which the wall would stand and hold nothing.

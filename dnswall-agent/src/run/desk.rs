@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::http::StatusCode;
 use dnswall_common::ABI_VERSION;
 use dnswall_common::counter::Counter;
+use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::reason::Reason;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
@@ -13,41 +14,50 @@ use tokio::sync::broadcast;
 use super::engine::{Change, Engine, EngineError, Running};
 use super::explained::explained;
 use super::outlet::Outlet;
+use super::prover::Proofs;
 use super::question::Question;
 use super::reader::Inbox;
+use super::store::hexadecimal;
 use crate::control::api::{
-    Applied, ApplyRequest, CgroupStatus, ErrorBody, ExplainRequest, Explained, HookStatus, PolicyPast,
-    PolicyShown, PolicyStatus, ReasonStatus, RuleStatus, Status,
+    Applied, ApplyRequest, CgroupStatus, ErrorBody, ExplainRequest, Explained, PolicyPast, PolicyShown,
+    PolicyStatus, ReasonStatus, RuleStatus, Status,
 };
 use crate::control::server::{Agent, Refusal};
 use crate::kernel::PublishError;
+use crate::policy::Mode;
 
 /// The agent as commands see it.
 pub struct Desk {
-    engine: Arc<Mutex<Engine>>,
-    outlet: Arc<Outlet>,
-    inbox: Arc<Inbox>,
-    state: String,
-    notes: Vec<String>,
+    parts: DeskParts,
     started: Timestamp,
     since: Instant,
 }
 
+/// What the desk answers from.
+pub struct DeskParts {
+    /// The policy and the wall.
+    pub engine: Arc<Mutex<Engine>>,
+    /// Where alerts go.
+    pub outlet: Arc<Outlet>,
+    /// What the reader counted.
+    pub inbox: Arc<Inbox>,
+    /// What was proven of the wall.
+    pub proofs: Proofs,
+    /// Where policies are kept.
+    pub state: String,
+    /// What somebody should look at from the start on.
+    pub notes: Vec<String>,
+}
+
 impl Desk {
-    /// For this agent; `notes` are what somebody should look at from the start on.
-    pub fn new(
-        engine: Arc<Mutex<Engine>>,
-        outlet: Arc<Outlet>,
-        inbox: Arc<Inbox>,
-        state: String,
-        notes: Vec<String>,
-    ) -> Self {
-        Self { engine, outlet, inbox, state, notes, started: Timestamp::now(), since: Instant::now() }
+    /// For this agent.
+    pub fn new(parts: DeskParts) -> Self {
+        Self { parts, started: Timestamp::now(), since: Instant::now() }
     }
 
     fn engine(&self) -> MutexGuard<'_, Engine> {
         // The running policy is only replaced whole.
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,21 +66,36 @@ impl Agent for Desk {
         let engine = self.engine();
         let running = engine.running();
         let maps = engine.wall().maps();
-        let mut warnings = self.notes.clone();
+        let DeskParts { engine: _, outlet, inbox, proofs, state, notes } = &self.parts;
+        let mut warnings = notes.clone();
         warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
         warnings.extend(engine.trouble().map(str::to_owned));
         warnings.extend(engine.wall().missing().iter().map(ToString::to_string));
-        if !self.inbox.is_alive() {
+        if !inbox.is_alive() {
             warnings.push("the reader of events is stuck: refusals are counted, but not reported".to_owned());
         }
-        let hooks = engine.wall().hooks().unwrap_or_else(|error| {
-            warnings.push(format!("the wall is not whole: {error:#}"));
-            Vec::new()
-        });
+        let record = proofs.record();
+        // What the kernel does, whatever was published.
+        let judged = engine.wall().header();
+        let mut policy = policy_status(running);
+        let mode = match judged {
+            Some(header) => {
+                let digest = hexadecimal(&header.digest);
+                if (header.generation, &digest) != (policy.generation, &policy.digest) {
+                    warnings.push(format!(
+                        "the kernel judges by generation {} ({digest}), not by the one that was published, {} ({})",
+                        header.generation, policy.generation, policy.digest
+                    ));
+                }
+                (policy.generation, policy.digest) = (header.generation, digest);
+                mode_name(header.mode)
+            }
+            None => "none",
+        };
         let rules = maps.rule_counters(running.image.rules.len()).map_err(failed)?;
         let reasons = maps.reason_counters().map_err(failed)?;
         let kernel = maps.counters().map_err(failed)?;
-        let mut counters = self.inbox.counters();
+        let mut counters = inbox.counters();
         for counter in Counter::ALL {
             let count = kernel.get(*counter as usize).copied().unwrap_or_default();
             counters.insert(counter.name().to_owned(), count);
@@ -82,25 +107,16 @@ impl Agent for Desk {
             pid: std::process::id(),
             started: format!("{:.0}", self.started),
             uptime_secs: self.since.elapsed().as_secs(),
-            mode: running.policy.mode.name().to_owned(),
-            policy: policy_status(running),
+            mode: mode.to_owned(),
+            policy,
             cgroup: CgroupStatus {
                 path: engine.wall().cgroup().display().to_string(),
                 name: root.path,
                 id: root.id,
             },
             pins: engine.wall().pins().display().to_string(),
-            state: self.state.clone(),
-            hooks: hooks
-                .into_iter()
-                .map(|hook| HookStatus {
-                    name: hook.program,
-                    attach: hook.attach,
-                    link_id: hook.link_id,
-                    program_id: hook.program_id,
-                    instructions: hook.verified_instructions,
-                })
-                .collect(),
+            state: state.clone(),
+            hooks: proofs.hooks(),
             rules: (0u32..)
                 .zip(&running.image.rules)
                 .zip(rules)
@@ -122,8 +138,10 @@ impl Agent for Desk {
                 })
                 .collect(),
             counters,
-            sinks: self.outlet.sinks(),
+            sinks: outlet.sinks(),
             warnings,
+            proof: record.proof,
+            tamper: record.tamper,
         })
     }
 
@@ -168,7 +186,7 @@ impl Agent for Desk {
     }
 
     fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        self.outlet.events(last)
+        self.parts.outlet.events(last)
     }
 }
 
@@ -183,6 +201,10 @@ pub const ESSENTIALS: [&str; 8] = [
     "the kernel's own packets without a process (RST, ICMP)",
     "AF_PACKET sockets of the usual DHCP clients' units, where the policy has no [unjudged]",
 ];
+
+fn mode_name(mode: u8) -> &'static str {
+    if mode == MODE_AUDIT { Mode::Audit.name() } else { Mode::Enforce.name() }
+}
 
 fn policy_status(running: &Running) -> PolicyStatus {
     PolicyStatus {

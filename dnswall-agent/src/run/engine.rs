@@ -330,5 +330,6 @@ fn not_kept(error: StoreError) -> String {
     format!("this policy decides, but the next start will not know it: {error}")
 }
 
+mod restore;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 //!
 //! [`daemon`] starts and ends everything. The [`engine`] holds the policy that decides and replaces it whole, with
 //! the [`store`] behind it; the [`reader`] turns the ring's events into alerts for the [`outlet`]; the [`ticker`] does
-//! what has to be done once a second; the desk answers commands. [`environment`] and [`question`] look at this host
+//! what has to be done once a second; the prover keeps proving that the wall stands, and mends it; the desk answers
+//! commands. [`environment`] and [`question`] look at this host
 //! and are also used by commands that need no agent.
 
 pub mod daemon;
@@ -15,6 +16,7 @@ pub mod lock;
 mod notice;
 pub mod options;
 pub mod outlet;
+mod prover;
 pub mod question;
 pub mod reader;
 pub mod store;
@@ -38,6 +40,12 @@ pub enum RunError {
     /// The wall would stand and hold nothing, or cannot stand.
     #[error("the wall cannot stand on this host:\n{0}")]
     Unsuitable(String),
+    /// The wall stands, and lets through what it must refuse.
+    #[error(
+        "the wall was raised and does not hold: {0}. It was left as it is; `dnswall agent detach` takes it down. \
+         With at-start = \"report\" in [proof] of agent.toml the agent runs all the same, and reports it"
+    )]
+    Unproven(String),
     /// This host cannot.
     #[error("{0:#}")]
     Host(anyhow::Error),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
-use crate::config::{AlertsConfig, CONFIG_PATH, Config, SinkConfig};
+use crate::config::{AlertsConfig, CONFIG_PATH, Config, ProofConfig, SinkConfig};
 use crate::host::HostRoot;
 use crate::kernel::find_cgroup2;
 
@@ -45,6 +45,8 @@ pub struct Options {
     pub alerts: AlertsConfig,
     /// Where they go.
     pub sinks: Vec<SinkConfig>,
+    /// How the wall is proven to stand.
+    pub proof: ProofConfig,
 }
 
 impl Options {
@@ -72,6 +74,7 @@ impl Options {
             host,
             alerts: found.alerts,
             sinks: found.sinks,
+            proof: found.proof,
         })
     }
 }

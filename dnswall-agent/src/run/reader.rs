@@ -11,8 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::outlet::Outlet;
 use super::told::Counts;
 use crate::alert::{Grouper, RuleBook};
-use crate::event::{Clocks, DecodeFailures, Enricher, decode};
+use crate::event::{Clocks, DecodeFailures, Enricher, decode, refused_key};
 use crate::kernel::Ring;
+use crate::proof::Arrival;
 
 /// How long the reader sleeps when there is nothing to read.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -50,6 +51,8 @@ pub struct Parts {
     pub outlet: Arc<Outlet>,
     /// What the rest of the agent says.
     pub inbox: Arc<Inbox>,
+    /// Who waits for the canary's events.
+    pub arrival: Arc<Arrival>,
 }
 
 /// The thread's belongings.
@@ -143,8 +146,8 @@ impl Reader {
 
     // Whether the ring is empty now.
     fn drain(&mut self) -> bool {
-        let Self { parts: Parts { ring, enricher, grouper, book, outlet, inbox: _ }, failures, sweep: _ } =
-            self;
+        let Self { parts, failures, sweep: _ } = self;
+        let Parts { ring, enricher, grouper, book, outlet, inbox: _, arrival } = parts;
         for _ in 0..BURST_MAX {
             let event = match ring.next(decode) {
                 None => return true,
@@ -157,6 +160,10 @@ impl Reader {
                     continue;
                 }
             };
+            if arrival.claim(&event) {
+                grouper.own(refused_key(&event), event.refusals, event.time_ns);
+                continue;
+            }
             let clocks = Clocks::read();
             let enriched = enricher.enrich(&event, &clocks);
             let book = book.read().unwrap_or_else(PoisonError::into_inner);
@@ -176,6 +183,7 @@ impl Reader {
             ("refusals-pending", self.parts.grouper.pending()),
             ("refusals-overflowed", group.overflowed),
             ("refusals-orphaned", group.orphaned),
+            ("refusals-of-the-proof", group.own),
             ("cgroups-unnamed", self.parts.enricher.cgroups_unwalked()),
         ]
         .into_iter()

@@ -3,7 +3,7 @@
 
 pub mod budget;
 pub mod packet;
-mod raw;
+pub(crate) mod raw;
 pub mod stack;
 
 use std::fs::File;

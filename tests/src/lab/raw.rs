@@ -13,6 +13,7 @@ const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const PROG_TEST_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
+const LINK_UPDATE: libc::c_int = 29;
 /// `BPF_PROG_TYPE_CGROUP_SKB`
 const CGROUP_SKB: u32 = 8;
 /// `BPF_CGROUP_INET_EGRESS`
@@ -54,6 +55,14 @@ struct ObjPin {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
 }
 
 #[repr(C)]
@@ -121,6 +130,20 @@ impl ReturnOne {
         bpf(OBJ_PIN, &mut attributes).with_context(|| format!("pin it at {}", pin.display())).map(drop)
     }
 
+    /// Puts it into the place of the program that a link runs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn put_into(&self, link: &OwnedFd) -> Result<()> {
+        let mut attributes = LinkUpdate {
+            link_fd: link.as_raw_fd() as u32,
+            new_prog_fd: self.0.as_raw_fd() as u32,
+            flags: 0,
+            old_prog_fd: 0,
+        };
+        bpf(LINK_UPDATE, &mut attributes).context("replace the program").map(drop)
+    }
+
     /// Its number in the kernel.
     ///
     /// # Errors
@@ -149,7 +172,7 @@ impl ReturnOne {
     }
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
+pub(crate) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: the kernel reads and writes `size` bytes of an initialised struct; what it points to is alive.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }

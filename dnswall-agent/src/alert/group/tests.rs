@@ -39,7 +39,7 @@ fn counts(alerts: &[Alert]) -> Vec<u64> {
 
 /// Nothing is lost, whatever happened.
 fn check_sum(grouper: &Grouper) {
-    let GroupCounters { observed, alerts: _, told, overflowed, orphaned } = grouper.counters();
+    let GroupCounters { observed, alerts: _, told, overflowed, orphaned, own: _ } = grouper.counters();
     assert_eq!(observed, told + overflowed + orphaned + grouper.pending());
 }
 
@@ -161,16 +161,16 @@ fn a_scan_is_summed_up_and_hides_nobody_else() {
     let told: Vec<Alert> = told.collect();
     assert_eq!(told.len(), FLOWS_PER_OWNER_MAX + 1);
     let sum = told.last().unwrap();
-    assert_eq!((sum.flow.destination, &sum.dns, sum.count), (None, &None, 1));
+    assert_eq!((sum.flow.as_ref().unwrap().destination, &sum.dns, sum.count), (None, &None, 1));
     assert_eq!(sum.process.exe.as_deref(), Some("/usr/bin/dig"));
     let mut other = event_to(scan, 0);
     other.uid = Some(0);
-    assert!(grouper.observe(other, &book, &after_ns(0)).unwrap().flow.destination.is_some());
+    assert!(grouper.observe(other, &book, &after_ns(0)).unwrap().flow.unwrap().destination.is_some());
     assert_eq!(counts(&grouper.due(&after_ns(10 * SECOND_NS))), [999]);
     // Quiet for an interval: now there is room again.
     let late = event_to(scan, 20 * SECOND_NS);
     let alert = grouper.observe(late, &book, &after_ns(20 * SECOND_NS)).unwrap();
-    assert!(alert.flow.destination.is_some());
+    assert!(alert.flow.as_ref().unwrap().destination.is_some());
     check_sum(&grouper);
 }
 
@@ -252,4 +252,17 @@ proptest! {
         prop_assert_eq!(grouper.pending(), 0);
         prop_assert_eq!(told + orphaned + overflowed, refused);
     }
+}
+
+#[test]
+fn the_agents_own_refusals_are_counted_apart() {
+    let mut grouper = grouper();
+    let own = enriched();
+    grouper.own(own.refused, 1, own.time_ns);
+    let entry = Refused { last_event_ns: own.time_ns, refusals: 4 };
+    grouper.counted([(own.refused, entry)], &after_ns(10 * SECOND_NS));
+    grouper.counted([(own.refused, entry)], &after_ns(11 * SECOND_NS));
+    let counters = grouper.counters();
+    assert_eq!((counters.own, counters.observed, counters.orphaned), (4, 0, 0));
+    assert!(grouper.due(&after_ns(20 * SECOND_NS)).is_empty());
 }

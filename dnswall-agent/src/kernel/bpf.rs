@@ -1,0 +1,195 @@
+//! The commands of `bpf(2)` that aya 0.14 has no words for: what a link, a map and a cgroup say of themselves, and
+//! pinning what is already open.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// What the kernel says of a cgroup link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkNow {
+    /// The link's number.
+    pub id: u32,
+    /// The program it runs.
+    pub program: u32,
+    /// The cgroup it is attached to; 0 when it was detached.
+    pub cgroup: u64,
+    /// `enum bpf_attach_type`
+    pub attach_type: u32,
+}
+
+/// What the kernel says of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramNow {
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// Numbers of the maps it uses.
+    pub maps: Vec<u32>,
+    /// Instructions the verifier walked (5.16).
+    pub verified_instructions: Option<u32>,
+}
+
+/// Programs of one hook that are listed.
+const PROGRAMS_MAX: usize = 64;
+/// Maps of one program that are listed.
+const PROGRAM_MAPS_MAX: usize = 64;
+
+const OBJ_PIN: libc::c_int = 6;
+const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const PROG_QUERY: libc::c_int = 16;
+/// `BPF_F_QUERY_EFFECTIVE`
+const EFFECTIVE: u32 = 1;
+
+/// The part of `union bpf_attr` for `BPF_OBJ_PIN`.
+#[repr(C)]
+struct ObjPin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part of `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct Info {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The part of `union bpf_attr` for `BPF_PROG_QUERY`, as long as 5.10 has it.
+#[repr(C)]
+struct Query {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
+}
+
+/// The part of `union bpf_attr` for `BPF_PROG_GET_FD_BY_ID`.
+#[repr(C)]
+struct ById {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// `struct bpf_link_info` of a cgroup link.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    cgroup_id: u64,
+    attach_type: u32,
+    more: u32,
+}
+
+/// `struct bpf_map_info` up to the number.
+#[repr(C)]
+#[derive(Default)]
+struct MapInfo {
+    kind: u32,
+    id: u32,
+}
+
+/// `struct bpf_prog_info` up to the verifier's count; a kernel that knows less leaves the rest at zero.
+#[repr(C)]
+#[derive(Default)]
+struct ProgInfo {
+    head: [u32; 13],
+    nr_map_ids: u32,
+    map_ids: u64,
+    name: [u8; 16],
+    middle: [u64; 17],
+    verified_insns: u32,
+    tail: u32,
+}
+
+const _: () = assert!(std::mem::offset_of!(LinkInfo, cgroup_id) == 16);
+const _: () = assert!(std::mem::offset_of!(ProgInfo, nr_map_ids) == 52);
+const _: () = assert!(std::mem::offset_of!(ProgInfo, name) == 64);
+const _: () = assert!(std::mem::offset_of!(ProgInfo, verified_insns) == 216);
+
+/// What a link says of itself.
+pub fn link(fd: BorrowedFd<'_>) -> io::Result<LinkNow> {
+    let mut info = LinkInfo::default();
+    describe(fd, &mut info)?;
+    let LinkInfo { kind: _, id, prog_id, padding: _, cgroup_id, attach_type, more: _ } = info;
+    Ok(LinkNow { id, program: prog_id, cgroup: cgroup_id, attach_type })
+}
+
+/// A map's number.
+pub fn map_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = MapInfo::default();
+    describe(fd, &mut info)?;
+    Ok(info.id)
+}
+
+/// What a program says of itself. Takes `CAP_SYS_ADMIN`.
+pub fn program(id: u32) -> io::Result<ProgramNow> {
+    let mut attributes = ById { id, next_id: 0, open_flags: 0 };
+    let fd = call(PROG_GET_FD_BY_ID, &mut attributes)?;
+    // SAFETY: a descriptor the kernel just made for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut maps = vec![0u32; PROGRAM_MAPS_MAX];
+    let mut info =
+        ProgInfo { nr_map_ids: maps.len() as u32, map_ids: maps.as_mut_ptr() as u64, ..ProgInfo::default() };
+    describe(std::os::fd::AsFd::as_fd(&fd), &mut info)?;
+    maps.truncate(info.nr_map_ids as usize);
+    let name = info.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(ProgramNow {
+        name: String::from_utf8_lossy(name).into_owned(),
+        maps,
+        verified_instructions: Some(info.verified_insns).filter(|count| *count > 0),
+    })
+}
+
+/// The programs that run for a cgroup at one hook, its ancestors' included, in the kernel's order. Takes
+/// `CAP_NET_ADMIN`.
+pub fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0u32; PROGRAMS_MAX];
+    let mut attributes = Query {
+        target_fd: cgroup.as_raw_fd() as u32,
+        attach_type,
+        query_flags: EFFECTIVE,
+        attach_flags: 0,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: ids.len() as u32,
+        padding: 0,
+    };
+    call(PROG_QUERY, &mut attributes)?;
+    ids.truncate(attributes.prog_cnt as usize);
+    Ok(ids)
+}
+
+/// Pins what is open.
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes =
+        ObjPin { pathname: path.as_ptr() as u64, bpf_fd: fd.as_raw_fd() as u32, file_flags: 0 };
+    call(OBJ_PIN, &mut attributes).map(drop)
+}
+
+fn describe<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attributes = Info {
+        bpf_fd: fd.as_raw_fd() as u32,
+        info_len: size_of::<T>() as u32,
+        info: std::ptr::from_mut(info) as u64,
+    };
+    call(OBJ_GET_INFO_BY_FD, &mut attributes).map(drop)
+}
+
+fn call<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: the kernel reads and writes at most `size` bytes of an initialised struct; what it points to is the
+    // caller's, alive and of the length the struct says.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}

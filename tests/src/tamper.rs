@@ -1,0 +1,87 @@
+//! What somebody with every right does to a wall: by system calls, through its pins, from another process than the
+//! agent's.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use dnswall_common::ABI_VERSION;
+
+use crate::lab::raw::bpf;
+
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const OBJ_GET: libc::c_int = 7;
+const LINK_DETACH: libc::c_int = 34;
+
+#[repr(C)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct Detach {
+    link_fd: u32,
+}
+
+/// Where a hook's link is pinned.
+pub fn link(pins: &Path, program: &str) -> PathBuf {
+    pins.join(format!("v{ABI_VERSION}/links/{program}"))
+}
+
+/// Where a map is pinned.
+pub fn map(pins: &Path, name: &str) -> PathBuf {
+    pins.join(format!("v{ABI_VERSION}/maps/{name}"))
+}
+
+/// Opens what is pinned.
+///
+/// # Errors
+/// The kernel's.
+pub fn open(path: &Path) -> Result<OwnedFd> {
+    let text = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = ObjGet { pathname: text.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let fd = bpf(OBJ_GET, &mut attributes).with_context(|| format!("open {}", path.display()))?;
+    // SAFETY: a descriptor the kernel just made.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Detaches a link for everybody who holds it.
+///
+/// # Errors
+/// The kernel's.
+pub fn detach(link: &OwnedFd) -> Result<()> {
+    bpf(LINK_DETACH, &mut Detach { link_fd: link.as_raw_fd() as u32 }).context("detach the link").map(drop)
+}
+
+/// Changes one value of a map, `bytes` long.
+///
+/// # Errors
+/// The kernel's.
+pub fn edit<K>(path: &Path, key: K, bytes: usize, change: impl FnOnce(&mut [u8])) -> Result<()> {
+    let map = open(path)?;
+    let mut value = vec![0u8; bytes];
+    let mut attributes = Element {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: std::ptr::from_ref(&key) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    bpf(MAP_LOOKUP_ELEM, &mut attributes).context("read the map")?;
+    change(&mut value);
+    bpf(MAP_UPDATE_ELEM, &mut attributes).context("write the map").map(drop)
+}
