@@ -9,6 +9,7 @@ pub mod alert;
 pub mod cli;
 pub mod compile;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod demo;
 pub mod doctor;

@@ -64,6 +64,29 @@ impl Here {
     }
 }
 
+/// Too many scopes, and too many different workloads.
+fn too_large() -> String {
+    let scope = |index| format!("[[scope]]\nmode = \"audit\"\nfrom = [{{ user = {index} }}]\n");
+    let rule = |index| {
+        format!(
+            "[[allow]]\nto = [\"10.0.0.0/8\"]\nports = [\"tcp/1{index:03}\"]\nfrom = [{{ user = {index} }}]\n"
+        )
+    };
+    let (scopes, rules): (String, String) = ((1..=17).map(scope).collect(), (1..=300).map(rule).collect());
+    format!("version = 1\nmode = \"enforce\"\n{rules}{scopes}")
+}
+
+#[test]
+fn a_policy_that_does_not_fit_is_refused_with_the_numbers() {
+    let here = Here::new();
+    let file = here.file("large.toml", &too_large());
+    let said = here.say(&["policy", "check", &file]);
+    assert_eq!(said.code, 3, "{}", said.errors);
+    for number in ["names 300 different workloads", "there are 255", "has 17 scopes", "holds 16"] {
+        assert!(said.errors.contains(number), "{number} is missing: {}", said.errors);
+    }
+}
+
 #[test]
 fn a_policy_without_mistakes() {
     let here = Here::new();

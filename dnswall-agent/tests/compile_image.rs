@@ -4,7 +4,7 @@ use dnswall_agent::compile::{FixedEnvironment, Identity, MapImage, RootCgroup, c
 use dnswall_agent::policy::{BUILTIN_ORIGIN, Policy, Warning, default_policy, parse};
 use dnswall_common::decide::decide;
 use dnswall_common::flow::{Address, Flow, protocol};
-use dnswall_common::limits::{RULES_MAX, SCOPES_MAX, SELECTORS_MAX, TERMS_PER_CELL_MAX};
+use dnswall_common::limits::{RULES_MAX, SCOPES_MAX, SELECTORS_MAX, TERMS_PER_CELL_MAX, WHO_ENTRIES_MAX};
 use dnswall_common::reason::Action;
 use dnswall_common::who::Who;
 use std::fmt::Write as _;
@@ -177,7 +177,10 @@ fn limits_are_said_with_their_numbers() {
 
     let apart = |index| format!("[[allow]]\nto = [\"10.0.{index}.1\"]\nfrom = [{{ user = {index} }}]\n");
     let message = refusal(&many(SELECTORS_MAX, apart));
-    assert!(message.contains("one more than 255 different workloads"), "{message}");
+    assert!(
+        message.contains("names 256 different workloads") && message.contains("there are 255"),
+        "{message}"
+    );
     // One is everyone, one the DHCP clients of the [unjudged] that is not written.
     assert!(compile(&policy(&many(SELECTORS_MAX - 2, apart)), &environment()).is_ok());
     let nobody = format!("{}[unjudged]\nfrom = []\n", many(SELECTORS_MAX - 1, apart));
@@ -200,7 +203,98 @@ fn limits_are_said_with_their_numbers() {
         format!("[[allow]]\nto = [\"{address}\"]\nports = [{ports}]\n")
     };
     let message = refusal(&many(1000, rule));
-    assert!(message.contains("more than 131072 boundaries between ports"), "{message}");
+    assert!(message.contains("need 140000 boundaries between ports"), "{message}");
+    assert!(message.contains("the kernel holds 131072"), "{message}");
+}
+
+/// The tables that no policy of 255 workloads can fill, but for programs, which a pattern names many of.
+const _: () = assert!(SELECTORS_MAX <= WHO_ENTRIES_MAX);
+
+#[test]
+fn tables_that_are_too_small_are_said_with_their_numbers() {
+    let listed = |count: u32, text: &dyn Fn(u32) -> String| {
+        let list: Vec<String> = (0..count).map(|index| format!("\"{}\"", text(index))).collect();
+        format!("version = 1\nmode = \"audit\"\n[[allow]]\nto = [{}]\n", list.join(", "))
+    };
+    // Every other address is a network of its own: two boundaries each.
+    let v4 = |index: u32| std::net::Ipv4Addr::from(0x0a00_0000 + 2 * index).to_string();
+    let message = refusal(&listed(131_073, &v4));
+    assert!(message.contains("need 262146 boundaries between IPv4 destinations"), "{message}");
+    assert!(message.contains("the kernel holds 262144"), "{message}");
+    let v6 = |index: u32| std::net::Ipv6Addr::from((0x2001_0db8 << 96) + 2 * u128::from(index)).to_string();
+    let message = refusal(&listed(65_537, &v6));
+    assert!(message.contains("need 131074 boundaries between IPv6 destinations"), "{message}");
+    assert!(message.contains("the kernel holds 131072"), "{message}");
+
+    let programs = |pattern: usize| {
+        let files = (0..256).map(|file| (1 + 256 * pattern as u64 + file, 1)).collect();
+        (format!("/opt/{pattern}/*"), files)
+    };
+    let opt = FixedEnvironment { executables: (0..17).map(programs).collect(), ..environment() };
+    let exe =
+        |index| format!("[[allow]]\nto = [\"10.0.{index}.1\"]\nfrom = [{{ exe = \"/opt/{index}/*\" }}]\n");
+    let message = compile(&policy(&many(17, exe)), &opt).expect_err("a refusal").render(false);
+    assert!(message.contains("name 4352 executables") && message.contains("holds 4096"), "{message}");
+    assert!(compile(&policy(&many(16, exe)), &opt).is_ok());
+}
+
+/// Rules that overlap in every way: `from` entry `i` may go where bit `i` of the address says.
+fn overlapping(rules: u32) -> String {
+    let rule = |index: usize| {
+        let to: Vec<String> = (0..1u32 << rules)
+            .filter(|address| address >> index & 1 == 1)
+            .map(|address| format!("\"{}\"", std::net::Ipv4Addr::from(0x0a00_0000 + address)))
+            .collect();
+        format!("[[allow]]\nto = [{}]\nfrom = [{{ user = {index} }}]\n", to.join(", "))
+    };
+    many(rules as usize, rule)
+}
+
+#[test]
+fn lists_and_terms_are_counted_beyond_what_fits() {
+    // 2^14 sets of 14 rules have 14 * 2^13 members.
+    let message = refusal(&overlapping(14));
+    assert!(message.contains("combine into 114688 terms") && message.contains("holds 65536"), "{message}");
+    assert!(!message.contains(" lists\n"), "{message}");
+    let (image, _) = image(&overlapping(12));
+    assert_eq!((image.cells.len(), image.terms.len()), (1 << 12, 12 << 11));
+    assert!(image.excesses().is_empty());
+}
+
+#[test]
+fn every_limit_is_said_at_once() {
+    let scope = |index| format!("[[scope]]\nmode = \"audit\"\nfrom = [{{ user = {} }}]\n", 1000 + index);
+    let rule = |index| {
+        let address = std::net::Ipv4Addr::from(index as u32 * 2);
+        format!("[[allow]]\nto = [\"{address}\"]\nfrom = [{{ user = {} }}]\n", index % 300)
+    };
+    let user = |index| format!("[[allow]]\nto = [\"240.0.0.1\"]\nfrom = [{{ user = {index} }}]\n");
+    let mut text = many(RULES_MAX, rule);
+    text.extend((0..70).map(user));
+    text.extend((0..SCOPES_MAX + 1).map(scope));
+    let message = refusal(&text);
+    for number in [
+        "has 16454 rules",
+        "at most 16383",
+        "names 317 different workloads",
+        "there are 255",
+        "has 17 scopes",
+        "holds 16",
+        "70 rules answer for the same destination and port",
+        "at most 64",
+    ] {
+        assert!(message.contains(number), "{number} is missing:\n{message}");
+    }
+}
+
+#[test]
+fn an_image_says_everything_of_which_it_has_too_much() {
+    let (mut image, _) = image(FULL);
+    assert!(image.excesses().is_empty());
+    image.terms = vec![image.terms[0]; 65_537];
+    image.users = vec![(1, Who::NONE); 5_000];
+    let said: Vec<String> = image.excesses().iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["65537 terms (the kernel holds 65536)", "5000 users (the kernel holds 4096)"]);
 }
 
 /// Compiles and says how long it took; the bound only catches what is out of all proportion.

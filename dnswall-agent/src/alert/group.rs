@@ -199,6 +199,15 @@ impl Grouper {
         }
     }
 
+    /// Takes what happened once, and is no packet that the kernel counts: always an alert of its own.
+    pub fn tell_once(&mut self, event: &EnrichedEvent, book: &RuleBook, clocks: &Clocks) -> Alert {
+        let tally = Tally { id: (self.make_id)(clocks.now), count: 1, first: event.time, last: event.time };
+        self.counters.observed = self.counters.observed.saturating_add(1);
+        self.counters.told = self.counters.told.saturating_add(1);
+        self.counters.alerts += 1;
+        Alert::new(event, book.policy(event.generation).map(|policy| &**policy), &self.host, tally)
+    }
+
     /// Takes the map of refused flows as it is now, at best right after the ring was read to its end. What it has
     /// more than the events said is told with the flows' next alerts.
     pub fn counted(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {

@@ -101,7 +101,7 @@ impl From<EngineError> for Failure {
         let shown = error.to_string();
         match error {
             EngineError::Invalid(problems) => problems.into(),
-            EngineError::Unreadable { .. } | EngineError::Publish(PublishError::TooLarge { .. }) => {
+            EngineError::Unreadable { .. } | EngineError::Publish(PublishError::TooLarge(_)) => {
                 Self::new(Exit::Invalid, shown)
             }
             EngineError::Wall(error) => {
@@ -111,9 +111,12 @@ impl From<EngineError> for Failure {
             EngineError::Publish(error) => {
                 Self::new(Exit::HostCannot, format!("{:#}", anyhow::Error::from(error)))
             }
-            EngineError::Store(_) | EngineError::NoPrevious | EngineError::Stranger(_) => {
-                Self::new(Exit::No, shown)
-            }
+            EngineError::Store(_)
+            | EngineError::NoPrevious
+            | EngineError::OnTrial { .. }
+            | EngineError::NothingToConfirm
+            | EngineError::TooLate
+            | EngineError::Stranger(_) => Self::new(Exit::No, shown),
         }
     }
 }

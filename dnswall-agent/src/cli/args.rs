@@ -1,11 +1,14 @@
 //! What can be typed. What it means is in the file of each command.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 
 use super::exit::EXIT_CODES;
 use crate::config::Config;
+use crate::run::engine::CONFIRM_RANGE;
 
 /// Drops what this host's policy does not allow to leave it, and says who tried.
 #[derive(Debug, Parser)]
@@ -127,14 +130,16 @@ pub enum PolicyCommand {
     /// Say what differs between two policies (exits 1 when something does)
     Diff(DiffArguments),
     /// Enforce another policy
-    #[command(after_help = "A policy with a mistake exits 3 and changes nothing.")]
+    #[command(after_help = APPLY_HELP)]
     Apply(ApplyArguments),
+    /// Keep the policy that was applied with --confirm
+    Confirm,
     /// Show the policy that decides
     Show,
     /// Say what the policy answers to somebody who wants to go somewhere, and why
     #[command(after_help = EXPLAIN_HELP)]
     Explain(ExplainArguments),
-    /// Bring the policy before this one back
+    /// Bring the policy before this one back; at once when it waits for its confirmation
     Rollback,
 }
 
@@ -157,12 +162,35 @@ pub struct DiffArguments {
     pub newer: Option<PathBuf>,
 }
 
+const APPLY_HELP: &str = "\
+A policy with a mistake, or one that is more than the kernel's maps hold, exits 3 and changes nothing.
+
+With --confirm the policy before decides again when the time is over, unless `dnswall policy confirm` comes: \
+whoever locks himself out has only to wait.
+
+Running connections that the policy refuses are said before it is applied. It is applied all the same.";
+
 /// `dnswall policy apply`
 #[derive(Debug, Args)]
 pub struct ApplyArguments {
     /// The policy; - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Take it back after this time (5s to 1h) unless it is confirmed
+    #[arg(long, value_name = "TIME", value_parser = confirm_time)]
+    pub confirm: Option<Duration>,
+    /// Change nothing: say what would, and list the running connections that the policy refuses (exits 1 when there are
+    /// any)
+    #[arg(long, conflicts_with = "confirm")]
+    pub dry_run: bool,
+}
+
+fn confirm_time(text: &str) -> Result<Duration, String> {
+    let (least, most) = CONFIRM_RANGE;
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed.filter(|time| (least..=most).contains(time)).ok_or_else(|| {
+        format!("not a time from {} to {} seconds; write 60s or 5m", least.as_secs(), most.as_secs())
+    })
 }
 
 const EXPLAIN_HELP: &str = "\

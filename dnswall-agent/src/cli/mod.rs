@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod args;
+mod connections;
 mod demo;
 mod doctor;
 mod events;
@@ -50,6 +51,7 @@ fn obey(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Policy(PolicyCommand::Check(arguments)) => policy::check(form, &arguments),
         Command::Policy(PolicyCommand::Diff(arguments)) => wait(policy::diff(form, &client(), &arguments)),
         Command::Policy(PolicyCommand::Apply(arguments)) => wait(policy::apply(form, &client(), &arguments)),
+        Command::Policy(PolicyCommand::Confirm) => wait(policy::confirm(form, &client())),
         Command::Policy(PolicyCommand::Show) => wait(policy::show(form, &client())),
         Command::Policy(PolicyCommand::Rollback) => wait(policy::rollback(form, &client())),
         Command::Policy(PolicyCommand::Explain(arguments)) => {

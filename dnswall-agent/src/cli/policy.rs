@@ -1,4 +1,4 @@
-//! `dnswall policy check`, `diff`, `apply`, `show` and `rollback`
+//! `dnswall policy check`, `diff`, `apply`, `confirm`, `show` and `rollback`
 
 use std::io::Read;
 use std::path::Path;
@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::{ApplyArguments, CheckArguments, DiffArguments, Form};
+use super::connections;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint};
 use crate::compile::{self, Change, PolicyDiff, compile};
-use crate::control::api::{Applied, ApplyRequest, PolicyShown};
-use crate::control::client::Client;
+use crate::control::api::{Applied, ApplyRequest, PendingStatus, PolicyShown, RehearseRequest, Rehearsed};
+use crate::control::client::{Client, ClientError};
 use crate::policy::{Policy, Problem, parse};
 use crate::run::engine;
 use crate::run::environment::HostEnvironment;
@@ -75,8 +76,28 @@ pub async fn apply(form: Form, client: &Client, arguments: &ApplyArguments) -> R
     let (text, origin) = read(&arguments.file)?;
     // What can be said without the agent is said without it.
     let policy = parse(&text, &origin)?;
-    let request = ApplyRequest { text, origin };
-    let applied = client.apply(&request).await.map_err(|error| Failure::from(error).in_text(&policy.text))?;
+    let in_text = |error: ClientError| Failure::from(error).in_text(&policy.text);
+    let request = RehearseRequest { text: text.clone(), origin: origin.clone() };
+    let rehearsed = client.rehearse(&request).await.map_err(in_text)?;
+    if arguments.dry_run {
+        output::answer(form, &rehearsed, rehearsed_text);
+        return Ok(if rehearsed.denied == 0 { Exit::Done } else { Exit::No });
+    }
+    // Said before it is published: afterwards nobody may be there to read it.
+    if form == Form::Text {
+        connections::warn(&rehearsed);
+    }
+    // Rounded up: nobody has less time than he asked for.
+    let confirm_secs = arguments.confirm.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0));
+    let request = ApplyRequest { text, origin, confirm_secs };
+    let mut applied = client.apply(&request).await.map_err(in_text)?;
+    applied.connections = rehearsed.connections;
+    output::answer(form, &applied, applied_text);
+    Ok(Exit::Done)
+}
+
+pub async fn confirm(form: Form, client: &Client) -> Result<Exit, Failure> {
+    let applied = client.confirm().await?;
     output::answer(form, &applied, applied_text);
     Ok(Exit::Done)
 }
@@ -134,6 +155,26 @@ fn applied_text(applied: &Applied) -> String {
         policy.generation,
         paint(FAINT, policy.digest.get(..DIGEST_DIGITS).unwrap_or(&policy.digest))
     ));
+    if let Some(PendingStatus { seconds_left, back_to }) = &applied.pending {
+        lines.push(format!(
+            "{} `dnswall policy confirm` keeps it; without that the policy from {} decides again in {seconds_left} s",
+            paint(WARN, "waiting:"),
+            back_to.origin
+        ));
+    }
+    lines.join("\n")
+}
+
+fn rehearsed_text(rehearsed: &Rehearsed) -> String {
+    let diff = PolicyDiff { changes: rehearsed.changes.clone() };
+    let mut lines = vec![if diff.is_empty() {
+        "nothing differs in what the policy says".to_owned()
+    } else {
+        coloured(&diff)
+    }];
+    lines.extend(rehearsed.warnings.iter().map(|warning| format!("{} {warning}", paint(WARN, "warning:"))));
+    lines.push(connections::text(rehearsed));
+    lines.push(format!("{} nothing was changed", paint(GOOD, "dry run:")));
     lines.join("\n")
 }
 

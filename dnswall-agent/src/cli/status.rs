@@ -3,7 +3,7 @@
 use super::args::Form;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
-use crate::control::api::{ProofStatus, Status, TamperStatus};
+use crate::control::api::{OlderStatus, ProofStatus, Status, TamperStatus};
 use crate::control::client::Client;
 
 pub async fn status(form: Form, client: &Client) -> Result<Exit, Failure> {
@@ -39,6 +39,19 @@ pub fn text(status: &Status) -> String {
         line("proof", proof(status)),
     ];
     lines.extend(tamper(status));
+    if let Some(pending) = &status.pending {
+        let (left, back_to) = (pending.seconds_left, &pending.back_to.origin);
+        let shown = format!("not confirmed: in {left} s the policy from {back_to} decides again");
+        lines.insert(2, line("", paint(WARN, shown)));
+    }
+    if let Some(OlderStatus { refused, cut, not_cut, left_out: _ }) =
+        status.older.as_ref().filter(|older| older.refused > 0)
+    {
+        let shown =
+            format!("{refused} connections from before the wall are against the policy, {cut} of them cut");
+        lines.push(line("older", paint(WARN, shown)));
+        lines.extend(not_cut.iter().map(|why| line("", paint(WARN, why))));
+    }
     lines.extend(status.warnings.iter().map(|warning| format!("{} {warning}", paint(WARN, "warning:"))));
     section(&mut lines, "Hooks", || hooks(status));
     section(&mut lines, "Rules that counted", || rules(status));

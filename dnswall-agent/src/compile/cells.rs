@@ -12,6 +12,8 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Starts that fit the port tree.
 const STARTS_MAX: usize = NODES_PORT_MAX * FANOUT8;
+/// So many times what fits is counted; what needs more is said to need more.
+const COUNTED_TIMES_MAX: usize = 4;
 
 /// The cells of a policy. Cell 0 is "no rule".
 #[derive(Debug)]
@@ -23,13 +25,15 @@ pub(super) struct Cells {
     /// Rules that have a term somewhere.
     pub(super) used: BTreeSet<u32>,
     by_rules: HashMap<(Vec<u32>, bool), u32>,
+    /// How many terms there would be: beyond what fits they are counted and not kept.
+    terms_wanted: usize,
+    /// A rule that is one too many for one destination and port was told.
+    crowded: bool,
 }
 
-/// Builds the cells of every class.
-///
-/// # Errors
-/// When a limit is exceeded: which, by what, and a rule involved.
-pub(super) fn build(rules: &[FlatRule], classes: &Classes) -> Result<Cells, Problem> {
+/// Builds the cells of every class. Every limit that is exceeded is a problem, with how much there would be and a rule
+/// involved; what is given then holds only what fits.
+pub(super) fn build(rules: &[FlatRule], classes: &Classes, problems: &mut Vec<Problem>) -> Cells {
     let nobody = Cell { first: 0, count: 0, allows: 0 };
     let mut cells = Cells {
         cells: vec![nobody],
@@ -37,15 +41,30 @@ pub(super) fn build(rules: &[FlatRule], classes: &Classes) -> Result<Cells, Prob
         starts: Vec::new(),
         used: BTreeSet::new(),
         by_rules: HashMap::from([((Vec::new(), false), 0)]),
+        terms_wanted: 0,
+        crowded: false,
     };
+    let mut last = 0..0;
     for (class, members) in classes.members().iter().enumerate().skip(1) {
-        cells.add_class(class, members, rules)?;
+        if let Some(rule) = members.last().filter(|_| cells.excesses().is_empty()) {
+            last = rules[*rule as usize].span.clone();
+        }
+        cells.add_class(class, members, rules, problems);
+        if cells.is_countless() {
+            break;
+        }
     }
-    Ok(cells)
+    problems.extend(
+        cells
+            .excesses()
+            .into_iter()
+            .map(|(message, why, hint)| Problem::error(last.clone(), message).why(why).hint(hint)),
+    );
+    cells
 }
 
 impl Cells {
-    fn add_class(&mut self, class: usize, members: &[u32], rules: &[FlatRule]) -> Result<(), Problem> {
+    fn add_class(&mut self, class: usize, members: &[u32], rules: &[FlatRule], problems: &mut Vec<Problem>) {
         let base = (class as u128) << 24;
         let mut edges: Vec<(u128, u32)> = Vec::new();
         for member in members {
@@ -62,37 +81,81 @@ impl Cells {
                     active.insert(rule);
                 }
             }
-            let deciding = deciding(&active, rules);
+            if self.is_countless() {
+                return;
+            }
+            let mut deciding = deciding(&active, rules);
             if deciding.len() > TERMS_PER_CELL_MAX {
-                return Err(too_many_terms(&deciding, rules));
+                if !self.crowded {
+                    problems.push(too_many_terms(&deciding, rules));
+                    self.crowded = true;
+                }
+                deciding.truncate(TERMS_PER_CELL_MAX);
             }
             // A rule that can never decide still names the destination.
             let allows = active.iter().any(|rule| rules[*rule as usize].action == Action::Allow);
-            let cell = self.cell(deciding, allows, rules)?;
+            let cell = self.cell(deciding, allows, rules);
             if self.starts.last().map_or(0, |(_, cell)| *cell) != cell {
                 self.starts.push((base | group[0].0, cell));
             }
         }
         // The greatest key a rule can have is below the next class, so `last + 1` ended every interval.
         debug_assert!(active.is_empty());
-        if self.starts.len() > STARTS_MAX {
-            let message = format!("the rules need more than {STARTS_MAX} boundaries between ports");
-            let rule = members.last().map_or(0..0, |rule| rules[*rule as usize].span.clone());
-            return Err(Problem::error(rule, message)
-                .why("each set of rules that share destinations needs its own list of ports")
-                .hint("give rules with the same destinations the same ports, or merge rules that differ only in `to`"));
-        }
-        Ok(())
     }
 
-    fn cell(&mut self, deciding: Vec<u32>, allows: bool, rules: &[FlatRule]) -> Result<u32, Problem> {
+    /// Whether there is so much that counting it is no use.
+    fn is_countless(&self) -> bool {
+        self.by_rules.len() > COUNTED_TIMES_MAX * CELLS_MAX
+            || self.terms_wanted > COUNTED_TIMES_MAX * TERMS_MAX
+            || self.starts.len() > COUNTED_TIMES_MAX * STARTS_MAX
+    }
+
+    /// What there is too much of: what it is, why, and what to do.
+    fn excesses(&self) -> Vec<(String, String, &'static str)> {
+        let at_least = if self.is_countless() { "more than " } else { "" };
+        let mut excesses = Vec::new();
+        let (starts, cells, terms) = (self.starts.len(), self.by_rules.len(), self.terms_wanted);
+        if starts > STARTS_MAX {
+            excesses.push((
+                format!("the rules need {at_least}{starts} boundaries between ports"),
+                format!(
+                    "the kernel holds {STARTS_MAX}; each set of rules that share destinations needs its own list of ports"
+                ),
+                "give rules with the same destinations the same ports, or merge rules that differ only in `to`",
+            ));
+        }
+        for (what, wanted, capacity) in [("lists", cells, CELLS_MAX), ("terms", terms, TERMS_MAX)] {
+            if wanted > capacity {
+                excesses.push((
+                    format!("the rules combine into {at_least}{wanted} {what}"),
+                    format!(
+                        "the kernel holds {capacity}; each combination of rules for one destination and port is a list \
+                         of its own, with a term for each rule"
+                    ),
+                    "merge rules that differ only in `to`, or make rules overlap less",
+                ));
+            }
+        }
+        excesses
+    }
+
+    fn cell(&mut self, deciding: Vec<u32>, allows: bool, rules: &[FlatRule]) -> u32 {
         let key = (deciding, allows);
         if let Some(cell) = self.by_rules.get(&key) {
-            return Ok(*cell);
+            return *cell;
         }
         let deciding = &key.0;
-        let span = deciding.last().map_or(0..0, |rule| rules[*rule as usize].span.clone());
-        let cell = self.cells.len();
+        self.terms_wanted += deciding.len();
+        let cell = self.by_rules.len() as u32;
+        self.used.extend(deciding);
+        if self.cells.len() < CELLS_MAX && self.terms_wanted <= TERMS_MAX {
+            self.add_terms(deciding, allows, rules);
+        }
+        self.by_rules.insert(key, cell);
+        cell
+    }
+
+    fn add_terms(&mut self, deciding: &[u32], allows: bool, rules: &[FlatRule]) {
         let first = self.terms.len();
         for number in deciding {
             let rule = &rules[*number as usize];
@@ -103,17 +166,7 @@ impl Cells {
                 padding: [0; 3],
             });
         }
-        if cell >= CELLS_MAX || self.terms.len() > TERMS_MAX {
-            let message =
-                format!("the rules combine into more than {} lists of {TERMS_MAX} terms", CELLS_MAX);
-            return Err(Problem::error(span, message)
-                .why("each combination of rules for one destination and port is kept by itself")
-                .hint("merge rules that differ only in `to`, or make rules overlap less"));
-        }
         self.cells.push(Cell { first: first as u32, count: deciding.len() as u16, allows: allows.into() });
-        self.used.extend(deciding);
-        self.by_rules.insert(key, cell as u32);
-        Ok(cell as u32)
     }
 }
 

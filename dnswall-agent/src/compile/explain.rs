@@ -68,19 +68,23 @@ impl Outcome {
 /// Whether an address is one of this host's own, so that packets to it never leave, is not known here; only loopback
 /// addresses are taken as such.
 pub fn explain(image: &MapImage, identity: &Identity, flow: &Flow) -> Explanation {
-    let who = image.who(identity);
-    let verdict = judge(image, flow, &who);
-    let (mode, existing) = image.header.treatment(&who);
+    explain_who(image, &image.who(identity), flow)
+}
+
+/// The same for somebody whose selectors are known.
+pub fn explain_who(image: &MapImage, who: &Who, flow: &Flow) -> Explanation {
+    let verdict = judge(image, flow, who);
+    let (mode, existing) = image.header.treatment(who);
     let outcome = match verdict.action {
         Action::Allow => Outcome::Allowed,
         Action::Deny if mode == MODE_AUDIT => Outcome::WouldDeny,
         Action::Deny => Outcome::Denied,
     };
     let scopes = usize::from(image.header.scope_count);
-    let scope = image.header.scopes.iter().take(scopes).position(|scope| scope.who.intersects(&who));
+    let scope = image.header.scopes.iter().take(scopes).position(|scope| scope.who.intersects(who));
     let scope = scope.and_then(|index| image.scopes.get(index)).map(|scope| scope.name.clone());
     let is_by_rule = matches!(verdict.reason, Reason::Rule | Reason::NotForThisWorkload);
-    let passed_over = if is_by_rule { passed_over(image, flow, &asker(flow, &who)) } else { Vec::new() };
+    let passed_over = if is_by_rule { passed_over(image, flow, &asker(flow, who)) } else { Vec::new() };
     Explanation {
         outcome,
         reason: verdict.reason.name().to_owned(),
@@ -93,7 +97,7 @@ pub fn explain(image: &MapImage, identity: &Identity, flow: &Flow) -> Explanatio
             Existing::Keep
         },
         scope,
-        matches: image.selector_texts(&who).into_iter().map(str::to_owned).collect(),
+        matches: image.selector_texts(who).into_iter().map(str::to_owned).collect(),
         because: because(image, &verdict, &passed_over),
         passed_over,
     }

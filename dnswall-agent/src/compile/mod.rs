@@ -5,6 +5,7 @@
 //! search tree find them. `from` entries become bits, and tables by which the kernel finds the bits of a process.
 //! Nothing here does I/O or reads a clock: what depends on the host comes through [`Environment`].
 
+mod capacity;
 mod cells;
 mod classes;
 mod destinations;
@@ -18,9 +19,10 @@ mod rules;
 mod tree;
 mod who;
 
+pub use capacity::Excess;
 pub use diff::{Change, PolicyDiff, diff};
 pub use environment::{Environment, FileId, FixedEnvironment, RootCgroup};
-pub use explain::{Explanation, Outcome, explain};
+pub use explain::{Explanation, Outcome, explain, explain_who};
 pub use identity::Identity;
 pub use image::{MapImage, ScopeInfo};
 pub use rules::{RuleInfo, Section};
@@ -45,12 +47,12 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let mut selectors = Selectors::new();
     // First what may not be written at all: when there are too many, it is one that is written which is too many.
-    let unjudged = openers(&policy.unjudged, &mut selectors, &mut problems);
-    let raw = openers(&policy.raw, &mut selectors, &mut problems);
-    let rules = rules::flatten(policy, &mut selectors, &mut problems);
+    let unjudged = openers(&policy.unjudged, &mut selectors);
+    let raw = openers(&policy.raw, &mut selectors);
+    let rules = rules::flatten(policy, &mut selectors);
     let (scope_entries, scopes) = scopes(policy, &mut selectors, &mut problems);
     let (tables, unconstrained) = selectors.resolve(environment, &mut problems, &mut warnings);
-    let lookups = lookups(&rules).map_err(|problem| problems.push(problem)).ok();
+    let lookups = lookups(&rules, &mut problems);
     let Some(lookups) = lookups.filter(|_| problems.is_empty()) else {
         return Err(policy.problems(problems));
     };
@@ -101,8 +103,8 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
 }
 
 /// An empty list is nobody here, not everyone.
-fn openers(from: &[Selector], selectors: &mut Selectors, problems: &mut Vec<Problem>) -> Who {
-    if from.is_empty() { Who::NONE } else { selectors.who(from, problems) }
+fn openers(from: &[Selector], selectors: &mut Selectors) -> Who {
+    if from.is_empty() { Who::NONE } else { selectors.who(from) }
 }
 
 /// What leads from an address and port to the rules.
@@ -112,13 +114,16 @@ struct Lookups {
     cells: cells::Cells,
 }
 
-fn lookups(rules: &[FlatRule]) -> Result<Lookups, Problem> {
+/// `None` when there are too many to go on; every limit that is exceeded is a problem of its own.
+fn lookups(rules: &[FlatRule], problems: &mut Vec<Problem>) -> Option<Lookups> {
     let span = |rule: u32| rules.get(rule as usize).map_or(0..0, |rule| rule.span.clone());
     if rules.len() > RULES_MAX {
         let message = format!("this policy has {} rules, those of [dns] included", rules.len() - 1);
-        return Err(Problem::error(span(RULES_MAX as u32), message)
-            .why(format!("the kernel counts at most {}", RULES_MAX - 1))
-            .hint("merge rules that differ only in `to` or `ports`"));
+        problems.push(
+            Problem::error(span(RULES_MAX as u32), message)
+                .why(format!("the kernel counts at most {}", RULES_MAX - 1))
+                .hint("merge rules that differ only in `to` or `ports`"),
+        );
     }
     let mut classes = Classes::new();
     let too_many = |overlaps: classes::TooManyOverlaps| {
@@ -131,20 +136,24 @@ fn lookups(rules: &[FlatRule]) -> Result<Lookups, Problem> {
     let numbered = || (0u32..).zip(rules);
     let v4 = numbered().map(|(at, rule)| (at, &rule.addresses.v4));
     let v6 = numbered().map(|(at, rule)| (at, &rule.addresses.v6));
-    let starts4 = classes.sweep(v4, u32::MAX.into()).map_err(too_many)?;
-    let starts6 = classes.sweep(v6, u128::MAX).map_err(too_many)?;
+    let starts = classes
+        .sweep(v4, u32::MAX.into())
+        .and_then(|starts4| classes.sweep(v6, u128::MAX).map(|starts6| (starts4, starts6)));
+    let (starts4, starts6) = starts.map_err(|overlaps| problems.push(too_many(overlaps))).ok()?;
     for (family, count, max) in
         [("IPv4", starts4.len(), NODES4_MAX * FANOUT4), ("IPv6", starts6.len(), NODES6_MAX * FANOUT8)]
     {
         if count > max {
             let message = format!("the rules need {count} boundaries between {family} destinations");
-            return Err(Problem::error(0..0, message)
-                .why(format!("the kernel holds {max}"))
-                .hint("merge destinations into larger networks"));
+            problems.push(
+                Problem::error(0..0, message)
+                    .why(format!("the kernel holds {max}"))
+                    .hint("merge destinations into larger networks"),
+            );
         }
     }
-    let cells = cells::build(rules, &classes)?;
-    Ok(Lookups { starts4, starts6, cells })
+    let cells = cells::build(rules, &classes, problems);
+    Some(Lookups { starts4, starts6, cells })
 }
 
 /// Rules that no flow can reach.
@@ -174,9 +183,13 @@ fn scopes(
                 .hint("merge scopes with the same `mode` and `existing`"),
         );
     }
+    // Those without a place name workloads, too: how many there are is said at once.
+    for scope in policy.scopes.iter().skip(SCOPES_MAX) {
+        selectors.who(&scope.from);
+    }
     for (index, (scope, entry)) in policy.scopes.iter().zip(&mut entries).enumerate() {
         *entry = ScopeEntry {
-            who: selectors.who(&scope.from, problems),
+            who: selectors.who(&scope.from),
             mode: mode_number(scope.mode),
             existing: existing_number(scope.existing),
             padding: [0; 6],

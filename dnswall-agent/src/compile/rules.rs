@@ -6,7 +6,7 @@
 use super::destinations::Addresses;
 use super::intervals::Intervals;
 use super::who::Selectors;
-use crate::policy::{Destination, Encrypted, Place, Policy, Ports, Problem, Protocol, Rule, Selector};
+use crate::policy::{Destination, Encrypted, Place, Policy, Ports, Protocol, Rule, Selector};
 use dnswall_common::flow::{PORT_DNS, PORT_DNS_TLS, protocol};
 use dnswall_common::reason::Action;
 use dnswall_common::who::Who;
@@ -51,12 +51,8 @@ pub(super) struct FlatRule {
 }
 
 /// Every rule of a policy by number; number 0 is the default and has no addresses.
-pub(super) fn flatten(
-    policy: &Policy,
-    selectors: &mut Selectors,
-    problems: &mut Vec<Problem>,
-) -> Vec<FlatRule> {
-    let mut flat = Flattener { rules: vec![default_rule()], selectors, problems };
+pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors) -> Vec<FlatRule> {
+    let mut flat = Flattener { rules: vec![default_rule()], selectors };
     for (index, rule) in policy.deny.iter().enumerate() {
         let ports = flat.ports(&rule.ports);
         flat.rule(rule, index, Section::Deny, ports);
@@ -76,7 +72,6 @@ pub(super) fn flatten(
 struct Flattener<'a> {
     rules: Vec<FlatRule>,
     selectors: &'a mut Selectors,
-    problems: &'a mut Vec<Problem>,
 }
 
 impl Flattener<'_> {
@@ -152,7 +147,7 @@ impl Flattener<'_> {
         addresses: Addresses,
         ports: Intervals,
     ) {
-        let who = self.selectors.who(from, self.problems);
+        let who = self.selectors.who(from);
         let info = RuleInfo { name, section, line: place.line };
         self.rules.push(FlatRule { info, span: place.span.clone(), action, who, addresses, ports });
     }

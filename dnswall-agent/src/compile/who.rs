@@ -34,7 +34,8 @@ pub struct NameEntry {
 pub(super) struct Selectors {
     bits: HashMap<String, usize>,
     distinct: Vec<Selector>,
-    too_many: bool,
+    /// The first that found no bit.
+    too_many: Option<Selector>,
 }
 
 /// The tables of an image.
@@ -48,33 +49,25 @@ pub(super) struct Tables {
 
 impl Selectors {
     pub(super) fn new() -> Self {
-        Self { bits: HashMap::new(), distinct: Vec::new(), too_many: false }
+        Self { bits: HashMap::new(), distinct: Vec::new(), too_many: None }
     }
 
     /// The bits of a `from` list; an empty one is everyone.
-    pub(super) fn who(&mut self, from: &[Selector], problems: &mut Vec<Problem>) -> Who {
+    pub(super) fn who(&mut self, from: &[Selector]) -> Who {
         if from.is_empty() {
             return Who::EVERYONE;
         }
         let mut who = Who::NONE;
         for selector in from {
-            let next = self.distinct.len() + 1;
+            let next = self.bits.len() + 1;
             let bit = *self.bits.entry(selector.to_string()).or_insert(next);
-            if bit < next {
+            if bit < SELECTORS_MAX {
                 who.insert(bit);
-            } else if next < SELECTORS_MAX {
+            }
+            if bit == next && next < SELECTORS_MAX {
                 self.distinct.push(selector.clone());
-                who.insert(bit);
-            } else if !self.too_many {
-                self.too_many = true;
-                problems.push(
-                    Problem::error(
-                        selector.span.clone(),
-                        format!("this is one more than {} different workloads", SELECTORS_MAX - 1),
-                    )
-                    .why("each different entry of a `from` list takes one of the kernel's bits")
-                    .hint("name several at once, with a pattern like batch-*.service or a slice"),
-                );
+            } else if bit == next && self.too_many.is_none() {
+                self.too_many = Some(selector.clone());
             }
         }
         who
@@ -108,6 +101,18 @@ impl Selectors {
             problems,
             warnings,
         };
+        if let Some(first) = &self.too_many {
+            let message = format!("this policy names {} different workloads", self.bits.len());
+            resolver.problems.push(
+                Problem::error(first.span.clone(), message)
+                    .why(format!(
+                        "each different entry of a `from` list takes one of the kernel's bits, and there are {}; \
+                         this is the first without one",
+                        SELECTORS_MAX - 1
+                    ))
+                    .hint("name several at once, with a pattern like batch-*.service or a slice"),
+            );
+        }
         for (index, selector) in self.distinct.iter().enumerate() {
             resolver.selector(index + 1, selector);
         }

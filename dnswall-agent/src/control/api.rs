@@ -25,12 +25,18 @@ pub struct Status {
     pub mode: String,
     /// The policy that decides.
     pub policy: PolicyStatus,
+    /// Until when it does so, while it waits for its confirmation.
+    #[serde(default)]
+    pub pending: Option<PendingStatus>,
     /// The wall's cgroup.
     pub cgroup: CgroupStatus,
     /// Where the wall is pinned.
     pub pins: String,
     /// Where the agent keeps its policies.
     pub state: String,
+    /// Connections from before the wall; `None` where the wall was taken over, or as long as they are looked for.
+    #[serde(default)]
+    pub older: Option<OlderStatus>,
     /// What is attached.
     pub hooks: Vec<HookStatus>,
     /// What each rule of the running generation counted; rule 0 is the default.
@@ -64,6 +70,15 @@ pub struct PolicyStatus {
     pub origin: String,
     /// When it was published, RFC 3339.
     pub applied_at: String,
+}
+
+/// A policy that is taken back unless it is confirmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingStatus {
+    /// Seconds until it is taken back.
+    pub seconds_left: u64,
+    /// What decides again then.
+    pub back_to: PolicyPast,
 }
 
 /// The wall's cgroup.
@@ -218,14 +233,21 @@ pub struct ApplyRequest {
     pub text: String,
     /// Where it comes from, for people.
     pub origin: String,
+    /// Seconds after which the policy before it decides again unless this one is confirmed; `None` is for good. Left out
+    /// then: an agent that does not know it refuses the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_secs: Option<u64>,
 }
 
-/// The answer to an apply or a rollback: what decides now.
+/// The answer to an apply, a confirmation or a rollback: what decides now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// The policy that decides now.
     #[serde(flatten)]
     pub policy: PolicyStatus,
+    /// Until when, if it waits for its confirmation.
+    #[serde(default)]
+    pub pending: Option<PendingStatus>,
     /// `enforce` or `audit`.
     pub mode: String,
     /// Digest of the policy that decided before.
@@ -234,8 +256,113 @@ pub struct Applied {
     pub changed: bool,
     /// What differs.
     pub changes: Vec<Change>,
+    /// Running connections that the policy refuses, as seen before it was applied. Filled in by the command.
+    #[serde(default)]
+    pub connections: Vec<ConnectionShown>,
     /// What somebody should look at.
     pub warnings: Vec<String>,
+}
+
+/// `POST /v1/policy/dry-run`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RehearseRequest {
+    /// Text of the policy.
+    pub text: String,
+    /// Where it comes from, for people.
+    pub origin: String,
+}
+
+/// The answer to a dry run: what an apply would change, and whom it would meet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// The policy's name.
+    pub name: String,
+    /// SHA-256 of its text, hexadecimal.
+    pub digest: String,
+    /// `enforce` or `audit`.
+    pub mode: String,
+    /// Digest of the policy that decides.
+    pub previous: String,
+    /// What differs between them.
+    pub changes: Vec<Change>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+    /// Running connections that the policy refuses.
+    pub denied: usize,
+    /// Running connections that it would refuse if it enforced.
+    pub would_deny: usize,
+    /// The first of them.
+    pub connections: Vec<ConnectionShown>,
+    /// What could not be looked at.
+    pub left_out: LeftOut,
+}
+
+/// What a look at the connections left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Network namespaces that this agent may not enter, or that are too many.
+    pub namespaces: usize,
+    /// Sockets and connections that are too many.
+    pub sockets: usize,
+    /// Why nothing could be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A running connection that a policy refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionShown {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// This end: address and port.
+    pub source: String,
+    /// The other end.
+    pub destination: String,
+    /// `outbound`, or `unclear`: older than the wall, on a port that a process chose and nobody listens on.
+    pub direction: String,
+    /// `denied` or `would-deny` (audit).
+    pub verdict: String,
+    /// What becomes of it: `cut`; `kept` until it ends; `refused`, datagram by datagram; `reported` (audit).
+    pub fate: String,
+    /// The verdict's reason.
+    pub reason: String,
+    /// The rule that decides, or `default`.
+    pub rule: String,
+    /// Why, for people.
+    pub why: String,
+    /// It is older than the wall.
+    pub older: bool,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Path of the executable.
+    pub exe: Option<String>,
+    /// Arguments, joined by spaces.
+    pub command_line: Option<String>,
+    /// User id.
+    pub uid: Option<u32>,
+    /// The user's name.
+    pub user: Option<String>,
+    /// Path of the cgroup.
+    pub cgroup: Option<String>,
+    /// Unit.
+    pub unit: Option<String>,
+    /// Container id.
+    pub container: Option<String>,
+}
+
+/// Connections that were there before the wall, and that the policy refused when it was raised.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OlderStatus {
+    /// How many.
+    pub refused: usize,
+    /// How many of them were ended (`existing = "cut"`).
+    pub cut: usize,
+    /// Why some that should have been were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_cut: Option<String>,
+    /// What was not looked at.
+    pub left_out: LeftOut,
 }
 
 /// `POST /v1/policy/explain`
@@ -331,6 +458,10 @@ pub mod path {
     pub const POLICY: &str = "/v1/policy";
     /// [`super::ApplyRequest`], [`super::Applied`]
     pub const APPLY: &str = "/v1/policy/apply";
+    /// [`super::RehearseRequest`], [`super::Rehearsed`]
+    pub const DRY_RUN: &str = "/v1/policy/dry-run";
+    /// [`super::Applied`]
+    pub const CONFIRM: &str = "/v1/policy/confirm";
     /// [`super::Applied`]
     pub const ROLLBACK: &str = "/v1/policy/rollback";
     /// [`super::ExplainRequest`], [`super::Explained`]

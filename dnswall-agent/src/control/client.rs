@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::api::{
-    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, Status, path,
+    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, RehearseRequest,
+    Rehearsed, Status, path,
 };
 
 /// One agent, by its socket.
@@ -73,6 +74,16 @@ impl Client {
     /// Replaces the policy.
     pub async fn apply(&self, request: &ApplyRequest) -> Result<Applied, ClientError> {
         self.ask(Method::POST, path::APPLY, self.encode(request)?).await
+    }
+
+    /// What an apply would change, and which connections it would meet.
+    pub async fn rehearse(&self, request: &RehearseRequest) -> Result<Rehearsed, ClientError> {
+        self.ask(Method::POST, path::DRY_RUN, self.encode(request)?).await
+    }
+
+    /// Confirms the policy that waits for it.
+    pub async fn confirm(&self) -> Result<Applied, ClientError> {
+        self.ask(Method::POST, path::CONFIRM, Bytes::new()).await
     }
 
     /// Brings the policy before this one back.

@@ -25,7 +25,8 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::api::{
-    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, Status, path,
+    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, RehearseRequest,
+    Rehearsed, Status, path,
 };
 use super::stream::ImpatientStream;
 
@@ -61,6 +62,10 @@ pub trait Agent: Send + Sync + 'static {
     fn policy(&self) -> Result<PolicyShown, Refusal>;
     /// Replaces the policy, or refuses and leaves everything as it is.
     fn apply(&self, request: ApplyRequest) -> Result<Applied, Refusal>;
+    /// What an apply would change, and which connections it would meet.
+    fn rehearse(&self, request: RehearseRequest) -> Result<Rehearsed, Refusal>;
+    /// Confirms the policy that waits for it.
+    fn confirm(&self) -> Result<Applied, Refusal>;
     /// Brings the policy before this one back.
     fn rollback(&self) -> Result<Applied, Refusal>;
     /// What the running policy says to one flow.
@@ -149,6 +154,8 @@ fn router(agent: Arc<dyn Agent>, patience: Patience) -> Router {
         .route(path::STATUS, get(status))
         .route(path::POLICY, get(policy))
         .route(path::APPLY, post(apply))
+        .route(path::DRY_RUN, post(rehearse))
+        .route(path::CONFIRM, post(confirm))
         .route(path::ROLLBACK, post(rollback))
         .route(path::EXPLAIN, post(explain))
         .route(path::EVENTS, get(events))
@@ -169,6 +176,17 @@ async fn apply(State(shared): State<Shared>, request: Request) -> Response {
         Ok(request) => answer(move || shared.agent.apply(request)).await,
         Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn rehearse(State(shared): State<Shared>, request: Request) -> Response {
+    match body(request, shared.patience).await {
+        Ok(request) => answer(move || shared.agent.rehearse(request)).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn confirm(State(shared): State<Shared>) -> Response {
+    answer(move || shared.agent.confirm()).await
 }
 
 async fn rollback(State(shared): State<Shared>) -> Response {

@@ -14,7 +14,8 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tokio::sync::broadcast;
 
 use super::api::{
-    Applied, ApplyRequest, EventsQuery, ExplainRequest, Explained, PolicyShown, PolicyStatus, Status,
+    Applied, ApplyRequest, EventsQuery, ExplainRequest, Explained, PolicyShown, PolicyStatus,
+    RehearseRequest, Rehearsed, Status,
 };
 use super::client::{Client, ClientError};
 use super::server::{self, Agent, BODY_BYTES_MAX, CONNECTIONS_MAX, FOLLOWERS_MAX, Patience, Refusal};
@@ -36,6 +37,14 @@ impl Agent for Echo {
     fn apply(&self, request: ApplyRequest) -> Result<Applied, Refusal> {
         let policy = PolicyStatus { origin: request.origin, digest: request.text, ..PolicyStatus::default() };
         Ok(Applied { policy, changed: true, ..Applied::default() })
+    }
+
+    fn rehearse(&self, request: RehearseRequest) -> Result<Rehearsed, Refusal> {
+        Ok(Rehearsed { name: request.origin, ..Rehearsed::default() })
+    }
+
+    fn confirm(&self) -> Result<Applied, Refusal> {
+        Ok(Applied::default())
     }
 
     fn rollback(&self) -> Result<Applied, Refusal> {
@@ -97,7 +106,7 @@ async fn questions_are_answered() {
     let client = Client::new(&running.path);
     assert_eq!(client.status().await.unwrap().pid, 7);
     assert_eq!(client.policy().await.unwrap().text, "version = 1");
-    let request = ApplyRequest { text: "ü".repeat(1000), origin: "a file".to_owned() };
+    let request = ApplyRequest { text: "ü".repeat(1000), origin: "a file".to_owned(), confirm_secs: None };
     let applied = client.apply(&request).await.unwrap();
     assert_eq!((applied.policy.digest, applied.policy.origin), (request.text, request.origin));
     match client.rollback().await.unwrap_err() {
@@ -157,7 +166,7 @@ async fn events_come_in_order_and_follow() {
 async fn an_oversized_body_is_refused() {
     let running = start(Patience::default());
     let text = "x".repeat(BODY_BYTES_MAX);
-    let request = ApplyRequest { text, origin: String::new() };
+    let request = ApplyRequest { text, ..ApplyRequest::default() };
     let error = Client::new(&running.path).apply(&request).await.unwrap_err();
     // The answer may be lost with the connection while the client still writes; what counts is that it is no success.
     if let ClientError::Refused { status, .. } = &error {

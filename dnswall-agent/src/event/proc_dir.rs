@@ -65,6 +65,18 @@ impl ProcDir {
         Some(readlinkat(&self.dir, "exe", Vec::new()).ok()?.into_bytes())
     }
 
+    /// The executable, as the kernel knows it, without opening it. Where stat reports another device than the kernel's
+    /// own, by the mapping that has its path.
+    pub fn exe(&self) -> Option<ExeId> {
+        let path = self.exe_path()?;
+        let exe = identity(&self.dir, "exe");
+        let maps = self.read("maps", MAPS_BYTES_MAX).unwrap_or_default();
+        match exe {
+            Some(known) if maps_hold(&maps, known, &path) => exe,
+            _ => mappings(&maps, &path).next().or(exe),
+        }
+    }
+
     /// Whether the process runs `exe` now, from `path` (its [`Self::exe_path`]).
     ///
     /// Where stat reports another device than the kernel's own (btrfs subvolumes, some overlays), the mappings have
@@ -109,12 +121,17 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
 
 /// Whether a line of `maps` has the file's identity and path.
 fn maps_hold(maps: &[u8], exe: ExeId, path: &[u8]) -> bool {
-    maps.split(|byte| *byte == b'\n').any(|line| {
+    mappings(maps, path).any(|mapped| mapped == exe)
+}
+
+/// The files that are mapped under this path.
+fn mappings<'m>(maps: &'m [u8], path: &'m [u8]) -> impl Iterator<Item = ExeId> + 'm {
+    maps.split(|byte| *byte == b'\n').filter_map(move |line| {
         let mut fields = line.splitn(6, |byte| *byte == b' ');
-        let device = fields.nth(3).and_then(parse_device);
-        let inode = fields.next().and_then(|field| std::str::from_utf8(field).ok()?.parse().ok());
-        let name = fields.next().map(<[u8]>::trim_ascii_start);
-        device == Some(exe.device) && inode == Some(exe.inode) && name == Some(path)
+        let device = fields.nth(3).and_then(parse_device)?;
+        let inode = fields.next().and_then(|field| std::str::from_utf8(field).ok()?.parse().ok())?;
+        let name = fields.next().map(<[u8]>::trim_ascii_start)?;
+        (name == path).then_some(ExeId { inode, device })
     })
 }
 
@@ -155,6 +172,7 @@ mod tests {
         let path = this().exe_path().unwrap();
         let exe = identity(&this().dir, "exe").unwrap();
         assert!(this().runs(exe, &path));
+        assert_eq!(this().exe(), Some(exe));
         assert!(!this().runs(ExeId { inode: exe.inode + 1, device: exe.device }, &path));
         let maps = this().read("maps", MAPS_BYTES_MAX).unwrap();
         assert!(maps_hold(&maps, exe, &path));

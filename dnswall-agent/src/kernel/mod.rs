@@ -5,7 +5,7 @@
 //! where, and [`link`] what is pinned there; [`takeover`] puts one build's programs in the place of another's,
 //! [`crossing`] leads from one version of the layouts to another with what [`migrate`], [`open_sockets`] and [`adopt`]
 //! find; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation; [`counters`] and
-//! [`ring`] read back; [`hold`] and [`verify`] look whether all of it is still as it was made, and mend it. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel facts the others need;
+//! [`ring`] read back, and sockets are asked about with their map; [`hold`] and [`verify`] look whether all of it is still as it was made, and mend it. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel facts the others need;
 //! [`fault`] is for tests. All `unsafe` of the agent is here.
 
 mod adopt;
@@ -31,6 +31,7 @@ mod open_sockets;
 pub mod pins;
 pub mod publish;
 pub mod ring;
+mod socket_map;
 mod takeover;
 mod verify;
 pub mod wall;
@@ -44,4 +45,5 @@ pub use maps::Maps;
 pub use object::{object, object_digest};
 pub use publish::PublishError;
 pub use ring::Ring;
+pub use socket_map::socket_map;
 pub use wall::{Detached, Raised, Wall, WallError, WallOptions, detach, seed};

@@ -13,16 +13,14 @@ use aya::maps::{HashMap, MapData, MapError};
 use dnswall_common::counter::RuleCounter;
 use dnswall_common::identity::{CgroupKey, ExeKey, NAME_KEY_FIXED_BITS, NameKey, PathKey, UserKey, name};
 use dnswall_common::image::Active;
-use dnswall_common::limits::{
-    CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
-};
+use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX};
 use dnswall_common::socket::flow_key;
 use dnswall_common::who::Who;
 use thiserror::Error;
 
 use super::grace;
 use super::maps::Maps;
-use crate::compile::MapImage;
+use crate::compile::{Excess, MapImage};
 
 /// `BPF_NOEXIST`
 const NO_EXIST: u64 = 1;
@@ -34,15 +32,8 @@ pub type NamedCgroup = (u64, Who);
 #[derive(Debug, Error)]
 pub enum PublishError {
     /// More than the maps hold.
-    #[error("the policy needs {wanted} {what}, and the kernel's maps hold {capacity}")]
-    TooLarge {
-        /// What there is too much of.
-        what: &'static str,
-        /// How much the image has.
-        wanted: usize,
-        /// How much fits.
-        capacity: usize,
-    },
+    #[error("the policy does not fit the kernel's maps: it needs {}", listed(.0))]
+    TooLarge(Vec<Excess>),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] anyhow::Error),
@@ -157,22 +148,12 @@ fn zero_copy(values: &aya::maps::PerCpuValues<RuleCounter>) -> aya::maps::PerCpu
 }
 
 fn check_capacity(image: &MapImage) -> Result<(), PublishError> {
-    let needs = [
-        ("IPv4 search nodes", image.nodes4.len(), NODES4_MAX),
-        ("IPv6 search nodes", image.nodes6.len(), NODES6_MAX),
-        ("port search nodes", image.nodes_port.len(), NODES_PORT_MAX),
-        ("cells", image.cells.len(), CELLS_MAX),
-        ("terms", image.terms.len(), TERMS_MAX),
-        ("rules", image.rules.len(), RULES_MAX),
-        ("users", image.users.len(), WHO_ENTRIES_MAX),
-        ("executables", image.exes.len(), WHO_ENTRIES_MAX),
-        ("cgroup paths", image.paths.len(), WHO_ENTRIES_MAX),
-        ("unit and container names", image.names.len(), WHO_ENTRIES_MAX),
-    ];
-    match needs.into_iter().find(|(_, wanted, capacity)| wanted > capacity) {
-        Some((what, wanted, capacity)) => Err(PublishError::TooLarge { what, wanted, capacity }),
-        None => Ok(()),
-    }
+    let excesses = image.excesses();
+    if excesses.is_empty() { Ok(()) } else { Err(PublishError::TooLarge(excesses)) }
+}
+
+fn listed(excesses: &[Excess]) -> String {
+    excesses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn replace<K: Pod>(

@@ -1,7 +1,7 @@
 //! Takes options, gives a wall that stands and an agent that watches over it until it is told to end.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::connected::{self, Older};
 use super::desk::{Desk, DeskParts};
 use super::engine::{self, Engine, EngineError};
 use super::lock::Lock;
@@ -24,7 +25,7 @@ use crate::config::{AtStart, SinkConfig, StdoutFormat, Terminal};
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
-use crate::event::{Enricher, Roots, Users};
+use crate::event::{Enricher, Users};
 use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
 use crate::policy::{BUILTIN_ORIGIN, Dns};
@@ -120,6 +121,13 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let (ticked, watched) = (Arc::clone(&engine), Arc::clone(&inbox));
     let ticker = spawn("ticker", move || ticker::run(&ticked, &watched, &until))?;
 
+    let older = Older::default();
+    if raised == Raised::New {
+        let (engine, inbox, older) = (Arc::clone(&engine), Arc::clone(&inbox), Arc::clone(&older));
+        // Not waited for, here or at the end: the wall stands, and what is younger than it is judged.
+        spawn("older", move || connected::judge_older(&engine, &inbox, &older))?;
+    }
+
     let state = options.state.display().to_string();
     let parts = DeskParts {
         engine: Arc::clone(&engine),
@@ -128,6 +136,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         proofs,
         state,
         notes: notes(report),
+        older,
     };
     let desk = Desk::new(parts);
     let listener = socket.listener.try_clone().context("share the socket")?;
@@ -146,6 +155,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     arrival.stop();
     let proven = join("proof", prover);
     let ticked = join("ticker", ticker);
+    give_back(&mut lock(&engine));
     inbox.stop();
     let read = join("events", reader).map(|told| {
         let left = told.map(|told| lock(&engine).leave_told(&told));
@@ -198,6 +208,9 @@ fn announce(engine: &Engine, raised: Raised, options: &Options) {
         summary(engine),
         assumed(engine)
     );
+    if let Some(lapsed) = engine.lapsed() {
+        tracing::warn!("{lapsed}");
+    }
     if !options.host.is_ours() {
         tracing::info!("users and program files are looked up in {}", options.host.path().display());
     }
@@ -259,14 +272,7 @@ fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
 }
 
 fn enricher(cgroup: &Path, host: &HostRoot) -> anyhow::Result<Enricher> {
-    let mount = kernel::find_cgroup2()?;
-    let roots = Roots {
-        cgroup_mount: mount.path,
-        wall: cgroup.to_owned(),
-        proc: PathBuf::from("/proc"),
-        host: host.clone(),
-    };
-    let mut enricher = Enricher::new(roots, Users::of(host.clone()));
+    let mut enricher = Enricher::new(connected::roots(cgroup, host)?, Users::of(host.clone()));
     enricher.learn_programs();
     Ok(enricher)
 }
@@ -338,6 +344,19 @@ fn reload(engine: &Mutex<Engine>, file: Option<&Path>) {
         Err(error) => {
             let error = anyhow::Error::from(error);
             tracing::error!("the policy that decided before still does: {error:#}");
+        }
+    }
+}
+
+/// A policy on trial ends with the agent: nobody would be there to take it back in time.
+fn give_back(engine: &mut Engine) {
+    match engine.go_back() {
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            tracing::warn!("the policy was not confirmed before the agent ends: {}", summary(engine));
+        }
+        Err(error) => {
+            tracing::error!("the policy that was not confirmed stays until the next start: {error}")
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Answers what commands ask the running agent.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use dnswall_common::ABI_VERSION;
@@ -11,16 +12,17 @@ use dnswall_common::reason::Reason;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use super::engine::{Change, Engine, EngineError, Running};
+use super::connected::{self, Older};
+use super::engine::{CONFIRM_RANGE, Change, Engine, EngineError, Running};
 use super::explained::explained;
 use super::outlet::Outlet;
 use super::prover::Proofs;
 use super::question::Question;
 use super::reader::Inbox;
-use super::store::hexadecimal;
+use super::store::{Origin, hexadecimal};
 use crate::control::api::{
-    Applied, ApplyRequest, CgroupStatus, ErrorBody, ExplainRequest, Explained, PolicyPast, PolicyShown,
-    PolicyStatus, ReasonStatus, RuleStatus, Status,
+    Applied, ApplyRequest, CgroupStatus, ErrorBody, ExplainRequest, Explained, PendingStatus, PolicyPast,
+    PolicyShown, PolicyStatus, ReasonStatus, RehearseRequest, Rehearsed, RuleStatus, Status,
 };
 use crate::control::server::{Agent, Refusal};
 use crate::kernel::PublishError;
@@ -47,6 +49,8 @@ pub struct DeskParts {
     pub state: String,
     /// What somebody should look at from the start on.
     pub notes: Vec<String>,
+    /// What was found of connections older than the wall.
+    pub older: Older,
 }
 
 impl Desk {
@@ -66,10 +70,11 @@ impl Agent for Desk {
         let engine = self.engine();
         let running = engine.running();
         let maps = engine.wall().maps();
-        let DeskParts { engine: _, outlet, inbox, proofs, state, notes } = &self.parts;
+        let DeskParts { engine: _, outlet, inbox, proofs, state, notes, older } = &self.parts;
         let mut warnings = notes.clone();
         warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
         warnings.extend(engine.trouble().map(str::to_owned));
+        warnings.extend(engine.lapsed().map(str::to_owned));
         warnings.extend(engine.wall().missing().iter().map(ToString::to_string));
         if !inbox.is_alive() {
             warnings.push("the reader of events is stuck: refusals are counted, but not reported".to_owned());
@@ -109,6 +114,7 @@ impl Agent for Desk {
             uptime_secs: self.since.elapsed().as_secs(),
             mode: mode.to_owned(),
             policy,
+            pending: pending(&engine),
             cgroup: CgroupStatus {
                 path: engine.wall().cgroup().display().to_string(),
                 name: root.path,
@@ -117,6 +123,7 @@ impl Agent for Desk {
             pins: engine.wall().pins().display().to_string(),
             state: state.clone(),
             hooks: proofs.hooks(),
+            older: older.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             rules: (0u32..)
                 .zip(&running.image.rules)
                 .zip(rules)
@@ -148,11 +155,7 @@ impl Agent for Desk {
     fn policy(&self) -> Result<PolicyShown, Refusal> {
         let engine = self.engine();
         let running = engine.running();
-        let history = engine.history().into_iter().map(|past| PolicyPast {
-            digest: past.digest,
-            origin: past.origin,
-            applied_at: past.applied_at,
-        });
+        let history = engine.history().into_iter().map(past);
         Ok(PolicyShown {
             policy: policy_status(running),
             mode: running.policy.mode.name().to_owned(),
@@ -163,10 +166,37 @@ impl Agent for Desk {
     }
 
     fn apply(&self, request: ApplyRequest) -> Result<Applied, Refusal> {
+        let ApplyRequest { text, origin, confirm_secs } = request;
         let mut engine = self.engine();
-        let change = engine.apply(request.text, &request.origin).map_err(refusal)?;
+        let (change, how) = match confirm_secs.map(Duration::from_secs) {
+            None => (engine.apply(text, &origin).map_err(refusal)?, "applied".to_owned()),
+            Some(time) => {
+                let deadline = deadline(time)?;
+                let change = engine.try_out(text, &origin, deadline).map_err(refusal)?;
+                (change, format!("applied, to be confirmed within {} s", time.as_secs()))
+            }
+        };
         let applied = applied(&engine, change);
-        note("applied", &applied);
+        note(&how, &applied);
+        drop(engine);
+        // Nobody waits for it: the packets are refused already.
+        let engine = Arc::clone(&self.parts.engine);
+        let cutting = thread::Builder::new().name("cut".to_owned());
+        if let Err(error) = cutting.spawn(move || connected::cut_refused(&engine)) {
+            tracing::warn!(%error, "start thread cut");
+        }
+        Ok(applied)
+    }
+
+    fn rehearse(&self, request: RehearseRequest) -> Result<Rehearsed, Refusal> {
+        connected::rehearse(&self.parts.engine, request).map_err(refusal)
+    }
+
+    fn confirm(&self) -> Result<Applied, Refusal> {
+        let mut engine = self.engine();
+        let change = engine.confirm(Instant::now()).map_err(refusal)?;
+        let applied = applied(&engine, change);
+        note("confirmed", &applied);
         Ok(applied)
     }
 
@@ -206,6 +236,32 @@ fn mode_name(mode: u8) -> &'static str {
     if mode == MODE_AUDIT { Mode::Audit.name() } else { Mode::Enforce.name() }
 }
 
+fn deadline(time: Duration) -> Result<Instant, Refusal> {
+    let (least, most) = CONFIRM_RANGE;
+    let deadline = Instant::now().checked_add(time).filter(|_| (least..=most).contains(&time));
+    deadline.ok_or_else(|| {
+        let error = format!(
+            "a policy cannot wait {} s for its confirmation, only {} to {} s",
+            time.as_secs(),
+            least.as_secs(),
+            most.as_secs()
+        );
+        Refusal::new(StatusCode::BAD_REQUEST, error, None)
+    })
+}
+
+fn pending(engine: &Engine) -> Option<PendingStatus> {
+    engine.pending().map(|pending| PendingStatus {
+        seconds_left: pending.seconds_left(Instant::now()),
+        back_to: past(pending.before().origin.clone()),
+    })
+}
+
+fn past(origin: Origin) -> PolicyPast {
+    let Origin { origin, applied_at, digest } = origin;
+    PolicyPast { digest, origin, applied_at }
+}
+
 fn policy_status(running: &Running) -> PolicyStatus {
     PolicyStatus {
         name: running.policy.name.clone(),
@@ -222,10 +278,12 @@ fn applied(engine: &Engine, change: Change) -> Applied {
     warnings.extend(engine.trouble().map(str::to_owned));
     Applied {
         policy: policy_status(running),
+        pending: pending(engine),
         mode: running.policy.mode.name().to_owned(),
         changed: change.previous != running.origin.digest,
         previous: change.previous,
         changes: change.diff.changes,
+        connections: Vec::new(),
         warnings,
     }
 }
@@ -256,9 +314,20 @@ fn refusal(error: EngineError) -> Refusal {
             };
             Refusal { status: StatusCode::UNPROCESSABLE_ENTITY, body: Box::new(body) }
         }
-        EngineError::Publish(PublishError::TooLarge { .. }) => {
+        EngineError::Publish(PublishError::TooLarge(_)) => {
             let hint = Some("merge destinations into networks, or rules that differ only in `to` or `ports`");
             Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, shown, hint)
+        }
+        EngineError::OnTrial { .. } => {
+            let hint = Some(
+                "`dnswall policy confirm` keeps it, `dnswall policy rollback` takes it back; \
+                 `dnswall policy apply --confirm` tries another one in its place",
+            );
+            Refusal::new(StatusCode::CONFLICT, shown, hint)
+        }
+        EngineError::NothingToConfirm | EngineError::TooLate => {
+            let hint = Some("`dnswall status` shows the policy that decides");
+            Refusal::new(StatusCode::CONFLICT, shown, hint)
         }
         EngineError::NoPrevious => {
             let hint = Some("`dnswall policy show` lists the policies that can be brought back");

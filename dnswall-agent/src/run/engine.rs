@@ -1,5 +1,7 @@
 //! The policy that decides, and how another takes its place: whole, or not at all.
 
+mod pending;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,13 +17,18 @@ use crate::host::HostRoot;
 use crate::kernel::{PublishError, Raised, Wall, WallError, WallOptions, seed};
 use crate::policy::{BUILTIN_ORIGIN, Policy, Problems, Warning, default_policy, parse, resolvers_of};
 
+pub use pending::{CONFIRM_RANGE, Pending};
+
 /// The wall and the policy it enforces.
 pub struct Engine<W = Wall> {
     wall: W,
     store: Store,
     running: Running,
+    /// While the running policy is on trial.
+    pending: Option<Pending>,
     book: Arc<RwLock<RuleBook>>,
     trouble: Option<String>,
+    lapsed: Option<String>,
 }
 
 /// What an image is published to: the wall, or a test's idea of one.
@@ -86,6 +93,20 @@ pub enum EngineError {
     /// There is nothing to go back to.
     #[error("there is no policy before this one")]
     NoPrevious,
+    /// The running one is on trial.
+    #[error("policy {name} waits for its confirmation ({seconds_left} s left)")]
+    OnTrial {
+        /// Its name.
+        name: String,
+        /// Until it is taken back.
+        seconds_left: u64,
+    },
+    /// No policy is on trial.
+    #[error("no policy waits for a confirmation")]
+    NothingToConfirm,
+    /// It was taken back before the confirmation came.
+    #[error("the confirmation came too late: the policy before decides again")]
+    TooLate,
     /// A wall stands whose policy is not known.
     #[error(
         "a wall stands at {0}, and the state directory does not hold its policy: the built-in one would open it. \
@@ -110,7 +131,8 @@ impl Engine {
         let stored = chosen(options, &host, file, &store)?;
         let root = HostEnvironment::root_at(&options.cgroup).map_err(WallError::Host)?;
         let mut running = prepare(stored, HostEnvironment::new(host, root, seed(&options.pins)))?;
-        let before = store.current()?;
+        let on_trial = store.trial();
+        let before = on_trial.clone().or(store.current()?);
         let staged = store.stage(running.stored())?;
         let (wall, raised) = Wall::raise(options, &mut running.image)?;
         let generation = running.image.header.generation;
@@ -123,7 +145,24 @@ impl Engine {
             name_rules(&book, &before.image, generation.wrapping_sub(1));
         }
         let trouble = staged.commit().err().map(not_kept);
-        Ok((Self { wall, store, running, book, trouble }, raised))
+        let mut engine = Self { wall, store, running, pending: None, book, trouble, lapsed: None };
+        engine.forget_trial(on_trial);
+        Ok((engine, raised))
+    }
+
+    // An agent that ended, or died, while a policy was on trial left it enforced.
+    fn forget_trial(&mut self, on_trial: Option<Stored>) {
+        let Some(Stored { origin, .. }) = on_trial else { return };
+        if let Err(error) = self.store.end_trial() {
+            tracing::warn!("{error}");
+        }
+        if origin.digest != self.running.origin.digest {
+            self.lapsed = Some(format!(
+                "the policy of {} was not confirmed before the agent ended: {} decides again",
+                origin.origin,
+                pending::described(&self.running)
+            ));
+        }
     }
 
     /// The wall, to take its ring.
@@ -152,23 +191,38 @@ impl Engine {
 }
 
 impl<W: Publish> Engine<W> {
-    /// Replaces the policy that decides.
+    /// Replaces the policy that decides, for good.
     ///
     /// # Errors
-    /// Why not; nothing has changed then.
+    /// Why not; nothing has changed then. Also while one is on trial: whether that one stays has to be said first.
     pub fn apply(&mut self, text: String, origin: &str) -> Result<Change, EngineError> {
+        self.refuse_on_trial()?;
         let stored = Stored::new(text, origin, now());
         self.replace(stored, false)
     }
 
-    /// Brings back the policy before the one that decides.
+    /// Brings back the policy before the one that decides; from one that is on trial, the confirmed one.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
     pub fn rollback(&mut self) -> Result<Change, EngineError> {
+        if let Some(change) = self.go_back()? {
+            return Ok(change);
+        }
         let previous = self.store.previous()?.ok_or(EngineError::NoPrevious)?;
         let stored = Stored::new(previous.text, &previous.origin.origin, now());
         self.replace(stored, true)
+    }
+
+    /// What an apply would make of this text, without doing it.
+    ///
+    /// # Errors
+    /// Why an apply would refuse it.
+    pub fn rehearse(&self, text: String, origin: &str) -> Result<(Running, Change), EngineError> {
+        let running = prepare(Stored::new(text, origin, now()), self.running.environment.again())?;
+        let previous = self.running.origin.digest.clone();
+        let change = Change { previous, diff: diff(&self.running.policy, &running.policy) };
+        Ok((running, change))
     }
 
     /// Publishes the policy that decides again when an executable it names is another file by now. Gives the new
@@ -226,6 +280,7 @@ impl<W: Publish> Engine<W> {
         publish(wall, book, &mut running)?;
         self.trouble = staged.commit().err().map(not_kept);
         self.running = running;
+        self.lapsed = None;
         Ok(change)
     }
 }
@@ -298,6 +353,11 @@ fn prepare(stored: Stored, environment: HostEnvironment) -> Result<Running, Engi
     let Stored { text, origin } = stored;
     let policy = parse(&text, &origin.origin).map_err(EngineError::Invalid)?;
     let (image, warnings) = compile(&policy, &environment).map_err(EngineError::Invalid)?;
+    // Before anything is written, on disk or into maps.
+    let excesses = image.excesses();
+    if !excesses.is_empty() {
+        return Err(PublishError::TooLarge(excesses).into());
+    }
     Ok(Running { policy, image, origin, generation: 0, warnings, environment })
 }
 

@@ -3,9 +3,11 @@
 //! [`daemon`] starts and ends everything. The [`engine`] holds the policy that decides and replaces it whole, with
 //! the [`store`] behind it; the [`reader`] turns the ring's events into alerts for the [`outlet`]; the [`ticker`] does
 //! what has to be done once a second; the prover keeps proving that the wall stands, and mends it; the desk answers
-//! commands. [`environment`] and [`question`] look at this host
+//! commands; [`connected`] is what a policy means to the connections that run. [`environment`] and [`question`] look at
+//! this host
 //! and are also used by commands that need no agent.
 
+pub mod connected;
 pub mod daemon;
 mod desk;
 pub mod engine;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use dnswall_common::event::Event;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::outlet::Outlet;
@@ -32,6 +33,8 @@ pub struct Inbox {
     stop: AtomicBool,
     last_round_ns: AtomicU64,
     counters: Mutex<BTreeMap<String, u64>>,
+    /// What was found elsewhere than in the ring.
+    found: Mutex<Vec<Event>>,
 }
 
 /// Reads the kernel's counts by flow; nothing when that has to wait for somebody.
@@ -68,6 +71,11 @@ impl Inbox {
         self.stop.store(true, Ordering::Release);
     }
 
+    /// Has the reader tell what was found elsewhere than in the ring, each once.
+    pub fn tell(&self, events: Vec<Event>) {
+        locked(&self.found).extend(events);
+    }
+
     /// What the reader counted.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         locked(&self.counters).clone()
@@ -97,6 +105,7 @@ impl Reader {
             if !stopping {
                 self.wait();
             }
+            self.tell_found();
             let drained = self.drain();
             let now_ns = Clocks::read().monotonic_ns;
             if (stopping && drained) || now_ns.saturating_sub(told_ns) >= ROUND_NS {
@@ -132,6 +141,17 @@ impl Reader {
             if everything { self.parts.grouper.flush(&clocks) } else { self.parts.grouper.due(&clocks) };
         due.iter().for_each(|alert| self.parts.outlet.deliver(alert));
         *locked(&self.parts.inbox.counters) = self.count();
+    }
+
+    fn tell_found(&mut self) {
+        let events = std::mem::take(&mut *locked(&self.parts.inbox.found));
+        for event in events {
+            let clocks = Clocks::read();
+            let enriched = self.parts.enricher.enrich(&event, &clocks);
+            let book = self.parts.book.read().unwrap_or_else(PoisonError::into_inner);
+            let alert = self.parts.grouper.tell_once(&enriched, &book, &clocks);
+            self.parts.outlet.deliver(&alert);
+        }
     }
 
     fn wait(&self) {

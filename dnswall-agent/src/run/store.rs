@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! policy.toml  policy.json      what decides: its text, and where it came from
+//! trial.toml   trial.json       what decides until it is confirmed or taken back; a start takes it back
 //! history/00000007.toml .json   what decided before, the highest number last
 //! told.json                     which refusals were told, left by an agent that ended in order
 //! ```
@@ -127,6 +128,33 @@ impl Store {
         Ok(Staged { store: self, stored, step_back: false })
     }
 
+    /// Notes a policy that decides for a while only. The last good one stays what it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin_trial(&self, stored: &Stored) -> Result<(), StoreError> {
+        write_policy(&self.directory.join(TRIAL), stored)
+    }
+
+    /// The policy that was on trial when the agent before this one ended; nothing when it cannot be read.
+    pub fn trial(&self) -> Option<Stored> {
+        read_policy(&self.directory.join(TRIAL)).ok().flatten()
+    }
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn end_trial(&self) -> Result<(), StoreError> {
+        let path = self.directory.join(TRIAL);
+        // What it came from says nothing without its text.
+        let _ = fs::remove_file(path.with_extension("json"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+            _ => flush_directory(&path),
+        }
+    }
+
     /// Keeps what this agent had told when it ended (see [`super::told`]).
     ///
     /// # Errors
@@ -218,6 +246,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 
 const CURRENT: &str = "policy.toml";
 const STAGED: &str = "policy.toml.staged";
+const TRIAL: &str = "trial.toml";
 const HISTORY: &str = "history";
 const TOLD: &str = "told.json";
 

@@ -1,5 +1,5 @@
-//! What the agent does by itself: notices executables that were replaced, makes room for new cgroups, and tells the
-//! service manager that all is well.
+//! What the agent does by itself: takes back a policy that was not confirmed, notices executables that were replaced,
+//! makes room for new cgroups, and tells the service manager that all is well.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,22 +12,27 @@ use super::reader::Inbox;
 /// Between two looks at the executables the policy names.
 const REFRESH: Duration = Duration::from_secs(2);
 
+/// Between two tries to take a policy back.
+const LAPSE_AGAIN: Duration = Duration::from_millis(200);
+
 /// Between two looks for cgroups that are gone: a host that makes a thousand a second does not fill the map meanwhile.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Goes on until the other end of `until` is dropped; to be run on a thread of its own.
 pub fn run(engine: &Mutex<Engine>, inbox: &Arc<Inbox>, until: &Receiver<()>) {
-    let mut trouble = Trouble::default();
+    let mut trouble = Trouble::of("look at the policy's executables again");
+    let mut lapses = Trouble::of("take back the policy that was not confirmed");
     let watchdog = notice::alive_every();
     let tick = watchdog.map_or(REFRESH, |every| every.min(REFRESH));
     let mut refreshed = Instant::now();
     let mut swept = Instant::now();
     loop {
-        match until.recv_timeout(tick) {
+        match until.recv_timeout(next_look(engine, tick)) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }
         let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+        lapse(&mut engine, &mut lapses);
         if refreshed.elapsed() >= REFRESH {
             refreshed = Instant::now();
             trouble.note(refresh(&mut engine));
@@ -44,6 +49,25 @@ pub fn run(engine: &Mutex<Engine>, inbox: &Arc<Inbox>, until: &Receiver<()>) {
     }
 }
 
+/// How long until there is something to do: a policy on trial is taken back when its time is over, not some time after.
+fn next_look(engine: &Mutex<Engine>, tick: Duration) -> Duration {
+    let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+    let left = engine.pending().map(|pending| pending.deadline().saturating_duration_since(Instant::now()));
+    left.map_or(tick, |left| left.max(LAPSE_AGAIN).min(tick))
+}
+
+fn lapse(engine: &mut Engine, trouble: &mut Trouble) {
+    match engine.lapse(Instant::now()) {
+        Ok(true) => {
+            let said = engine.lapsed().unwrap_or_default();
+            tracing::warn!("{said}");
+            notice::status(said);
+        }
+        Ok(false) => {}
+        Err(error) => trouble.note(Err(error.into())),
+    }
+}
+
 fn refresh(engine: &mut Engine) -> anyhow::Result<()> {
     if let Some(generation) = engine.refresh()? {
         tracing::info!(generation, "an executable that the policy names is another file now");
@@ -52,15 +76,19 @@ fn refresh(engine: &mut Engine) -> anyhow::Result<()> {
 }
 
 /// Says a trouble once, not every time.
-#[derive(Default)]
 struct Trouble {
+    doing: &'static str,
     last: Option<String>,
 }
 
 impl Trouble {
+    fn of(doing: &'static str) -> Self {
+        Self { doing, last: None }
+    }
+
     fn note(&mut self, result: anyhow::Result<()>) {
         let Err(error) = result else { return };
-        let said = format!("look at the policy's executables again: {error:#}");
+        let said = format!("{}: {error:#}", self.doing);
         if self.last.as_ref() != Some(&said) {
             tracing::error!("{said}");
             self.last = Some(said);

@@ -11,6 +11,7 @@ const COMMANDS: &[&str] = &[
     "dnswall policy check",
     "dnswall policy diff",
     "dnswall policy apply",
+    "dnswall policy confirm",
     "dnswall policy rollback",
     "dnswall policy show",
     "dnswall policy explain",

@@ -91,6 +91,25 @@ fn a_staged_policy_does_not_count() {
 }
 
 #[test]
+fn a_policy_on_trial_is_remembered_beside_the_last_good_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.trial(), None);
+    store.end_trial().unwrap();
+    apply(&store, "1");
+    store.begin_trial(&policy("2")).unwrap();
+    store.begin_trial(&policy("3")).unwrap();
+    drop(store);
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.trial(), Some(policy("3")));
+    assert_eq!(current(&store), "1");
+    assert!(store.history().is_empty());
+    store.end_trial().unwrap();
+    assert_eq!(store.trial(), None);
+    assert_eq!(current(&store), "1");
+}
+
+#[test]
 fn what_was_told_is_taken_once() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
