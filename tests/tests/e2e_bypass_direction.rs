@@ -30,10 +30,11 @@ fn a_servers_port_makes_no_server() -> Result<()> {
     )
 }
 
-/// Whoever asks a socket unasked is answered by that socket, at the very port it asked from, port 53 left out. A server
-/// that answers from another socket (DTLS with a socket a client, TFTP) needs a rule: that is a limit, and said so.
+/// Whoever asks a port unasked is answered from that port, at the very port it asked from, port 53 left out, also by another
+/// socket there (DTLS with a socket a client). A server that answers from another port (TFTP) needs a rule: that is a
+/// limit, and said so.
 #[test]
-fn an_answer_goes_to_who_asked_from_the_socket_that_was_asked() -> Result<()> {
+fn an_answer_goes_to_who_asked_from_the_port_that_was_asked() -> Result<()> {
     let wall = Wall::raise(NOTHING)?;
     for (at_place, peer, other) in [
         ("10.77.0.2:7000", "198.51.100.9:6000", "198.51.100.9:6001"),
@@ -52,14 +53,14 @@ fn an_answer_goes_to_who_asked_from_the_socket_that_was_asked() -> Result<()> {
         socket.send_to(b"unasked", place)?;
         let counts = server.report()?.counts;
         ensure!(counts[0] == (1, 0), "the socket that was asked: {counts:?}");
-        ensure!(counts[1] == (0, 1), "a child on the same port: {counts:?}");
+        ensure!(counts[1] == (1, 0), "a child on the same port: {counts:?}");
         ensure!(counts[2] == (0, 1), "a socket on another port: {counts:?}");
         ensure!(counts[3..] == [(0, 1); 3], "another port, a neighbour, its port 53: {counts:?}");
         let mut answer = [0; 16];
         let length = socket.recv(&mut answer)?;
         ensure!(&answer[..length] == b"answer", "{answer:?}");
         wall.capture.mark()?;
-        ensure!(wall.capture.to_port(mark, 17, peer).len() == 1, "only one answer");
+        ensure!(wall.capture.to_port(mark, 17, peer).len() == 2, "two answers");
         for to in [other, beside, question] {
             ensure!(wall.capture.to_port(mark, 17, to).is_empty(), "{to} was reached");
         }

@@ -2,6 +2,7 @@
 //! looks like when it is. Families and protocols that this kernel does not have are seen not to be there.
 
 use anyhow::{Result, ensure};
+use dnswall_agent::kernel::lsm;
 use dnswall_tests::act::{Act, address};
 use dnswall_tests::trick::LinkBy;
 use dnswall_tests::wall::Wall;
@@ -9,10 +10,11 @@ use dnswall_tests::who::{Who, at};
 
 const NOTHING: &str = "version = 1\nmode = \"enforce\"\n";
 
-/// TODO(lead): refused as root too, once the wall refuses these sockets.
+/// Where the kernel has no active BPF LSM nobody refuses it to root.
 #[test]
-fn frames_take_a_privilege_and_are_not_seen() -> Result<()> {
+fn frames_take_a_privilege_and_a_kernel_that_refuses_them() -> Result<()> {
     let wall = Wall::raise(NOTHING)?;
+    let refused = lsm::obstacle().is_none();
     for by in [LinkBy::Packet, LinkBy::PacketBypass] {
         let to = "198.51.100.53:53";
         let (report, arrived) = send(&wall, &user(), to, by)?;
@@ -21,14 +23,20 @@ fn frames_take_a_privilege_and_are_not_seen() -> Result<()> {
             "{by:?} as a user: {report:?}, {arrived} arrived"
         );
         let (report, arrived) = send(&wall, &root(), to, by)?;
-        ensure!(report.is_none() && arrived > 0, "{by:?} as root: {report:?}, {arrived} arrived");
+        let expected = if refused {
+            report == Some(libc::EPERM) && arrived == 0
+        } else {
+            report.is_none() && arrived > 0
+        };
+        ensure!(expected, "{by:?} as root, refused {refused}: {report:?}, {arrived} arrived");
     }
     Ok(())
 }
 
-/// TODO(lead): refused as root too, once the wall looks at devices.
+/// A tunnel of a process's own takes a device, which the wall refuses where the kernel says who opens it (6.1). The outer
+/// packets of the kernel's tunnels are nobody's.
 #[test]
-fn tunnels_take_a_privilege_and_their_outer_packets_are_not_seen() -> Result<()> {
+fn tunnels_take_a_privilege_and_the_kernels_outer_packets_are_not_seen() -> Result<()> {
     for by in [LinkBy::Tun, LinkBy::Vxlan] {
         let wall = Wall::raise(&format!(
             "{NOTHING}[[allow]]\nname = \"inner\"\nto = [\"10.0.3.0/24\"]\nports = [\"udp/9000\"]\n"
@@ -37,13 +45,18 @@ fn tunnels_take_a_privilege_and_their_outer_packets_are_not_seen() -> Result<()>
         let (report, arrived) = send(&wall, &user(), to, by)?;
         ensure!(report.is_some() && arrived == 0, "{by:?} as a user: {report:?}, {arrived} arrived");
         let (report, arrived) = send(&wall, &root(), to, by)?;
-        ensure!(report.is_none() && arrived > 0, "{by:?} as root: {report:?}, {arrived} arrived");
+        let open = wall.agent.status()?["warnings"].to_string().contains("/dev/net/tun");
+        let expected = match by {
+            LinkBy::Tun if !open => report == Some(libc::EPERM) && arrived == 0,
+            _ => report.is_none() && arrived > 0,
+        };
+        ensure!(expected, "{by:?} as root, devices open {open}: {report:?}, {arrived} arrived");
     }
     Ok(())
 }
 
 /// AF_XDP sockets are made by anyone with CAP_NET_RAW; what they need beyond that, a program of theirs on the device, is
-/// CAP_BPF and CAP_NET_ADMIN. TODO(lead): refused as root too.
+/// CAP_BPF and CAP_NET_ADMIN.
 #[test]
 fn express_sockets_take_a_privilege() -> Result<()> {
     let wall = Wall::raise(NOTHING)?;
@@ -51,7 +64,7 @@ fn express_sockets_take_a_privilege() -> Result<()> {
     let report = wall.run(&user(), act.clone())?;
     ensure!(report.errno == Some(libc::EPERM), "as a user: {report:?}");
     let report = wall.run(&root(), act)?;
-    ensure!(report.ok, "as root: {report:?}");
+    ensure!(report.ok == lsm::obstacle().is_some(), "as root: {report:?}");
     Ok(())
 }
 

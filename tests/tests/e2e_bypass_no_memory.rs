@@ -1,0 +1,22 @@
+//! A socket without memory for its owner (`net.core.optmem_max`; the namespace's own from 6.8) escapes no rule.
+
+use anyhow::{Result, ensure};
+use dnswall_tests::act::{address, disguised, udp};
+use dnswall_tests::trick::Disguise;
+use dnswall_tests::wall::Wall;
+use dnswall_tests::who::at;
+
+#[test]
+fn a_socket_without_storage_escapes_no_rule() -> Result<()> {
+    let mut wall = Wall::raise(
+        "version = 1\nmode = \"enforce\"\n[[deny]]\nname = \"probe\"\nto = [\"10.0.4.0/24\"]\n\
+         from = [{ exe = \"{probe}\" }]\n[[allow]]\nname = \"all\"\nto = [\"10.0.0.0/16\"]\n",
+    )?;
+    let to = address("10.0.4.8:9000");
+    wall.echo(&[].into(), &[to].into())?;
+    let app = at("app.service");
+    ensure!(wall.run(&app, udp("10.0.4.8:9000"))?.is_refused());
+    let report = wall.run(&app, disguised(Disguise::NoSocketMemory, udp("10.0.4.8:9000")))?;
+    ensure!(!report.ok, "LEAKED: {report:?}");
+    Ok(())
+}
