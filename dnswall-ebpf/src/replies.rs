@@ -113,8 +113,8 @@ fn key(skb: *mut __sk_buff, image: &KernelImage, flow: &Flow) -> ReplyKey {
 fn receiver(skb: *mut __sk_buff, seed: u64) -> u64 {
     let sk = socket::of(skb);
     match socket::state(sk) {
-        // SAFETY: a socket that has a state is not null.
         Some(state) if state.flags & SOCKET_BOUND != 0 && !sk.is_null() => {
+            // SAFETY: checked for null; the field is in the host's byte order.
             port_tag(seed, state.netns, unsafe { (*sk).src_port } as u16)
         }
         _ => socket::cookie(skb),

@@ -14,6 +14,7 @@ use dnswall_common::counter::Counter;
 use dnswall_common::event::hook;
 use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::reason::{Action, Reason, Verdict};
+use dnswall_common::socket::SocketState;
 use dnswall_common::unjudged::{DEVICE_CHAR, DEVICE_OPEN, is_judged, is_unjudged_device};
 
 const ALLOW: i32 = 1;
@@ -52,9 +53,10 @@ fn may_open(hook: u8, major: u16, number: u16) -> bool {
     };
     // SAFETY: no arguments.
     let thread = unsafe { bpf_get_current_pid_tgid() };
-    if let Some(empty) = CALLER_EMPTY.get_ptr(0)
-        // SAFETY: the only element of an array map, which nothing ever writes.
-        && CALLERS.insert(thread, unsafe { &*empty }, 0).is_ok()
+    // SAFETY: the only element of an array map, which nothing ever writes.
+    let empty: Option<&SocketState> = CALLER_EMPTY.get_ptr(0).map(|empty| unsafe { &*empty });
+    if let Some(empty) = empty
+        && CALLERS.insert(thread, empty, 0).is_ok()
     {
         record_caller(&image, thread);
         let may = may_caller(&image, thread, hook, major, number);

@@ -345,7 +345,7 @@ fn a_wall_that_lets_the_canary_through_is_no_wall_to_start_with() -> Result<()> 
     fs::write(wall.agent.config_path(), config.replace("[proof]", "[proof]\nat-start = \"report\""))?;
     let Wall { network, agent, .. } = &mut wall;
     // The harness waits for a status that is well.
-    let _ = network.near.run(|| {
+    network.near.run(|| {
         let started = agent.start_unproven(Some(POLICY));
         started.map_err(|error| std::io::Error::other(format!("{error:#}")))
     })?;

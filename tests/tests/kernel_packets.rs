@@ -237,6 +237,11 @@ fn what_cannot_be_read_is_refused_with_its_reason() -> Result<()> {
                 with_extensions(web6, &[(60, 0)], 60, &[]),
                 refused(Reason::Malformed),
             ),
+            (
+                "extension past the end, of a protocol without ports",
+                with_extensions(web6, &[(60, 0)], 50, &[])[..46].to_vec(),
+                refused(Reason::Malformed),
+            ),
             ("v6 udp cut short", with_extensions(web6, &[], UDP, &segment[..6]), refused(Reason::Malformed)),
             ("encrypted payload", with_extensions(web6, &[], 50, &[0; 16]), no_rule()),
         ],
