@@ -235,10 +235,7 @@ impl Hold {
     fn keep(&mut self, hook: Hook, link: OwnedFd) -> Result<()> {
         let mut is = bpf::link(link.as_fd()).with_context(|| format!("look at link {}", hook.program))?;
         // Found pinned, but not as it was left: said to be something that it is not, it is mended like any other.
-        let uses_our_maps = |program: ProgramNow| {
-            let active = self.maps.iter().find(|map| map.name == "ACTIVE").map(|map| map.id);
-            active.is_some_and(|active| program.maps.contains(&active))
-        };
+        let uses_our_maps = |program: ProgramNow| self.maps.iter().any(|map| program.maps.contains(&map.id));
         if bpf::program(is.program).is_ok_and(|program| !uses_our_maps(program)) {
             is.program = 0;
         }
