@@ -41,15 +41,6 @@ pub struct Run {
     pub kvm: bool,
 }
 
-impl Run {
-    /// What the CI runs: every kernel, without the end-to-end tests, which take hours under emulation.
-    pub fn of_ci() -> Result<Self> {
-        let series = SERIES.split(',').map(|name| name.parse().map_err(anyhow::Error::msg));
-        let checks = vec![Check::Load, Check::Budget, Check::Packets];
-        Ok(Self { kernels: series.collect::<Result<_>>()?, checks, filters: Vec::new(), kvm: false })
-    }
-}
-
 /// Sets up, builds, boots each kernel in turn, prints the table; an error when any check failed on any of them.
 pub fn run(host: &Host, run: &Run) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
