@@ -163,7 +163,7 @@ fn a_policy_that_does_not_fit_changes_nothing() -> Result<()> {
     let rules: String = (0..256).map(rule).collect();
     for arguments in [&[][..], &["--confirm", LONG], &["--dry-run"]] {
         let said = apply(&wall, &format!("{CLOSED}{rules}"), arguments)?;
-        ensure!(said.code == 3 && said.errors.contains("names 256 different workloads"), "{said:?}");
+        ensure!(said.code == 3 && said.errors.contains("names 257 different workloads"), "{said:?}");
     }
     let status = wall.agent.status()?;
     ensure!(status["policy"] == before && status["pending"].is_null() && passes(&wall)?, "{status}");

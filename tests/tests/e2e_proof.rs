@@ -241,8 +241,9 @@ fn a_program_that_was_replaced_while_no_agent_ran_is_put_back_by_the_next() -> R
     wall.echo(&[].into(), &[address("10.0.4.7:99")].into())?;
     ensure!(wall.run(&at("app.service"), udp("10.0.4.7:99"))?.ok, "the hole is there");
     start(&mut wall, None)?;
-    tampered(&wall, "program-replaced", "dw_egress")?;
     ensure!(wall.run(&at("app.service"), udp("10.0.4.7:99"))?.is_refused());
+    // Not known to be tampering: a take-over that died in the middle looks the same.
+    ensure!(wall.agent.log().contains("its programs replaced by this version's"), "{}", wall.agent.log());
     Ok(())
 }
 
@@ -304,7 +305,8 @@ fn removed_pins_are_pinned_again_and_told() -> Result<()> {
     wall.agent.kill()?;
     ensure!(wall.run(&at("app.service"), udp("10.0.4.7:99"))?.is_refused());
     start(&mut wall, None)?;
-    ensure!(ids(&status(&wall)?.1, "dw_egress") == ids(&before, "dw_egress"));
+    // The same link; its program is put in anew, because the pins of the programs are gone with the others.
+    ensure!(ids(&status(&wall)?.1, "dw_egress").0 == ids(&before, "dw_egress").0);
     Ok(())
 }
 

@@ -133,11 +133,12 @@ fn answers(wall: &Wall) -> Result<[bool; 6]> {
     ])
 }
 
-/// Name, link and program of each hook.
+/// Name and link of each hook that this kernel has.
 fn links(status: &Value) -> Result<Vec<(String, u64)>> {
     let hooks = status["hooks"].as_array().context("hooks")?;
     let links: Option<Vec<_>> = hooks
         .iter()
+        .filter(|hook| hook["state"] != "not-available")
         .map(|hook| Some((hook["name"].as_str()?.to_owned(), hook["link_id"].as_u64().filter(|id| *id > 0)?)))
         .collect();
     let links = links.context("every hook has a name and a link id")?;
