@@ -1,6 +1,8 @@
 //! Packets to oneself in another's name: the kernel's answer would carry them to a forbidden address. The ones over IPv6
 //! are a user's without any capability.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use dnswall_tests::act::{Act, address};
 use dnswall_tests::trick::{Forged, Forgery};
@@ -35,5 +37,13 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
         }
     }
     ensure!(leaked.is_empty(), "LEAKED:\n{}", leaked.join("\n"));
+    // Each was really tried: the wall tells of every flow; the two of UDP over IPv6 are one.
+    let alerts = wall.agent.alerts()?;
+    let told: BTreeSet<String> = alerts
+        .iter()
+        .filter(|alert| alert["reason"] == "forged-source")
+        .map(|alert| format!("{} {}", alert["flow"]["protocol"], alert["flow"]["source"]))
+        .collect();
+    ensure!(told.len() == 6, "told of {told:?}");
     Ok(())
 }
