@@ -61,7 +61,7 @@ reasons! {
     UnjudgedSocket = 12, "unjudged-socket";
     /// A device whose traffic the wall does not see, and no `[unjudged]` entry allows it.
     UnjudgedDevice = 13, "unjudged-device";
-    /// The source is neither an address of this host nor one the owner may send to.
+    /// The source is not an address of this host, and no `[unjudged]` entry names the owner.
     ForgedSource = 14, "forged-source";
     /// The packet never leaves this host.
     Loopback = 32, "loopback";

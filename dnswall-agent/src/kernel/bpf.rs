@@ -1,11 +1,8 @@
-//! The commands of `bpf(2)` that aya 0.14 has no words for: what a link, a map and a cgroup say of themselves, and
-//! pinning what is already open.
+//! The commands of `bpf(2)` that aya 0.14 has no words for: what a link, a map and a cgroup say of
+//! themselves.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 /// What the kernel says of a cgroup link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,20 +33,11 @@ const PROGRAMS_MAX: usize = 64;
 /// Maps of one program that are listed.
 const PROGRAM_MAPS_MAX: usize = 64;
 
-const OBJ_PIN: libc::c_int = 6;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
 /// `BPF_F_QUERY_EFFECTIVE`
 const EFFECTIVE: u32 = 1;
-
-/// The part of `union bpf_attr` for `BPF_OBJ_PIN`.
-#[repr(C)]
-struct ObjPin {
-    pathname: u64,
-    bpf_fd: u32,
-    file_flags: u32,
-}
 
 /// The part of `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
@@ -168,14 +156,6 @@ pub fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32
     call(PROG_QUERY, &mut attributes)?;
     ids.truncate(attributes.prog_cnt as usize);
     Ok(ids)
-}
-
-/// Pins what is open.
-pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attributes =
-        ObjPin { pathname: path.as_ptr() as u64, bpf_fd: fd.as_raw_fd() as u32, file_flags: 0 };
-    call(OBJ_PIN, &mut attributes).map(drop)
 }
 
 fn describe<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {

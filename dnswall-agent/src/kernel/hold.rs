@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::bpf::{self, LinkNow, ProgramNow};
 use super::cgroup::find_cgroup2;
 use super::hook::{self, HOOKS, Hook};
-use super::link::{open_pin, update};
+use super::link::{self, open_pin, update};
 use super::maps::MAP_NAMES;
 use super::{Wall, bpffs, object};
 
@@ -274,7 +274,7 @@ fn pin(directory: &Path, name: &str, fd: &OwnedFd) -> Result<()> {
     bpffs::ensure(directory)?;
     let path = directory.join(name);
     remove(&path)?;
-    bpf::pin(fd.as_fd(), &path).with_context(|| format!("pin {}", path.display()))
+    link::pin(fd.as_fd(), &path).with_context(|| format!("pin {}", path.display()))
 }
 
 /// Takes away what somebody else put there.

@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::loaded_programs;
-use serde::{Deserialize, Serialize};
 
 use super::link;
 use super::object::Loaded;
@@ -89,21 +86,6 @@ pub fn missing(links: &Path, known: &[MissingHook]) -> Vec<MissingHook> {
     missing.map(|hook| MissingHook { program: hook.program, attach: hook.attach, why: why(hook) }).collect()
 }
 
-/// What the kernel says of an attached hook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookInfo {
-    /// Program name.
-    pub program: String,
-    /// The hook in the kernel's words.
-    pub attach: String,
-    /// The link's id; it changes when something is attached anew.
-    pub link_id: u32,
-    /// The program's id.
-    pub program_id: u32,
-    /// Instructions the verifier walked to accept the program (kernels from 5.16 tell).
-    pub verified_instructions: Option<u32>,
-}
-
 /// Attaches every loaded program to the cgroup and pins the links; adds to what is missing what this kernel loads but
 /// does not attach.
 ///
@@ -136,37 +118,7 @@ pub(super) fn attach_one(ebpf: &Ebpf, cgroup: &File, hook: &Hook, path: &Path) -
     link::create(program.fd()?.as_fd(), cgroup.as_fd(), hook.attach_type, path)
 }
 
-/// What the kernel says of every pinned link.
-///
-/// # Errors
-/// When a link is gone.
-pub fn inspect(links: &Path) -> Result<Vec<HookInfo>> {
-    let programs: Vec<_> = loaded_programs().flatten().collect();
-    HOOKS
-        .iter()
-        .filter(|hook| is_part(hook, links))
-        .map(|hook| {
-            let path = links.join(hook.program);
-            let link =
-                PinnedLink::from_pin(&path).with_context(|| format!("open link {}", path.display()))?;
-            let info = FdLink::from(link).info().with_context(|| format!("look at link {}", hook.program))?;
-            let program = programs.iter().find(|program| program.id() == info.program_id());
-            Ok(HookInfo {
-                program: hook.program.to_owned(),
-                attach: hook.attach.to_owned(),
-                link_id: info.id(),
-                program_id: info.program_id(),
-                verified_instructions: program.and_then(|program| program.verified_instruction_count()),
-            })
-        })
-        .collect()
-}
-
 /// Whether every link without which there is no wall is pinned.
 pub fn all_pinned(links: &Path) -> bool {
     HOOKS.iter().filter(|hook| hook.required).all(|hook| links.join(hook.program).exists())
-}
-
-fn is_part(hook: &Hook, links: &Path) -> bool {
-    hook.required || links.join(hook.program).exists()
 }

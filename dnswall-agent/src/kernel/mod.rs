@@ -40,7 +40,6 @@ pub use bpf::{LinkNow, ProgramNow};
 pub use cgroup::{Cgroup2Mount, find_cgroup2};
 pub use executable::executable_identity;
 pub use hold::{Hold, HookNow, MapNow, Mended, PlaceNow};
-pub use hook::HookInfo;
 pub use maps::Maps;
 pub use object::{object, object_digest};
 pub use publish::PublishError;

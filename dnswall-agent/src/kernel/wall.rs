@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::cgroup::{Cgroup2Mount, cgroup_id, find_cgroup2, walk};
 use super::crossing::Crossing;
-use super::hook::{self, HookInfo, MissingHook};
+use super::hook::{self, MissingHook};
 use super::maps::Maps;
 use super::migrate::{Source, holds_links, predecessor};
 use super::object::{Loaded, fits, load, object_digest};
@@ -189,14 +189,6 @@ impl Wall {
     /// The reading end of the ring; there is one.
     pub fn take_ring(&mut self) -> Option<Ring> {
         self.maps.take_ring()
-    }
-
-    /// What the kernel says of every hook.
-    ///
-    /// # Errors
-    /// When a link is gone.
-    pub fn hooks(&self) -> Result<Vec<HookInfo>> {
-        hook::inspect(&self.pins.links)
     }
 
     /// Hooks this wall does without, and why.
