@@ -196,6 +196,10 @@ impl Events {
         loop {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.pending.drain(..=end).collect();
+                // Nothing happened, and the agent is still there.
+                if end == 0 {
+                    continue;
+                }
                 return Ok(Some(String::from_utf8_lossy(&line[..end]).into_owned()));
             }
             match self.body.frame().await {

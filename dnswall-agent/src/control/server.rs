@@ -1,5 +1,5 @@
 //! Takes requests from the socket, gives the agent's answers. A slow, silent or greedy client costs one of
-//! [`CONNECTIONS_MAX`] places for a bounded time, and nothing else.
+//! [`CONNECTIONS_MAX`] places of its own user for a bounded time, and nothing else.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,8 +19,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -30,10 +31,18 @@ use super::api::{
 };
 use super::stream::ImpatientStream;
 
-/// Connections served at one time; further ones wait in the socket's backlog.
+/// Connections of one user served at one time: root's, and the agent's own user's.
 pub const CONNECTIONS_MAX: usize = 32;
-/// Of these, connections that follow events: the others stay free for commands.
+/// Connections of one user that wait for one of these places. Further ones are told so and closed.
+pub const WAITING_MAX: usize = 64;
+/// Of the connections served, those that follow events: the others stay free for commands.
 pub const FOLLOWERS_MAX: usize = 24;
+/// Connections of everybody else that are told at one time that they may not speak. Further ones are closed.
+pub const STRANGERS_MAX: usize = 4;
+/// Headers of a request.
+const HEADERS_MAX: usize = 32;
+/// Bytes of a request's head, and of what is read of its body at once.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -46,11 +55,15 @@ pub struct Patience {
     pub body: Duration,
     /// To read anything of the answer.
     pub write: Duration,
+    /// How long a follower hears nothing at most. When there is nothing to say it gets an empty line, which is how the
+    /// server learns that nobody is there any more: what a client sends behind its request hides its end.
+    pub quiet: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { head: Duration::from_secs(5), body: Duration::from_secs(10), write: Duration::from_secs(10) }
+        let seconds = Duration::from_secs;
+        Self { head: seconds(5), body: seconds(10), write: seconds(10), quiet: seconds(15) }
     }
 }
 
@@ -98,47 +111,100 @@ impl IntoResponse for Refusal {
 }
 
 /// Serves the socket until the task is dropped.
+///
+/// Connections are taken as they come and sorted by the user at their other end, so that a flood of one user's fills
+/// neither the socket's backlog nor another user's places.
 pub async fn serve(listener: UnixListener, agent: Arc<dyn Agent>, patience: Patience) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let router = router(agent, patience);
+    let queue = || Queue::new(Server::new(Arc::clone(&agent), patience), CONNECTIONS_MAX, WAITING_MAX);
+    let (root, own) = (queue(), queue());
+    let strangers = Queue::new(Server::forbidding(patience), STRANGERS_MAX, 0);
     let own_uid = rustix::process::geteuid().as_raw();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "accept a control connection");
                 // Out of descriptors or memory: trying again at once would only burn the processor.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let service =
-            if may_speak(&stream, own_uid) { router.clone() } else { Router::new().fallback(forbidden) };
+        // The kernel's word, not the client's.
+        match stream.peer_cred().map(|peer| peer.uid()) {
+            Ok(0) => root.admit(stream),
+            Ok(uid) if uid == own_uid => own.admit(stream),
+            _ => strangers.admit(stream),
+        }
+    }
+}
+
+/// How long the server waits after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One user's connections: those served, and those that wait for that.
+struct Queue {
+    server: Server,
+    line: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+impl Queue {
+    fn new(server: Server, places: usize, waiting: usize) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { server, line: semaphore(places + waiting), places: semaphore(places) }
+    }
+
+    fn admit(&self, stream: UnixStream) {
+        let Ok(in_line) = Arc::clone(&self.line).try_acquire_owned() else {
+            // Best effort: a full buffer means that nobody reads it.
+            let _ = stream.try_write(BUSY);
+            return;
+        };
+        let (server, places) = (self.server.clone(), Arc::clone(&self.places));
         tokio::spawn(async move {
-            converse(stream, service, patience).await;
-            drop(place);
+            let place = places.acquire_owned().await;
+            server.converse(stream).await;
+            drop::<(_, OwnedSemaphorePermit)>((place, in_line));
         });
     }
 }
 
-// Root and the agent's own user; the peer's user is the kernel's word, not the client's.
-fn may_speak(stream: &UnixStream, own_uid: u32) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own_uid)
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+    connection: close\r\ncontent-length: 49\r\n\r\n{\"error\":\"the agent serves too many connections\"}";
+
+/// The agent's side of one connection.
+#[derive(Clone)]
+pub struct Server {
+    router: Router,
+    patience: Patience,
 }
 
-async fn converse(stream: UnixStream, service: Router, patience: Patience) {
-    let stream = TokioIo::new(ImpatientStream::new(stream, patience.write));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience.head)
-        .max_headers(32)
-        // One request a connection: an idle one would hold its place.
-        .keep_alive(false)
-        .serve_connection(stream, TowerToHyperService::new(service))
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a control connection ended early");
+impl Server {
+    /// Answers for this agent.
+    pub fn new(agent: Arc<dyn Agent>, patience: Patience) -> Self {
+        Self { router: router(agent, patience), patience }
+    }
+
+    /// Answers nothing.
+    fn forbidding(patience: Patience) -> Self {
+        Self { router: Router::new().fallback(forbidden), patience }
+    }
+
+    /// Answers the one request of a connection.
+    pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
+        let stream = TokioIo::new(ImpatientStream::new(stream, self.patience.write));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.patience.head)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            // One request a connection: an idle one would hold its place.
+            .keep_alive(false)
+            .serve_connection(stream, TowerToHyperService::new(self.router.clone()))
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "a control connection ended early");
+        }
     }
 }
 
@@ -222,6 +288,7 @@ async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) 
         while place.is_some() {
             let line = tokio::select! {
                 line = live.recv() => line,
+                () = tokio::time::sleep(shared.patience.quiet) => Ok(Arc::from("")),
                 () = lines.closed() => return,
             };
             let line = match line {

@@ -14,11 +14,14 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tokio::sync::broadcast;
 
 use super::api::{
-    Applied, ApplyRequest, EventsQuery, ExplainRequest, Explained, PolicyShown, PolicyStatus,
+    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, PolicyStatus,
     RehearseRequest, Rehearsed, Status,
 };
 use super::client::{Client, ClientError};
-use super::server::{self, Agent, BODY_BYTES_MAX, CONNECTIONS_MAX, FOLLOWERS_MAX, Patience, Refusal};
+use super::server::{
+    self, Agent, BODY_BYTES_MAX, CONNECTIONS_MAX, FOLLOWERS_MAX, HEAD_BYTES_MAX, Patience, Refusal,
+    WAITING_MAX,
+};
 use super::socket::PrivateSocket;
 
 struct Echo {
@@ -87,7 +90,7 @@ fn start(patience: Patience) -> Running {
 
 fn impatient() -> Patience {
     let short = Duration::from_millis(300);
-    Patience { head: short, body: short, write: short }
+    Patience { head: short, body: short, write: short, quiet: short }
 }
 
 fn raw(path: &Path, request: &[u8]) -> String {
@@ -226,6 +229,66 @@ async fn slow_clients_do_not_wedge_the_agent() {
     }
 }
 
+// More connections than the server and its backlog have room for: those beyond are told so, and the server is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_connections_is_turned_away() {
+    let running = start(Patience { head: Duration::from_secs(2), ..impatient() });
+    let path = running.path.clone();
+    let (flood, told) = tokio::task::spawn_blocking(move || {
+        let open = || UnixStream::connect(&path).unwrap();
+        let flood: Vec<UnixStream> = (0..CONNECTIONS_MAX + WAITING_MAX).map(|_| open()).collect();
+        (flood, raw(&path, b""))
+    })
+    .await
+    .unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("too many connections"), "{told}");
+    let (_, body) = told.split_once("\r\n\r\n").unwrap();
+    assert!(
+        serde_json::from_str::<ErrorBody>(body).is_ok()
+            && told.contains(&format!("length: {}\r", body.len()))
+    );
+    drop(flood);
+    let client = Client::new(&running.path).with_patience(Duration::from_secs(10));
+    let until = Instant::now() + Duration::from_secs(20);
+    // It takes a moment until the server has seen that they are gone.
+    while let Err(error) = client.status().await {
+        assert!(Instant::now() < until, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+// Strangers wait for nobody and nobody for them: as many as can connect, silent, and root is answered at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_take_no_places() {
+    let running = start(Patience::default());
+    for (path, mode) in [(running.path.parent().unwrap(), 0o755), (&running.path, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let path = running.path.clone();
+    let as_nobody = move || {
+        become_nobody();
+        (0..4 * CONNECTIONS_MAX).map(|_| UnixStream::connect(&path).unwrap()).collect::<Vec<_>>()
+    };
+    let joined = tokio::task::spawn_blocking(move || thread::spawn(as_nobody).join().unwrap());
+    let strangers = joined.await.unwrap();
+    let client = Client::new(&running.path).with_patience(Duration::from_secs(4));
+    assert!(client.status().await.is_ok(), "sooner than a silent stranger's time is over");
+    drop(strangers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_head_is_refused() {
+    let running = start(Patience::default());
+    let path = running.path.clone();
+    let answer = tokio::task::spawn_blocking(move || {
+        let long = format!("GET /v1/status HTTP/1.1\r\nHost: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
+        raw(&path, long.as_bytes())
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert!(Client::new(&running.path).status().await.is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_leave_room_and_end_when_they_stop_reading() {
     let running = start(impatient());
@@ -253,6 +316,26 @@ async fn followers_leave_room_and_end_when_they_stop_reading() {
     }
     assert!(client.events(&query).await.is_ok(), "followers that do not read lose their places");
     drop(followers);
+}
+
+// What stands behind a request keeps the server from seeing the end of the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_that_are_gone_lose_their_places() {
+    let running = start(impatient());
+    let request = b"GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\nbehind";
+    for _ in 0..FOLLOWERS_MAX {
+        let mut stream = UnixStream::connect(&running.path).unwrap();
+        stream.write_all(request).unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+    }
+    let client = Client::new(&running.path).with_patience(Duration::from_secs(5));
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = client.events(&EventsQuery { last: 0, follow: true }).await {
+        assert!(Instant::now() < until, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -300,14 +383,18 @@ async fn another_user_is_refused_by_the_kernels_word() {
 
 /// Asks from a thread that becomes another user for good: the kernel keeps users by thread.
 fn ask_as_nobody(path: &Path) -> String {
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    set_thread_groups(&[]).expect("this test needs root");
-    set_thread_res_gid(group, group, group).unwrap();
-    set_thread_res_uid(user, user, user).unwrap();
+    become_nobody();
     match UnixStream::connect(path) {
         Ok(_) => raw(path, b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"),
         Err(error) => format!("connect: {error}"),
     }
+}
+
+fn become_nobody() {
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_thread_groups(&[]).expect("this test needs root");
+    set_thread_res_gid(group, group, group).unwrap();
+    set_thread_res_uid(user, user, user).unwrap();
 }
 
 const NOBODY: u32 = 65_534;
