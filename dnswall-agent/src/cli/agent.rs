@@ -54,13 +54,6 @@ fn detach(form: Form, pins: &Path) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What the canary is started as.
-pub fn canary(order: &str) -> Result<Exit, Failure> {
-    let order = serde_json::from_str(order).map_err(anyhow::Error::from)?;
-    crate::proof::tried::play(&order)?;
-    Ok(Exit::Done)
-}
-
 // To standard error; the journal adds times itself.
 fn log() {
     let filter = EnvFilter::try_from_env("DNSWALL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

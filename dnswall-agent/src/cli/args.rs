@@ -65,12 +65,9 @@ pub enum Command {
     /// What the demo starts its own processes as
     #[command(name = crate::demo::PART_COMMAND, hide = true)]
     DemoPart(DemoPartArguments),
-    /// What the agent starts its canary as where it is not behind its own wall
-    #[command(hide = true)]
-    Canary(DemoPartArguments),
 }
 
-/// The demo's own processes, and the canary.
+/// The demo's own processes.
 #[derive(Debug, Args)]
 pub struct DemoPartArguments {
     /// Which part to play, as JSON

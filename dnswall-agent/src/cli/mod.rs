@@ -62,7 +62,6 @@ fn obey(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Doctor(arguments) => doctor::doctor(form, &arguments),
         Command::Demo => demo::demo(form),
         Command::DemoPart(DemoPartArguments { order }) => demo::play_part(&order),
-        Command::Canary(DemoPartArguments { order }) => agent::canary(&order),
     }
 }
 

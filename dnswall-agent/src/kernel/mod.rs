@@ -5,8 +5,9 @@
 //! where, and [`link`] what is pinned there; [`takeover`] puts one build's programs in the place of another's,
 //! [`crossing`] leads from one version of the layouts to another with what [`migrate`], [`open_sockets`] and [`adopt`]
 //! find; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation; [`counters`] and
-//! [`ring`] read back, and sockets are asked about with their map; [`hold`] and [`verify`] look whether all of it is still as it was made, and mend it. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel facts the others need;
-//! [`fault`] is for tests. All `unsafe` of the agent is here.
+//! [`ring`] read back, and sockets are asked about with their map; [`hold`] and [`verify`] look whether all of it is
+//! still as it was made, and mend it. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel
+//! facts the others need; [`fork`] makes a process for another cgroup; [`fault`] is for tests. All `unsafe` of the agent is here.
 
 mod adopt;
 mod bpf;
@@ -18,6 +19,7 @@ pub mod counters;
 mod crossing;
 pub mod executable;
 mod fault;
+mod fork;
 mod grace;
 pub mod hold;
 pub mod hook;
@@ -39,6 +41,7 @@ pub mod wall;
 pub use bpf::{LinkNow, ProgramNow};
 pub use cgroup::{Cgroup2Mount, find_cgroup2};
 pub use executable::executable_identity;
+pub use fork::Child;
 pub use hold::{Hold, HookNow, MapNow, Mended, PlaceNow};
 pub use maps::Maps;
 pub use object::{object, object_digest};

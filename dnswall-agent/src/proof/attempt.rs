@@ -8,10 +8,9 @@ use std::os::fd::OwnedFd;
 use dnswall_common::flow::{Address, protocol};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, sendto, socket_with, sockopt};
-use serde::{Deserialize, Serialize};
 
 /// Where to, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// A documentation address.
     pub to: SocketAddr,

@@ -25,9 +25,9 @@ pub struct Home {
 pub enum Place {
     /// This process is behind the wall: from here.
     Here,
-    /// A child, moved into this cgroup, which is the wall's.
+    /// A copy of this process, moved into this cgroup, which is the wall's.
     Inside(PathBuf),
-    /// A child, moved into a cgroup of its own below the wall's, which itself holds no processes because it hands
+    /// A copy of this process, moved into a cgroup of its own below the wall's, which itself holds no processes because it hands
     /// controllers on.
     Below(PathBuf),
 }
