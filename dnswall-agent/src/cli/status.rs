@@ -3,7 +3,7 @@
 use super::args::Form;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
-use crate::control::api::{OlderStatus, ProofStatus, Status, TamperStatus};
+use crate::control::api::{OlderStatus, ProofStatus, SandboxStatus, Status, TamperStatus};
 use crate::control::client::Client;
 
 pub async fn status(form: Form, client: &Client) -> Result<Exit, Failure> {
@@ -13,6 +13,8 @@ pub async fn status(form: Form, client: &Client) -> Result<Exit, Failure> {
     Ok(if status.stands() { Exit::Done } else { Exit::No })
 }
 
+/// Capabilities named to a person; who has more has nearly all.
+const CAPABILITIES_SHOWN_MAX: usize = 12;
 /// Rules shown to a person; JSON has them all.
 const RULES_SHOWN_MAX: usize = 20;
 
@@ -52,6 +54,7 @@ pub fn text(status: &Status) -> String {
         lines.push(line("older", paint(WARN, shown)));
         lines.extend(not_cut.iter().map(|why| line("", paint(WARN, why))));
     }
+    lines.push(line("sandbox", sandbox(&status.sandbox)));
     lines.extend(status.warnings.iter().map(|warning| format!("{} {warning}", paint(WARN, "warning:"))));
     section(&mut lines, "Hooks", || hooks(status));
     section(&mut lines, "Rules that counted", || rules(status));
@@ -97,6 +100,17 @@ fn tamper(status: &Status) -> Vec<String> {
     }
     lines.extend(standing.iter().map(|words| format!("{} {words}", paint(BAD, "not as it should be:"))));
     lines
+}
+
+fn sandbox(sandbox: &SandboxStatus) -> String {
+    let SandboxStatus { capabilities, no_new_privileges, system_calls_filtered } = sandbox;
+    let calls = if *system_calls_filtered { "system calls filtered" } else { "all system calls" };
+    let more = if *no_new_privileges { "no more to be had" } else { "more to be had" };
+    match capabilities.len() {
+        count if count > CAPABILITIES_SHOWN_MAX => format!("{calls}, {count} capabilities, {more}"),
+        0 => format!("{calls}, no capabilities, {more}"),
+        _ => format!("{calls}, capabilities {}, {more}", capabilities.join(" ")),
+    }
 }
 
 fn hooks(status: &Status) -> String {

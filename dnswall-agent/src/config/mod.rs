@@ -49,6 +49,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// The host's root directory; `None` is found.
     pub host_root: Option<PathBuf>,
+    /// Whether the agent gives up what it does not need.
+    pub sandbox: bool,
     /// How alerts are made and shown.
     pub alerts: AlertsConfig,
     /// Where they go.
@@ -124,6 +126,7 @@ impl Default for Config {
             socket: PathBuf::from("/run/dnswall/control.sock"),
             cgroup: None,
             host_root: None,
+            sandbox: true,
             alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
             sinks: Vec::new(),
             proof: ProofConfig::default(),
@@ -162,13 +165,14 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             .extend(errors.iter().map(|error| Problem::error(error.span().unwrap_or(0..0), error.message())));
         return defaults;
     }
-    let known = ["state", "pins", "socket", "cgroup", "host-root", "alerts", "proof", "sink"];
+    let known = ["state", "pins", "socket", "cgroup", "host-root", "sandbox", "alerts", "proof", "sink"];
     let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
     let state = top.path("state").unwrap_or(defaults.state);
     let pins = top.path("pins").unwrap_or(defaults.pins);
     let socket = top.path("socket").unwrap_or(defaults.socket);
     let cgroup = top.path("cgroup");
     let host_root = top.path("host-root");
+    let sandbox = top.boolean("sandbox").unwrap_or(defaults.sandbox);
     let mut alerts = defaults.alerts;
     let mut terminal_span = None;
     if let Some((span, table)) = top.table("alerts") {
@@ -204,7 +208,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             Some(_) => {}
         }
     }
-    Config { state, pins, socket, cgroup, host_root, alerts, sinks: sinks.list, proof }
+    Config { state, pins, socket, cgroup, host_root, sandbox, alerts, sinks: sinks.list, proof }
 }
 
 fn read_proof(top: &mut Section<'_, '_>) -> ProofConfig {
@@ -305,6 +309,17 @@ mod tests {
         let host_root = Some(PathBuf::from("/"));
         let alerts = AlertsConfig { terminal: Terminal::Off, ..defaults.alerts };
         assert_eq!(config, Config { cgroup, host_root, alerts, sinks, ..defaults });
+    }
+
+    #[test]
+    fn the_sandbox_is_on_unless_it_is_said() {
+        let sandbox = |text: &str| Config::parse(text, "agent.toml").map(|config| config.sandbox);
+        assert!(sandbox("").unwrap() && sandbox("sandbox = true").unwrap());
+        assert!(!sandbox("sandbox = false").unwrap());
+        for wrong in ["sandbox = \"off\"", "sandbox = 0"] {
+            let problems = sandbox(wrong).unwrap_err();
+            assert_eq!(problems.list()[0].message, "`sandbox` must be true or false", "{wrong}");
+        }
     }
 
     #[test]

@@ -96,6 +96,16 @@ impl<'t, 'i> Section<'t, 'i> {
         None
     }
 
+    /// True or false.
+    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        let value = self.table.get(key)?;
+        if let DeValue::Boolean(written) = value.get_ref() {
+            return Some(*written);
+        }
+        self.note(Problem::error(value.span(), format!("`{key}` must be true or false")));
+        None
+    }
+
     /// A whole number, within limits.
     pub(super) fn integer(&mut self, key: &str, (least, most): (i64, i64)) -> Option<i64> {
         let value = self.table.get(key)?;

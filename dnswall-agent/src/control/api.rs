@@ -53,8 +53,22 @@ pub struct Status {
     /// What was done to the wall.
     #[serde(default)]
     pub tamper: TamperStatus,
+    /// What the agent gave up.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// What somebody should look at.
     pub warnings: Vec<String>,
+}
+
+/// What the agent may still do, as the kernel has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxStatus {
+    /// Its capabilities.
+    pub capabilities: Vec<String>,
+    /// Nothing it starts can get more.
+    pub no_new_privileges: bool,
+    /// A filter refuses the system calls that it does not need.
+    pub system_calls_filtered: bool,
 }
 
 /// The policy that decides.

@@ -19,7 +19,7 @@ use super::prover::{Proofs, Prover, ProverParts};
 use super::reader::{Inbox, Parts, Reader, Sweep};
 use super::store::Store;
 use super::told::Counts;
-use super::{RunError, notice, ticker};
+use super::{RunError, notice, sandbox, ticker};
 use crate::alert::{Grouper, RuleBook};
 use crate::config::{AtStart, SinkConfig, StdoutFormat, Terminal};
 use crate::control::server::{self, Patience};
@@ -37,6 +37,9 @@ use crate::sink::{Dispatcher, FileSink, Format, Sink, StreamSink};
 /// # Errors
 /// Why the agent does not run. A wall that stood before still stands.
 pub fn run(options: Options) -> Result<(), RunError> {
+    if options.sandbox {
+        sandbox::shed_capabilities().context("give up capabilities")?;
+    }
     let report = doctor::examine(&options.pins, &options.host);
     refuse(&report)?;
     kernel::bpffs::ensure(&options.pins).map_err(RunError::Host)?;
@@ -128,6 +131,8 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         spawn("older", move || connected::judge_older(&engine, &inbox, &older))?;
     }
 
+    let mut notes = notes(report);
+    notes.extend(confine(options.sandbox));
     let state = options.state.display().to_string();
     let parts = DeskParts {
         engine: Arc::clone(&engine),
@@ -135,7 +140,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         inbox: Arc::clone(&inbox),
         proofs,
         state,
-        notes: notes(report),
+        notes,
         older,
     };
     let desk = Desk::new(parts);
@@ -193,6 +198,19 @@ fn notes(report: &Report) -> Vec<String> {
         .filter(|check| !["bpffs", "security modules"].contains(&check.name.as_str()))
         .map(|check| format!("{}: {}: {}", check.name, check.found, check.meaning))
         .collect()
+}
+
+/// All threads are there and the wall stands: nothing after this needs more. What is to be said when it is not so: an
+/// agent on a host without seccomp is still better than none.
+fn confine(sandbox: bool) -> Option<String> {
+    let note = if sandbox {
+        let failed = sandbox::refuse_system_calls().err()?;
+        format!("sandbox: the agent's system calls are not filtered: {failed:#}")
+    } else {
+        "sandbox: it is off (agent.toml): the agent keeps every capability and system call".to_owned()
+    };
+    tracing::warn!("{note}");
+    Some(note)
 }
 
 fn announce(engine: &Engine, raised: Raised, options: &Options) {

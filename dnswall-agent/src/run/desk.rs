@@ -146,6 +146,7 @@ impl Agent for Desk {
                 .collect(),
             counters,
             sinks: outlet.sinks(),
+            sandbox: super::sandbox::status(),
             warnings,
             proof: record.proof,
             tamper: record.tamper,

@@ -21,6 +21,7 @@ pub mod outlet;
 mod prover;
 pub mod question;
 pub mod reader;
+pub mod sandbox;
 pub mod store;
 mod ticker;
 pub mod told;

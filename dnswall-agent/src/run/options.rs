@@ -41,6 +41,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where users and program files are looked up.
     pub host: HostRoot,
+    /// Whether the agent gives up what it does not need.
+    pub sandbox: bool,
     /// How alerts are made and shown.
     pub alerts: AlertsConfig,
     /// Where they go.
@@ -72,6 +74,7 @@ impl Options {
             pins: pins.unwrap_or(found.pins),
             socket: socket.unwrap_or(found.socket),
             host,
+            sandbox: found.sandbox,
             alerts: found.alerts,
             sinks: found.sinks,
             proof: found.proof,
