@@ -6,6 +6,7 @@ mod by;
 pub mod capture;
 pub mod case;
 pub mod check;
+pub mod differ;
 pub mod dig;
 pub mod feature;
 pub mod flow;

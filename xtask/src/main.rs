@@ -2,8 +2,8 @@
 //!
 //! Every command first sets up what it needs and says what it does; none asks a question. One file, one noun:
 //! [`host`] is this machine and this clone, [`step`] one announced command, [`packages`] what Debian provides,
-//! [`tools`] what cargo installs into `.tools`, [`setup`] brings them together; [`program`], [`suite`], [`lint`] and [`vm`]
-//! are the work; [`tidy`] keeps the rules that no compiler knows.
+//! [`tools`] what cargo installs into `.tools`, [`setup`] brings them together; [`program`], [`suite`], [`lint`],
+//! [`fuzz`] and [`vm`] are the work; [`tidy`] keeps the rules that no compiler knows.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use host::Host;
 use setup::Need;
 
+mod fuzz;
 mod host;
 mod lint;
 mod packages;
@@ -92,7 +93,15 @@ enum Command {
         /// Only tests whose name contains one of these.
         filters: Vec<String>,
     },
-    /// What the CI does: test, then lint.
+    /// Set up, and let every target look for input that breaks it; or one target.
+    Fuzz {
+        /// How long each target looks.
+        #[arg(long, default_value_t = fuzz::SECONDS)]
+        seconds: u64,
+        /// config, control, event, packet, policy, question or kernel.
+        target: Option<String>,
+    },
+    /// What the CI does: test, fuzz for a short while, then lint.
     Ci,
 }
 
@@ -113,7 +122,8 @@ fn perform(command: Command) -> Result<()> {
         Command::Setup { build_only: false } => {
             // The kernels for guests come through apt: elsewhere there are none to boot.
             let guests = packages::apt_is_here().then_some(Need::Guests);
-            let needs: Vec<Need> = [Need::Build, Need::Test, Need::Lint].into_iter().chain(guests).collect();
+            let needs = [Need::Build, Need::Test, Need::Lint, Need::Fuzz];
+            let needs: Vec<Need> = needs.into_iter().chain(guests).collect();
             setup::ensure(&host, &needs)
         }
         Command::Build => program::build_agent(&host).map(|path| println!("built {}", path.display())),
@@ -129,7 +139,10 @@ fn perform(command: Command) -> Result<()> {
             let checks = if checks.is_empty() { vm::Check::ALL.to_vec() } else { checks };
             vm::run(&host, &vm::Run { kernels, checks, filters, kvm })
         }
-        Command::Ci => suite::run(&host, &[]).and_then(|()| lint::run(&host)),
+        Command::Fuzz { seconds, target } => fuzz::run(&host, seconds, target.as_deref()),
+        Command::Ci => suite::run(&host, &[])
+            .and_then(|()| fuzz::run(&host, fuzz::SECONDS_IN_CI, None))
+            .and_then(|()| lint::run(&host)),
     }
 }
 
@@ -186,9 +199,10 @@ mod tests {
     #[test]
     fn every_command_has_a_name() {
         let names = command_names();
-        for name in
-            ["setup", "build", "run", "test", "lint", "tidy", "bench", "verify", "soak", "demo", "vm", "ci"]
-        {
+        for name in [
+            "setup", "build", "run", "test", "lint", "tidy", "bench", "verify", "soak", "demo", "vm", "fuzz",
+            "ci",
+        ] {
             assert!(names.iter().any(|known| known == name), "{name} is missing from {names:?}");
         }
     }

@@ -14,6 +14,8 @@ use crate::{
 pub const COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 /// What compiling bpf-linker and the host's programs takes.
 pub const LINKER: &[&str] = &["llvm-22-dev", "gcc", "libc6-dev"];
+/// What compiling libFuzzer takes.
+pub const FUZZER: &[&str] = &["g++"];
 /// The linter of [`COMPILER`], for the kernel programs.
 pub const LINTER: &[&str] = &["rust-web-clippy"];
 

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::{
     host::Host,
     packages, step,
-    toolchain::{Refusal, Toolchain, succeeds},
+    toolchain::{Refusal, Toolchain, on_path, succeeds},
     tools::{BPF_LINKER, DENY, NEXTEST},
 };
 
@@ -24,6 +24,8 @@ pub enum Need {
     Lint,
     /// Booting other kernels.
     Guests,
+    /// Building libFuzzer.
+    Fuzz,
 }
 
 /// Makes sure that everything for this work is here.
@@ -35,6 +37,7 @@ pub fn ensure(host: &Host, needs: &[Need]) -> Result<()> {
             Need::Test => test_programs(host).and_then(|()| runner(host)),
             Need::Lint => linter(host).and_then(|()| licence_check(host)),
             Need::Guests => emulator(host),
+            Need::Fuzz => cxx(host),
         };
         if let Err(error) = outcome {
             problems.push(format!("{error:#}"));
@@ -158,6 +161,18 @@ fn runner(host: &Host) -> Result<()> {
         Some(_) => Ok(()),
         None => NEXTEST.install(host, "it runs the tests"),
     }
+}
+
+/// A C++ compiler: libFuzzer comes as sources.
+fn cxx(host: &Host) -> Result<()> {
+    let is_here = || on_path("c++").iter().any(|path| path.exists());
+    if !is_here() && packages::apt_is_here() {
+        packages::install(host, packages::FUZZER, "compiling libFuzzer")?;
+    }
+    if !is_here() {
+        bail!("c++ is missing, which libFuzzer is compiled with (Debian: {})", packages::FUZZER.join(" "));
+    }
+    Ok(())
 }
 
 /// Debian's compiler has its linter in a package of its own; rustup's toolchains bring theirs.

@@ -48,8 +48,12 @@ pub fn run(host: &Host, arguments: &[String]) -> Result<()> {
 
 /// What cargo calls the runner setting of the machine we are on.
 fn runner_variable() -> String {
-    let target = format!("{}-unknown-linux-{}", std::env::consts::ARCH, ENVIRONMENT);
-    format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"))
+    format!("CARGO_TARGET_{}_RUNNER", host_target().to_uppercase().replace('-', "_"))
+}
+
+/// What the compiler calls the machine we are on.
+pub fn host_target() -> String {
+    format!("{}-unknown-linux-{}", std::env::consts::ARCH, ENVIRONMENT)
 }
 
 const ENVIRONMENT: &str = if cfg!(target_env = "musl") { "musl" } else { "gnu" };

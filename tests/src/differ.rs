@@ -1,0 +1,162 @@
+//! Random packets through the kernel's programs (`BPF_PROG_TEST_RUN`) and through the host's build of the reader and of
+//! `decide`: both must say the same, by verdict, reason and rule.
+//!
+//! The sockets are the kernel's dummies, which nobody recorded, so what is compared is the way of a packet of the
+//! kernel's own. The packets are those of `fuzz/corpus/packet`, changed a little, a lot, or put together.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use dnswall_common::decide::decide;
+use dnswall_common::flow::protocol;
+use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES, TCP_ACK, TCP_RST, TCP_SYN, is_essential};
+use dnswall_common::reason::Action;
+use dnswall_common::who::Who;
+use dnswall_fuzz::Dice;
+use dnswall_fuzz::packet::{Packet, read};
+
+use crate::lab::{Direction, Lab, Outcome};
+
+/// Rules at which the corpus' packets aim.
+const POLICY: &str = r#"
+version = 1
+mode = "enforce"
+[dns]
+resolvers = ["192.0.2.53", "2001:db8::53"]
+[[allow]]
+to = ["198.51.100.0/24", "2001:db8:1::/48"]
+ports = ["tcp/443", "udp/1-600", "icmp/echo", "sctp/9"]
+[[allow]]
+to = ["192.0.2.0/25"]
+[[deny]]
+to = ["198.51.100.66", "2001:db8:1::66", "192.0.2.1"]
+"#;
+
+/// Bytes of the longest packet tried; the kernel takes one page.
+const PACKET_BYTES_MAX: usize = 1400;
+
+/// A source of packets, and the programs that judge them.
+pub struct Differ {
+    lab: Lab,
+    seeds: Vec<Vec<u8>>,
+    dice: Dice,
+}
+
+impl Differ {
+    /// Loads the programs and reads the corpus; the packets follow from `seed`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the programs.
+    pub fn new(seed: u64) -> Result<Self> {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/packet");
+        let mut paths: Vec<_> = fs::read_dir(&corpus)
+            .with_context(|| format!("read {}", corpus.display()))?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
+        // The order of a directory is not the same everywhere.
+        paths.sort();
+        let seeds = paths.iter().map(fs::read).collect::<Result<Vec<_>, _>>().context("read the corpus")?;
+        ensure!(!seeds.is_empty(), "{} is empty", corpus.display());
+        Ok(Self { lab: Lab::new(POLICY)?, seeds, dice: Dice::of(&seed.to_le_bytes()) })
+    }
+
+    /// Every packet of the corpus as it is.
+    ///
+    /// # Errors
+    /// When kernel and host disagree, or the kernel refuses to run.
+    pub fn replay(&mut self) -> Result<()> {
+        for seed in self.seeds.clone() {
+            self.compare(&seed)?;
+        }
+        Ok(())
+    }
+
+    /// So many random packets; returns how many of them passed.
+    ///
+    /// # Errors
+    /// When kernel and host disagree, or the kernel refuses to run.
+    pub fn rounds(&mut self, count: usize) -> Result<usize> {
+        let mut passed = 0;
+        for _ in 0..count {
+            let packet = self.packet();
+            passed += usize::from(self.compare(&packet)?);
+        }
+        Ok(passed)
+    }
+
+    fn compare(&mut self, packet: &[u8]) -> Result<bool> {
+        let wanted = self.expected(packet);
+        let met = self
+            .lab
+            .run(Direction::Egress, packet)
+            .with_context(|| format!("run {} bytes: {packet:02x?}", packet.len()))?;
+        ensure!(met == wanted, "the kernel says {met:?}, the host {wanted:?}, of {packet:02x?}");
+        Ok(met.passed)
+    }
+
+    fn expected(&self, data: &[u8]) -> Outcome {
+        let image = self.lab.image();
+        let rule = |number: u32| Some(image.rule(number).name.clone());
+        let refused = |reason, number| Outcome { passed: false, refused: Some(reason), rule: rule(number) };
+        let packet = match read(data) {
+            Ok(packet) => packet,
+            Err(reason) => return refused(reason, 0),
+        };
+        if passes_without_a_rule(&packet, data.len()) {
+            return Outcome { passed: true, refused: None, rule: None };
+        }
+        let verdict = decide(image, &packet.outbound(), &Who::EVERYONE);
+        match verdict.action {
+            Action::Allow => Outcome { passed: true, refused: None, rule: rule(verdict.rule) },
+            Action::Deny => refused(verdict.reason, verdict.rule),
+        }
+    }
+
+    fn packet(&mut self) -> Vec<u8> {
+        let mut packet = self.seeds[self.dice.below(self.seeds.len())].clone();
+        // Half the changes in the headers, where nearly every byte means something.
+        for _ in 0..self.dice.below(5) {
+            let at = self.dice.below(packet.len().clamp(1, 64));
+            match self.dice.below(8) {
+                0 => packet[at] = self.dice.draw() as u8,
+                1 => packet[at] ^= 1 << self.dice.below(8),
+                2 => packet[at] = TELLING[self.dice.below(TELLING.len())],
+                3 => packet.truncate(self.dice.below(packet.len()) + 1),
+                4 => packet.insert(at, TELLING[self.dice.below(TELLING.len())]),
+                5 => drop(packet.remove(at)),
+                6 => {
+                    let other = &self.seeds[self.dice.below(self.seeds.len())];
+                    packet.truncate(self.dice.below(packet.len()) + 1);
+                    packet.extend(&other[self.dice.below(other.len())..]);
+                }
+                _ => packet.resize(packet.len() + self.dice.below(80), self.dice.draw() as u8),
+            }
+            if packet.is_empty() {
+                packet.push(0x45);
+            }
+        }
+        packet.truncate(PACKET_BYTES_MAX);
+        // `BPF_PROG_TEST_RUN` of Linux 6.18 runs nothing shorter than a header of the Ethernet frame's protocol.
+        let least = if packet[0] >> 4 == 6 { IPV6_BYTES } else { IPV4_BYTES };
+        packet.resize(packet.len().max(least), 0);
+        packet
+    }
+}
+
+/// Bytes that mean something somewhere in a header: versions, protocols, extension headers, options, flags.
+const TELLING: [u8; 22] =
+    [0, 1, 2, 4, 6, 8, 16, 17, 18, 20, 43, 44, 51, 53, 58, 59, 60, 0x45, 0x4f, 0x60, 131, 136];
+
+/// What a packet of the kernel's own needs no rule for (`verdict_old` in `dnswall-ebpf/src/egress.rs`).
+fn passes_without_a_rule(packet: &Packet, length: usize) -> bool {
+    let (flow, transport) = (packet.outbound(), packet.transport);
+    if is_essential(flow.protocol, transport.source_port, flow.port, flow.address, false) {
+        return true;
+    }
+    // The dummy is no listener and no stream, so only what carries nothing continues a connection.
+    flow.protocol == protocol::TCP
+        && transport.tcp_flags & TCP_SYN == 0
+        && transport.tcp_flags & (TCP_RST | TCP_ACK) != 0
+        && length <= packet.payload_offset() as usize
+}
