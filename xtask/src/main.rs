@@ -5,7 +5,7 @@
 //! [`tools`] what cargo installs into `.tools`, [`setup`] brings them together; [`program`], [`suite`], [`lint`],
 //! [`fuzz`] and [`vm`] are the work; [`tidy`] keeps the rules that no compiler knows.
 
-use std::process::ExitCode;
+use std::{num::NonZeroUsize, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -90,6 +90,9 @@ enum Command {
         /// Use this machine's hardware virtualisation instead of emulation.
         #[arg(long)]
         kvm: bool,
+        /// How many guests run at a time; a guest is busy with one to two processors.
+        #[arg(long, default_value = "1")]
+        guests: NonZeroUsize,
         /// Only tests whose name contains one of these.
         filters: Vec<String>,
     },
@@ -101,7 +104,7 @@ enum Command {
         /// config, control, event, packet, policy, question or kernel.
         target: Option<String>,
     },
-    /// What the CI does: test, fuzz for a short while, then lint.
+    /// What the CI does: test, fuzz for a short while, load the programs on other kernels, then lint.
     Ci,
 }
 
@@ -135,13 +138,14 @@ fn perform(command: Command) -> Result<()> {
         Command::Verify { arguments } => program::run_measure(&host, "verify", &arguments),
         Command::Soak { rounds } => program::run_soak(&host, rounds),
         Command::Demo { arguments } => program::run_demo(&host, &arguments),
-        Command::Vm { kernels, checks, kvm, filters } => {
+        Command::Vm { kernels, checks, kvm, guests, filters } => {
             let checks = if checks.is_empty() { vm::Check::ALL.to_vec() } else { checks };
-            vm::run(&host, &vm::Run { kernels, checks, filters, kvm })
+            vm::run(&host, &vm::Run { kernels, checks, filters, kvm, guests })
         }
         Command::Fuzz { seconds, target } => fuzz::run(&host, seconds, target.as_deref()),
         Command::Ci => suite::run(&host, &[])
             .and_then(|()| fuzz::run(&host, fuzz::SECONDS_IN_CI, None))
+            .and_then(|()| vm::run(&host, &vm::Run::in_ci()))
             .and_then(|()| lint::run(&host)),
     }
 }
@@ -184,7 +188,7 @@ mod tests {
             "load,packets",
             "dns",
         ]);
-        let Command::Vm { kernels, checks, kvm, filters } = parsed.command else {
+        let Command::Vm { kernels, checks, kvm, filters, .. } = parsed.command else {
             panic!("not the vm command")
         };
         assert_eq!(kernels, [vm::Series::Numbered(6, 1), vm::Series::Newest]);

@@ -82,18 +82,22 @@ impl Tree {
     }
 
     /// The archive of these files, of the jobs and of one kernel's modules.
-    pub fn pack(&self, kernel: &Kernel, jobs: &[Job], limit_secs: u64, into: &Path) -> Result<()> {
-        let lines: String = jobs
-            .iter()
-            .map(|job| format!("{} {} {limit_secs} {}\n", job.check, job.name, job.command.join(" ")))
-            .collect();
-        self.write("/jobs", &lines)?;
+    pub fn pack(&self, kernel: &Kernel, into: &Path) -> Result<()> {
         let mut archive = File::create(into).with_context(|| format!("create {}", into.display()))?;
         // The kernel unpacks one archive after another.
         for root in [&self.root, &kernel.modules] {
             self.append(root, &mut archive)?;
         }
         Ok(())
+    }
+
+    /// Writes down what a guest does, each with so much time.
+    pub fn set_jobs(&self, jobs: &[Job], limit_secs: u64) -> Result<()> {
+        let lines: String = jobs
+            .iter()
+            .map(|job| format!("{} {} {limit_secs} {}\n", job.check, job.name, job.command.join(" ")))
+            .collect();
+        self.write("/jobs", &lines)
     }
 
     fn append(&self, root: &Path, archive: &mut File) -> Result<()> {

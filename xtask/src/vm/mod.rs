@@ -3,9 +3,15 @@
 //! [`archive`] is Debian's, [`kernels`] what comes from it, [`programs`] what is built and which jobs it makes,
 //! [`initrd`] what a guest finds, [`guest`] one run of one, [`table`] what came of all.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use archive::Archive;
 use guest::Machine;
 use initrd::Tree;
@@ -39,6 +45,21 @@ pub struct Run {
     pub filters: Vec<String>,
     /// Whether to use this machine's hardware virtualisation.
     pub kvm: bool,
+    /// How many guests run at a time.
+    pub guests: NonZeroUsize,
+}
+
+impl Run {
+    /// What every change passes.
+    pub fn in_ci() -> Self {
+        Self {
+            kernels: SERIES.split(',').filter_map(|name| name.parse().ok()).collect(),
+            checks: vec![Check::Load, Check::Budget, Check::Packets],
+            filters: Vec::new(),
+            kvm: false,
+            guests: NonZeroUsize::MIN.saturating_add(1),
+        }
+    }
 }
 
 /// Sets up, builds, boots each kernel in turn, prints the table; an error when any check failed on any of them.
@@ -65,16 +86,41 @@ pub fn run(host: &Host, run: &Run) -> Result<()> {
     let budget = host.root.join("tests/verifier-budget.toml");
     let tree = Tree::build(&directory, busybox, &programs.agent, &programs.files(&run.checks), &[&budget])?;
 
+    tree.set_jobs(&jobs, guest::JOB_SECS_MAX)?;
     let machine = Machine { kvm: run.kvm };
-    let mut rows = Vec::new();
-    for kernel in &kernels {
-        let initrd = directory.join("initrd.cpio");
-        tree.pack(kernel, &jobs, guest::JOB_SECS_MAX, &initrd)?;
+    let look = |kernel: &Kernel| -> Result<Row> {
+        let initrd = directory.join(format!("{}.cpio", kernel.series));
+        tree.pack(kernel, &initrd)?;
         let log = guest::log_path(&directory, kernel);
         let account = machine.run(kernel, &initrd, &jobs, &log)?;
-        rows.push(Row { series: kernel.series.to_string(), account });
-    }
+        Ok(Row { series: kernel.series.to_string(), account })
+    };
+    let rows = each(&kernels, run.guests, look)?;
     report(&rows, &run.checks, &directory)
+}
+
+/// Does it for each, so many at a time; what came of them, in their order.
+fn each<T: Sync, R: Send>(
+    all: &[T],
+    at_a_time: NonZeroUsize,
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mine = std::iter::from_fn(|| {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            all.get(index).map(|item| (index, work(item)))
+        });
+        mine.collect::<Vec<_>>()
+    };
+    let done = thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_a_time.get().min(all.len())).map(|_| scope.spawn(take)).collect();
+        let ended = workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("a worker panicked")));
+        ended.collect::<Result<Vec<Vec<_>>>>()
+    })?;
+    let mut done: Vec<_> = done.into_iter().flatten().collect();
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn report(rows: &[Row], checks: &[Check], directory: &Path) -> Result<()> {
@@ -88,4 +134,32 @@ fn report(rows: &[Row], checks: &[Check], directory: &Path) -> Result<()> {
     }
     step::say(&format!("everything passed on every kernel; the consoles are in {}", logs.display()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn the_ci_looks_at_every_kernel() {
+        assert_eq!(Run::in_ci().kernels.len(), SERIES.split(',').count());
+    }
+
+    #[test]
+    fn two_at_a_time_come_back_in_their_order() {
+        let two = NonZeroUsize::new(2).unwrap();
+        // Neither of the first two ends before the other has begun.
+        let both = Barrier::new(2);
+        let seen = each(&[0, 1, 2], two, |number| {
+            if *number < 2 {
+                both.wait();
+            }
+            Ok(number * 10)
+        });
+        assert_eq!(seen.unwrap(), [0, 10, 20]);
+        let failed =
+            each(&[1, 2], NonZeroUsize::MIN, |number| if *number == 1 { bail!("no") } else { Ok(()) });
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+    }
 }
