@@ -15,7 +15,8 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p /run/netns /dev/shm
 ln -s /proc/self/fd /dev/fd
 echo dnswall-vm >/proc/sys/kernel/hostname
-modprobe -a veth dummy
+# What udev makes a node for before anybody asks.
+modprobe -a veth dummy tun
 ip link set lo up
 . /environment
 uptime_secs() { cut -d. -f1 /proc/uptime; }
