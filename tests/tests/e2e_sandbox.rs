@@ -12,8 +12,8 @@ use dnswall_tests::who::at;
 const POLICY: &str =
     "version = 1\nmode = \"enforce\"\n[[allow]]\nto = [\"203.0.113.7\"]\nports = [\"tcp/443\"]\n";
 
-/// BPF, PERFMON, NET_ADMIN, SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN, SYS_RESOURCE, by their numbers.
-const KEPT: u64 = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 19 | 1 << 2 | 1 << 21 | 1 << 24;
+/// BPF, PERFMON, NET_ADMIN, SYS_PTRACE, DAC_OVERRIDE, DAC_READ_SEARCH, SYS_ADMIN, SYS_RESOURCE, by their numbers.
+const KEPT: u64 = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 19 | 1 << 1 | 1 << 2 | 1 << 21 | 1 << 24;
 
 /// A field of each thread of a process.
 fn fields(pid: u32, name: &str) -> Result<Vec<String>> {

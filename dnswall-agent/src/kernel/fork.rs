@@ -25,6 +25,10 @@ impl Child {
         files: [OwnedFd; N],
         work: impl FnOnce([OwnedFd; N]) -> io::Result<()>,
     ) -> io::Result<Self> {
+        // Whoever started the agent may have had the kernel reap its children: then nobody could be waited for, and the
+        // number might be another's when it is killed.
+        // SAFETY: nothing else of the agent has children, or handles this signal.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: the copy runs `work`, which keeps to the promise above, and ends without unwinding any further.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),

@@ -64,13 +64,16 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     // From here on a signal ends the agent in order.
     let signals = runtime.block_on(async { Signals::catch() }).context("catch signals")?;
 
+    // Before the wall is raised: one that cannot be opened is no reason to leave a wall without an agent.
+    let sinks = sinks(options)?;
+
     let book = Arc::new(RwLock::new(RuleBook::default()));
     let wall = WallOptions { cgroup: options.cgroup.clone(), pins: options.pins.clone() };
     let (mut engine, raised) =
         Engine::start(&wall, options.host.clone(), options.policy.as_deref(), store, Arc::clone(&book))?;
     announce(&engine, raised, options);
 
-    let (dispatcher, workers) = Dispatcher::new(sinks(options)?);
+    let (dispatcher, workers) = Dispatcher::new(sinks);
     let outlet = Arc::new(Outlet::new(dispatcher));
     for worker in workers {
         let name = format!("sink {}", worker.name());

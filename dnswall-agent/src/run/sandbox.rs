@@ -5,9 +5,10 @@
 //!
 //! The filter is a list of what is refused, not of what is allowed. What is allowed would have to hold every call of
 //! each libc and kernel the agent will ever meet, and one that is missing (a new `futex`, say) ends the agent on a
-//! host nobody tried, which is worse than what such a call could do. Refused is what would make of a foothold in the
-//! agent a foothold on the host: programs started, other processes changed, modules, mounts, other users. The answer is
-//! `EPERM`, as it is without the privilege.
+//! host nobody tried, which is worse than what such a call could do. Refused is the usual next step from a foothold in
+//! the agent: programs started, processes changed, modules, mounts, other users. The answer is `EPERM`, as it is without
+//! the privilege. It is a hurdle, and no wall: with what the agent keeps (`CAP_SYS_PTRACE` and `CAP_SYS_ADMIN`, where it
+//! was given them) one may still write into another process's memory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +26,8 @@ const KEPT: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::SYS_PTRACE)
+    // Alerts into files that are others' (after `logrotate`, say), cgroups that were given to a user.
+    .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     // BPF before Linux 5.8 and program numbers; other namespaces; a bpf file system mounted where there is none.
     .union(CapabilitySet::SYS_ADMIN)
