@@ -31,13 +31,26 @@ fn bind(ctx: &SockAddrContext, (address, port): (Address, u16)) -> i32 {
             state.flags |= SOCKET_BOUND;
             state.never_heard = 0;
         }
+        // For good: what comes after may fail, and then the socket is still bound to this one.
         if is_not_ours(socket_of(ctx), &address) {
             state.flags |= SOCKET_FOREIGN;
-        } else {
-            state.flags &= !SOCKET_FOREIGN;
         }
     }
     ALLOW
+}
+
+/// What the socket is bound to; nobody's address when it is not.
+#[inline(always)]
+pub fn bound4(ctx: &SockAddrContext) -> Address {
+    // SAFETY: the context is valid, and its socket never null.
+    Address::V4(u32::from_be(unsafe { (*socket_of(ctx)).src_ip4 }))
+}
+
+/// The same for an IPv6 socket.
+#[inline(always)]
+pub fn bound6(ctx: &SockAddrContext) -> Address {
+    // SAFETY: as above.
+    address6(unsafe { words_bound(ctx) })
 }
 
 /// Where an IPv4 datagram says it comes from, when that is not what the socket is bound to.
@@ -53,18 +66,28 @@ pub fn source4(ctx: &SockAddrContext) -> Option<Address> {
 pub fn source6(ctx: &SockAddrContext) -> Option<Address> {
     // SAFETY: as above. Word by word: the verifier knows the fields as such.
     let (source, bound) = unsafe {
-        let (at, sk) = (ctx.sock_addr, socket_of(ctx));
-        (
-            [(*at).msg_src_ip6[0], (*at).msg_src_ip6[1], (*at).msg_src_ip6[2], (*at).msg_src_ip6[3]],
-            [(*sk).src_ip6[0], (*sk).src_ip6[1], (*sk).src_ip6[2], (*sk).src_ip6[3]],
-        )
+        let at = ctx.sock_addr;
+        let source = [(*at).msg_src_ip6[0], (*at).msg_src_ip6[1], (*at).msg_src_ip6[2], (*at).msg_src_ip6[3]];
+        (source, words_bound(ctx))
     };
     let differs =
         (source[0] ^ bound[0]) | (source[1] ^ bound[1]) | (source[2] ^ bound[2]) | (source[3] ^ bound[3]);
-    if differs == 0 {
-        return None;
-    }
-    let words = source.map(|word| u32::from_be(word) as u64);
+    (differs != 0).then(|| address6(source))
+}
+
+/// # Safety
+/// The context is valid.
+#[inline(always)]
+unsafe fn words_bound(ctx: &SockAddrContext) -> [u32; 4] {
+    let sk = socket_of(ctx);
+    // SAFETY: the context's socket is never null.
+    unsafe { [(*sk).src_ip6[0], (*sk).src_ip6[1], (*sk).src_ip6[2], (*sk).src_ip6[3]] }
+}
+
+/// An address as the kernel has it; an IPv4 one that is written as IPv6 is IPv4.
+#[inline(always)]
+fn address6(words: [u32; 4]) -> Address {
+    let words = words.map(|word| u32::from_be(word) as u64);
     let (high, low) = (words[0] << 32 | words[1], words[2] << 32 | words[3]);
-    Some(if high == 0 && low >> 32 == 0xffff { Address::V4(low as u32) } else { Address::V6(high, low) })
+    if high == 0 && low >> 32 == 0xffff { Address::V4(low as u32) } else { Address::V6(high, low) }
 }

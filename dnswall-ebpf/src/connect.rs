@@ -25,13 +25,13 @@ const REFUSE: i32 = 0;
 /// `connect()` to an IPv4 address.
 #[inline(always)]
 pub fn connect4(ctx: &SockAddrContext) -> i32 {
-    connect(ctx, destination4)
+    connect(ctx, destination4, bind::bound4)
 }
 
 /// `connect()` to an IPv6 address, or to an IPv4 one written as IPv6.
 #[inline(always)]
 pub fn connect6(ctx: &SockAddrContext) -> i32 {
-    connect(ctx, destination6)
+    connect(ctx, destination6, bind::bound6)
 }
 
 #[inline(always)]
@@ -64,31 +64,39 @@ pub fn destination6(ctx: &SockAddrContext) -> (Address, u16) {
 /// An unconnected send from an IPv4 address.
 #[inline(always)]
 pub fn sendmsg4(ctx: &SockAddrContext) -> i32 {
-    sendmsg(ctx, bind::source4)
+    sendmsg(ctx, bind::source4, bind::bound4)
 }
 
 /// An unconnected send from an IPv6 address.
 #[inline(always)]
 pub fn sendmsg6(ctx: &SockAddrContext) -> i32 {
-    sendmsg(ctx, bind::source6)
+    sendmsg(ctx, bind::source6, bind::bound6)
 }
 
 /// Who asks is recorded anew when it is not the process that was recorded. The packet itself is judged on its way out,
 /// where `sendto()` gets the error just as soon.
 #[inline(always)]
-fn sendmsg(ctx: &SockAddrContext, source: impl FnOnce(&SockAddrContext) -> Option<Address>) -> i32 {
+fn sendmsg(
+    ctx: &SockAddrContext,
+    source: impl FnOnce(&SockAddrContext) -> Option<Address>,
+    bound: impl FnOnce(&SockAddrContext) -> Address,
+) -> i32 {
     let Some(image) = KernelImage::active() else {
         return ALLOW;
     };
     let Some(state) = state(ctx) else {
         return ALLOW;
     };
+    let is_new = state.cookie == 0;
     if identity::changed(state) {
         record(ctx, state, &image);
     }
+    if state.flags & SOCKET_FOREIGN != 0 {
+        return ALLOW;
+    }
     // A control message may name another source than the socket is bound to.
-    if state.flags & SOCKET_FOREIGN == 0
-        && let Some(source) = source(ctx)
+    let source = if is_new { Some(bound(ctx)) } else { source(ctx) };
+    if let Some(source) = source
         && is_not_ours(socket_of(ctx), &source)
     {
         state.flags |= SOCKET_FOREIGN;
@@ -97,7 +105,11 @@ fn sendmsg(ctx: &SockAddrContext, source: impl FnOnce(&SockAddrContext) -> Optio
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> (Address, u16)) -> i32 {
+fn connect(
+    ctx: &SockAddrContext,
+    destination: impl FnOnce(&SockAddrContext) -> (Address, u16),
+    bound: impl FnOnce(&SockAddrContext) -> Address,
+) -> i32 {
     let Some(image) = KernelImage::active() else {
         return ALLOW;
     };
@@ -105,8 +117,13 @@ fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> 
         // Judged on its way out by cgroup and user alone.
         return ALLOW;
     };
-    if is_anothers(ctx, state) || identity::changed(state) {
+    let is_new = state.cookie == 0;
+    if is_anothers(ctx, state) || identity::changed(state) || identity::runs_another_program(state) {
         record(ctx, state, &image);
+    }
+    // Nobody looked when it was bound: it is older than the wall, or a kernel's own (the subflows of multipath TCP).
+    if is_new && is_not_ours(socket_of(ctx), &bound(ctx)) {
+        state.flags |= SOCKET_FOREIGN;
     }
     // SAFETY: the context is valid.
     let next_header = unsafe { (*ctx.sock_addr).protocol };

@@ -30,8 +30,12 @@ const TYPE_STREAM: u32 = 1;
 /// Judges one packet.
 #[inline(always)]
 pub fn judge(skb: *mut __sk_buff) -> i32 {
-    if is_on_loopback(skb) && source::is_plain(skb) {
-        return PASS;
+    let mut foreign = 0;
+    if is_on_loopback(skb) {
+        if source::is_plain(skb) {
+            return PASS;
+        }
+        foreign = source::is_made_up(skb);
     }
     let Some(image) = KernelImage::active() else {
         // Nothing is published yet: the wall is being raised, and has nothing to say.
@@ -43,7 +47,7 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
     {
         return PASS;
     }
-    judge_slowly(skb, state, &image)
+    judge_slowly(skb, state, &image, foreign)
 }
 
 #[inline(always)]
@@ -110,11 +114,17 @@ fn is_known_to(
 
 /// The long way: read everything, decide, tell.
 #[inline(always)]
-fn judge_slowly(skb: *mut __sk_buff, mut state: Option<&mut SocketState>, image: &KernelImage) -> i32 {
+fn judge_slowly(
+    skb: *mut __sk_buff,
+    mut state: Option<&mut SocketState>,
+    image: &KernelImage,
+    foreign: u8,
+) -> i32 {
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
     let (packet, owner) = (zero(&mut packet), zero(&mut owner));
     let readable = packet::read(skb, packet);
     packet::forget_way(skb, packet);
+    packet.foreign = foreign;
     match &mut state {
         Some(state) => socket::recorded_owner(state, image, owner),
         None => socket::old_owner(skb, image, owner),
@@ -222,7 +232,7 @@ fn verdict_recorded(
 
 /// For a packet on the loopback device that does not plainly come from this host: whoever it says it comes from is
 /// answered, by the kernel's own errors, echoes and handshakes. A server here that was connected to may stand for any
-/// address (AnyIP, a transparent proxy). Of raw and ping sockets nobody sees what they are bound to.
+/// address (AnyIP, a transparent proxy). Raw and ping sockets are asked by the packet.
 #[inline(always)]
 fn verdict_loopback(
     skb: *mut __sk_buff,
@@ -238,7 +248,7 @@ fn verdict_loopback(
             state.flags & SOCKET_FOREIGN != 0 && !answers && !socket::is_inbound(state, skb)
         }
         protocol::UDP | protocol::UDP_LITE if !is_raw => state.flags & SOCKET_FOREIGN != 0,
-        _ => true,
+        _ => packet.foreign != 0,
     };
     if forged && !may_forge(image, owner) {
         return Verdict::without_rule(Action::Deny, Reason::ForgedSource);

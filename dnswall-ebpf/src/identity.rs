@@ -57,8 +57,7 @@ pub fn record(state: &mut SocketState, image: &KernelImage, cookie: u64, netns: 
     };
     let offsets = offsets();
     let leader = pointer(task, field!(offsets.task_group_leader));
-    let file = pointer(pointer(task, field!(offsets.task_mm)), field!(offsets.mm_exe_file));
-    let inode = pointer(file, field!(offsets.file_inode));
+    let inode = program(task);
     state.start_ns = pointer(leader, field!(offsets.task_start_boottime));
     state.exe_inode = pointer(inode, field!(offsets.inode_ino));
     state.exe_device =
@@ -133,12 +132,34 @@ pub fn is_kernel_thread() -> bool {
     pointer(unsafe { bpf_get_current_task() }, field!(offsets().task_flags)) & KERNEL_THREAD != 0
 }
 
-/// Whether the process at hand is not the one that was recorded.
+/// Whether the process at hand, or its user, is not the one that was recorded.
 #[inline(always)]
 pub fn changed(state: &SocketState) -> bool {
     // SAFETY: helpers without arguments.
-    let (cgroup, pid) = unsafe { (bpf_get_current_cgroup_id(), (bpf_get_current_pid_tgid() >> 32) as u32) };
-    state.pid != pid || state.cgroup != cgroup
+    let (cgroup, pid, uid) = unsafe {
+        (
+            bpf_get_current_cgroup_id(),
+            (bpf_get_current_pid_tgid() >> 32) as u32,
+            bpf_get_current_uid_gid() as u32,
+        )
+    };
+    state.pid != pid || state.cgroup != cgroup || state.uid != uid
+}
+
+/// Whether the process at hand runs another program by now than the one that was recorded (`execve()`).
+#[inline(always)]
+pub fn runs_another_program(state: &SocketState) -> bool {
+    // SAFETY: no arguments.
+    let inode = program(unsafe { bpf_get_current_task() });
+    state.exe_inode != pointer(inode, field!(offsets().inode_ino))
+}
+
+/// The inode of the program a task runs; 0 for a thread of the kernel's.
+#[inline(always)]
+fn program(task: u64) -> u64 {
+    let offsets = offsets();
+    let file = pointer(pointer(task, field!(offsets.task_mm)), field!(offsets.mm_exe_file));
+    pointer(file, field!(offsets.file_inode))
 }
 
 /// What a verdict knows of an owner apart from the names of its cgroup.

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use dnswall_common::flow::Address;
 use dnswall_common::limits::ADDRESS_STEPS_MAX;
-use dnswall_common::verifier::next;
+use dnswall_common::verifier::{forget, next, not_zero};
 
 /// Words of `struct sock` that are read to find its namespace.
 const SOCK_WORDS: usize = 8;
@@ -21,10 +21,7 @@ pub fn may_be_local(sk: *mut bpf_sock, address: &Address) -> bool {
     if net == 0 {
         return true;
     }
-    match *address {
-        Address::V4(address) => has_address4(net, address),
-        Address::V6(high, low) => has_address6(net, high, low),
-    }
+    has_address(net, address)
 }
 
 /// The socket's `struct net`; 0 when it cannot be read. The verifier allows no arithmetic with a socket's address, so its
@@ -46,70 +43,97 @@ fn net_of(sk: *mut bpf_sock) -> u64 {
     0
 }
 
-#[inline(never)]
-fn has_address4(net: u64, wanted: u32) -> bool {
-    let offsets = offsets();
-    let devices = net.wrapping_add(field!(offsets.net_devices) as u64);
-    let mut device = pointer(devices, 0);
-    let mut address = 0u64;
-    let mut steps = 0;
-    // VERIFIER: ADDRESS_STEPS_MAX rounds, all but the counter unknown in each.
-    while steps < ADDRESS_STEPS_MAX {
-        if address != 0 {
-            if pointer(address, field!(offsets.address4_local)) as u32 == wanted.to_be() {
-                return true;
-            }
-            address = pointer(address, field!(offsets.address4_next));
-        } else {
-            if device == devices || device == 0 {
-                return false;
-            }
-            let start = device.wrapping_sub(field!(offsets.device_next) as u64);
-            address = pointer(pointer(start, field!(offsets.device_ip4)), field!(offsets.ip4_addresses));
-            device = pointer(device, 0);
+/// Where one family's addresses are, and which of them is looked for. The kernel keeps IPv4's in a list that ends with
+/// nothing, and IPv6's in a ring that ends where it began.
+struct Search {
+    /// From the device to the family's settings, from there to its list.
+    settings: u64,
+    list: u64,
+    /// From a place in the list to the next, and to the address.
+    next: u64,
+    address: u64,
+    /// Nothing for IPv4; for IPv6 all bits, which make of the list's own place its end.
+    ring: u64,
+    /// The address as the kernel has it, and which bits of it there are.
+    wanted: [u64; 2],
+    bits: [u64; 2],
+}
+
+impl Search {
+    #[inline(always)]
+    fn of(address: &Address) -> Self {
+        let offsets = offsets();
+        match *address {
+            Address::V4(address) => Self {
+                settings: field!(offsets.device_ip4) as u64,
+                list: field!(offsets.ip4_addresses) as u64,
+                next: field!(offsets.address4_next) as u64,
+                address: field!(offsets.address4_local) as u64,
+                ring: 0,
+                wanted: [address.to_be() as u64, 0],
+                bits: [u32::MAX as u64, 0],
+            },
+            Address::V6(high, low) => Self {
+                settings: field!(offsets.device_ip6) as u64,
+                list: field!(offsets.ip6_addresses) as u64,
+                next: 0,
+                address: (field!(offsets.address6_address) as u64)
+                    .wrapping_sub(field!(offsets.address6_next) as u64),
+                ring: u64::MAX,
+                wanted: [high.to_be(), low.to_be()],
+                bits: [u64::MAX; 2],
+            },
         }
-        steps = next(steps);
     }
-    true
+}
+
+/// Sixteen bytes of the kernel's memory; zeroes where there are none.
+#[inline(always)]
+fn pair(address: u64) -> [u64; 2] {
+    let mut words = [0u64; 2];
+    // SAFETY: the helper checks the address and fills the words, or zeroes them.
+    unsafe {
+        let to = words.as_mut_ptr().cast();
+        bpf_probe_read_kernel(to, size_of_val(&words) as u32, address as *const _);
+    }
+    words
 }
 
 #[inline(never)]
-fn has_address6(net: u64, high: u64, low: u64) -> bool {
-    let offsets = offsets();
-    if field!(offsets.device_ip6) == 0 {
+fn has_address(net: u64, address: &Address) -> bool {
+    let search = Search::of(address);
+    // Of one family the verifier knows what it does not of the other, and would walk the loop once for each.
+    let [known0, known1] = search.bits.map(|bits| forget(bits, net));
+    let [wanted0, wanted1] = search.wanted;
+    let (next_at, ring) = (forget(search.next, net), forget(search.ring, net));
+    if search.settings == 0 {
         return true;
     }
-    let devices = net.wrapping_add(field!(offsets.net_devices) as u64);
+    let devices = net.wrapping_add(field!(offsets().net_devices) as u64);
     let mut device = pointer(devices, 0);
-    // Where the device's list of addresses begins and ends.
-    let mut addresses = 0u64;
-    let mut address = 0u64;
+    // Where the device's list of addresses is, and where it ends.
+    let (mut place, mut end) = (forget(0, net), forget(0, net));
     let mut steps = 0;
-    // VERIFIER: as above.
+    // VERIFIER: ADDRESS_STEPS_MAX rounds, all but the counter unknown in each.
     while steps < ADDRESS_STEPS_MAX {
-        if address != addresses {
-            let bytes = address
-                .wrapping_sub(field!(offsets.address6_next) as u64)
-                .wrapping_add(field!(offsets.address6_address) as u64);
-            if pointer(bytes, 0) == high.to_be() && pointer(bytes, 8) == low.to_be() {
+        if place != end {
+            let [found0, found1] = pair(place.wrapping_add(search.address));
+            let differs = ((found0 ^ wanted0) & known0) | ((found1 ^ wanted1) & known1);
+            // A ring without an end was changed meanwhile.
+            if differs == 0 || place == 0 {
                 return true;
             }
-            address = pointer(address, 0);
-            if address == 0 {
-                // Changed meanwhile.
-                return true;
-            }
+            place = pointer(place.wrapping_add(next_at), 0);
         } else {
             if device == devices || device == 0 {
                 return false;
             }
-            let start = device.wrapping_sub(field!(offsets.device_next) as u64);
-            let settings = pointer(start, field!(offsets.device_ip6));
-            (addresses, address) = (0, 0);
-            if settings != 0 {
-                addresses = settings.wrapping_add(field!(offsets.ip6_addresses) as u64);
-                address = pointer(addresses, 0);
-            }
+            let start = device.wrapping_sub(field!(offsets().device_next) as u64);
+            let settings = pointer(start.wrapping_add(search.settings), 0);
+            let list = settings.wrapping_add(search.list);
+            // A device without this family has no list: what is read then is nothing.
+            let is_there = 0u64.wrapping_sub(not_zero(settings));
+            (place, end) = (pointer(list & is_there, 0), list & ring & is_there);
             device = pointer(device, 0);
         }
         steps = next(steps);

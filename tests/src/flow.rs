@@ -32,7 +32,10 @@ impl Act {
                 _ => (to.ip(), UDP, Some(to.port())),
             },
             Self::Forge(Forged { source, by, .. }) => match by {
-                Forgery::Tcp => (source.ip(), TCP, Some(source.port())),
+                Forgery::Tcp | Forgery::TcpBoundTwice | Forgery::Multipath => {
+                    (source.ip(), TCP, Some(source.port()))
+                }
+                Forgery::Segments => (source.ip(), UDP, Some(source.port())),
                 _ => (source.ip(), if source.is_ipv4() { ICMP } else { ICMPV6 }, None),
             },
             Self::Link { to, .. } => (to.ip(), UDP, Some(to.port())),

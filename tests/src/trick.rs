@@ -71,6 +71,18 @@ pub enum Forgery {
     Ping,
     /// A connection to a listener of one's own: its SYN-ACK, and all that follows from an accomplice's ACK.
     Tcp,
+    /// [`Self::Udp`] from a socket that is then bound once more, to nothing: that fails, and changes nothing.
+    UdpBoundTwice,
+    /// [`Self::Tcp`] likewise.
+    TcpBoundTwice,
+    /// [`Self::Tcp`] by multipath TCP, whose first subflow the kernel makes.
+    Multipath,
+    /// An echo request that says it comes from where it goes, and goes over the loopback device all the same. Takes a raw
+    /// socket.
+    RawToItself,
+    /// A datagram that travels by way of an address of one's own (segment routing), from where the kernel sends it on: for
+    /// root, who has told the kernel to.
+    Segments,
 }
 
 /// A forged source and where what seems to come from it goes.

@@ -1,7 +1,9 @@
 //! Packets to oneself that seem to come from elsewhere: the kernel answers whom they seem to come from.
 
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -17,13 +19,15 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
     Attempt::run(|_| {
         let domain = Domain::for_address(to);
         let (kind, protocol) = match (by, to) {
-            (Forgery::Tcp, _) => (Type::STREAM, Protocol::TCP),
+            (Forgery::Tcp | Forgery::TcpBoundTwice, _) => (Type::STREAM, Protocol::TCP),
+            (Forgery::Multipath, _) => (Type::STREAM, Protocol::MPTCP),
+            (Forgery::RawToItself, _) => (Type::RAW, Protocol::ICMPV6),
             (Forgery::Ping, SocketAddr::V4(_)) => (Type::DGRAM, Protocol::ICMPV4),
             (Forgery::Ping, SocketAddr::V6(_)) => (Type::DGRAM, Protocol::ICMPV6),
             _ => (Type::DGRAM, Protocol::UDP),
         };
         let listener = match by {
-            Forgery::Tcp => Some(listen(to).step("listen")?),
+            Forgery::Tcp | Forgery::TcpBoundTwice | Forgery::Multipath => Some(listen(to).step("listen")?),
             _ => None,
         };
         let made = socket(domain, kind, Some(protocol), wait_ms).step("socket")?;
@@ -45,9 +49,32 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
             .step("send")?;
             return Ok(None);
         }
+        if by == Forgery::RawToItself {
+            let packet = to_itself(source.ip()).step("family")?;
+            option::set_number(&made, libc::IPPROTO_IPV6, libc::IPV6_HDRINCL, 1).step("write the header")?;
+            let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+            made.send_to(&packet, &loopback.into()).step("send")?;
+            return Ok(None);
+        }
+        if by == Forgery::Segments {
+            let header = segments(source.ip(), to.ip()).step("family")?;
+            for name in ["all/seg6_enabled", "lo/seg6_enabled", "all/forwarding"] {
+                fs::write(Path::new("/proc/sys/net/ipv6/conf").join(name), "1").step("tell the kernel")?;
+            }
+            option::set(&made, libc::IPPROTO_IPV6, libc::IPV6_RTHDR, &header).step("route")?;
+            made.bind(&SocketAddr::new(to.ip(), 0).into()).step("bind")?;
+            made.send_to(text.as_bytes(), &source.into()).step("send")?;
+            return Ok(None);
+        }
         take_address(&made, source)?;
+        if matches!(by, Forgery::UdpBoundTwice | Forgery::TcpBoundTwice) {
+            let again = made.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into());
+            if again.is_ok() {
+                return Err(("bind again", ErrorKind::Other.into()));
+            }
+        }
         match by {
-            Forgery::Tcp => {
+            Forgery::Tcp | Forgery::TcpBoundTwice | Forgery::Multipath => {
                 made.set_nonblocking(true).step("connect")?;
                 match made.connect(&to.into()) {
                     Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
@@ -81,6 +108,35 @@ fn take_address(socket: &Socket, source: SocketAddr) -> Result<(), Failed> {
         source.set_port(0);
     }
     socket.bind(&source.into()).step("bind")
+}
+
+/// An IPv6 packet with an echo request, from an address to the same.
+fn to_itself(address: IpAddr) -> io::Result<Vec<u8>> {
+    let IpAddr::V6(address) = address else { return Err(ErrorKind::Unsupported.into()) };
+    let mut echo = echo_request(128);
+    echo[2..4].fill(0);
+    let upper =
+        [&address.octets()[..], &address.octets(), &(echo.len() as u32).to_be_bytes(), &[0, 0, 0, 58]];
+    let summed = [upper.concat(), echo.clone()].concat();
+    let sum: u32 = summed.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    echo[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend((echo.len() as u16).to_be_bytes());
+    packet.extend([58, 64]);
+    packet.extend(address.octets());
+    packet.extend(address.octets());
+    packet.extend(echo);
+    Ok(packet)
+}
+
+/// A segment routing header (RFC 8754): first to one's own address, from there to the other. The last segment comes first.
+fn segments(last: IpAddr, own: IpAddr) -> io::Result<Vec<u8>> {
+    let (IpAddr::V6(last), IpAddr::V6(own)) = (last, own) else { return Err(ErrorKind::Unsupported.into()) };
+    let mut header = vec![0, 4, 4, 1, 1, 0, 0, 0];
+    header.extend(last.octets());
+    header.extend(own.octets());
+    Ok(header)
 }
 
 fn listen(at: SocketAddr) -> io::Result<Socket> {
