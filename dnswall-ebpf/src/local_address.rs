@@ -87,6 +87,22 @@ impl Search {
     }
 }
 
+impl Search {
+    /// The same, of which the verifier knows nothing: else it would walk the loop once for each family.
+    #[inline(always)]
+    fn forgotten(self, unknown: u64) -> Self {
+        Self {
+            settings: forget(self.settings, unknown),
+            list: forget(self.list, unknown),
+            next: forget(self.next, unknown),
+            address: forget(self.address, unknown),
+            ring: forget(self.ring, unknown),
+            wanted: self.wanted.map(|word| forget(word, unknown)),
+            bits: self.bits.map(|word| forget(word, unknown)),
+        }
+    }
+}
+
 /// Sixteen bytes of the kernel's memory; zeroes where there are none.
 #[inline(always)]
 fn pair(address: u64) -> [u64; 2] {
@@ -101,12 +117,16 @@ fn pair(address: u64) -> [u64; 2] {
 
 #[inline(never)]
 fn has_address(net: u64, address: &Address) -> bool {
-    let search = Search::of(address);
-    // Of one family the verifier knows what it does not of the other, and would walk the loop once for each.
-    let [known0, known1] = search.bits.map(|bits| forget(bits, net));
-    let [wanted0, wanted1] = search.wanted;
-    let (next_at, ring) = (forget(search.next, net), forget(search.ring, net));
-    if search.settings == 0 {
+    let Search {
+        settings: settings_at,
+        list: list_at,
+        next: next_at,
+        address: address_at,
+        ring,
+        wanted,
+        bits,
+    } = Search::of(address).forgotten(net);
+    if settings_at == 0 {
         return true;
     }
     let devices = net.wrapping_add(field!(offsets().net_devices) as u64);
@@ -117,8 +137,8 @@ fn has_address(net: u64, address: &Address) -> bool {
     // VERIFIER: ADDRESS_STEPS_MAX rounds, all but the counter unknown in each.
     while steps < ADDRESS_STEPS_MAX {
         if place != end {
-            let [found0, found1] = pair(place.wrapping_add(search.address));
-            let differs = ((found0 ^ wanted0) & known0) | ((found1 ^ wanted1) & known1);
+            let found = pair(place.wrapping_add(address_at));
+            let differs = ((found[0] ^ wanted[0]) & bits[0]) | ((found[1] ^ wanted[1]) & bits[1]);
             // A ring without an end was changed meanwhile.
             if differs == 0 || place == 0 {
                 return true;
@@ -129,8 +149,8 @@ fn has_address(net: u64, address: &Address) -> bool {
                 return false;
             }
             let start = device.wrapping_sub(field!(offsets().device_next) as u64);
-            let settings = pointer(start.wrapping_add(search.settings), 0);
-            let list = settings.wrapping_add(search.list);
+            let settings = pointer(start.wrapping_add(settings_at), 0);
+            let list = settings.wrapping_add(list_at);
             // A device without this family has no list: what is read then is nothing.
             let is_there = 0u64.wrapping_sub(not_zero(settings));
             (place, end) = (pointer(list & is_there, 0), list & ring & is_there);
