@@ -53,6 +53,23 @@ fn a_socket_from_another_is_judged_by_who_names_a_destination() -> Result<()> {
     check(GOOD_ONLY, &cases)
 }
 
+#[test]
+fn who_gives_up_being_root_is_no_longer_root() -> Result<()> {
+    let policy = "version = 1\nmode = \"enforce\"\n[[allow]]\nname = \"root\"\nto = [\"10.0.3.0/24\", \
+        \"2001:db8:3::/48\"]\nfrom = [{ user = \"root\" }]\n";
+    let nobody = at("app.service").uid(65534);
+    let mut cases = Vec::new();
+    for to in ["10.0.3.8:9000", "[2001:db8:3::8]:9000"] {
+        for what in [Handed::Udp, Handed::UdpConnectedAgain, Handed::Tcp] {
+            let act = handed(to, what, Handover::Migrated, "app.service");
+            cases.push(case("by a socket from before", nobody.clone(), act, no()));
+        }
+        cases.push(case("as root", at("app.service"), udp(to), allowed("allow.root")));
+        cases.push(case("as root", at("app.service"), tcp(to), allowed("allow.root")));
+    }
+    check(policy, &cases)
+}
+
 /// What docs/enforcement.md says is open: neither `send()` nor a ping socket asks a hook who is at it.
 #[test]
 fn what_a_connected_or_ping_socket_sends_counts_for_its_maker() -> Result<()> {
