@@ -52,8 +52,8 @@ async fn talk(stream: DuplexStream, data: &[u8], listens: Duration) -> Vec<u8> {
     let mut answer = Vec::new();
     let ended = Notify::new();
     let write = async {
-        // The server may close before it has read everything.
-        let _ = to.write_all(data).await;
+        // The server may close before it has read everything, or read no more while somebody follows events.
+        let _ = tokio::time::timeout(listens, to.write_all(data)).await;
         let _ = tokio::time::timeout(listens, ended.notified()).await;
         let _ = to.shutdown().await;
         // Whoever still gets something then follows events, and leaves.
