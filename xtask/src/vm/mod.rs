@@ -87,7 +87,8 @@ pub fn run(host: &Host, run: &Run) -> Result<()> {
     let tree = Tree::build(&directory, busybox, &programs.agent, &programs.files(&run.checks), &[&budget])?;
 
     tree.set_jobs(&jobs, guest::JOB_SECS_MAX)?;
-    let machine = Machine { kvm: run.kvm };
+    let processors = if run.checks.contains(&Check::Behaviour) { 2 } else { 1 };
+    let machine = Machine { kvm: run.kvm, processors };
     let look = |kernel: &Kernel| -> Result<Row> {
         let initrd = directory.join(format!("{}.cpio", kernel.series));
         tree.pack(kernel, &initrd)?;
