@@ -289,18 +289,23 @@ async fn a_long_head_is_refused() {
     assert!(Client::new(&running.path).status().await.is_ok());
 }
 
+/// A follower whose answer has begun.
+fn follow(running: &Running, request: &[u8]) -> UnixStream {
+    let mut stream = UnixStream::connect(&running.path).unwrap();
+    stream.write_all(request).unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_leave_room_and_end_when_they_stop_reading() {
     let running = start(impatient());
     let request = b"GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut followers: Vec<UnixStream> = Vec::new();
     for _ in 0..FOLLOWERS_MAX {
-        let mut stream = UnixStream::connect(&running.path).unwrap();
-        stream.write_all(request).unwrap();
-        let mut first = [0; 12];
-        stream.read_exact(&mut first).unwrap();
-        assert_eq!(&first, b"HTTP/1.1 200");
-        followers.push(stream);
+        followers.push(follow(&running, request));
     }
     let client = Client::new(&running.path).with_patience(Duration::from_secs(5));
     assert!(client.status().await.is_ok());
@@ -324,11 +329,7 @@ async fn followers_that_are_gone_lose_their_places() {
     let running = start(impatient());
     let request = b"GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\nbehind";
     for _ in 0..FOLLOWERS_MAX {
-        let mut stream = UnixStream::connect(&running.path).unwrap();
-        stream.write_all(request).unwrap();
-        let mut first = [0; 12];
-        stream.read_exact(&mut first).unwrap();
-        assert_eq!(&first, b"HTTP/1.1 200");
+        drop(follow(&running, request));
     }
     let client = Client::new(&running.path).with_patience(Duration::from_secs(5));
     let until = Instant::now() + Duration::from_secs(20);

@@ -7,7 +7,8 @@
 //! find; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation; [`counters`] and
 //! [`ring`] read back, and sockets are asked about with their map; [`hold`] and [`verify`] look whether all of it is
 //! still as it was made, and mend it. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel
-//! facts the others need; [`fork`] makes a process for another cgroup; [`fault`] is for tests. All `unsafe` of the agent is here.
+//! facts the others need; [`fork`] makes a process for another cgroup; [`fault`] is for tests. All `unsafe` of the agent
+//! is here.
 
 mod adopt;
 mod bpf;
