@@ -107,12 +107,13 @@ impl Connection {
 }
 
 impl Refused<'_> {
-    /// Whether the policy ends it: it says so, enforces, and it is sure enough that it began here. Datagrams need no end:
-    /// each is judged.
+    /// Whether the policy ends it: it says so, enforces, and it is sure enough that it began here. One that is not open yet
+    /// is no existing one: its packets are refused, and its process would wait for minutes. Datagrams need no end: each is
+    /// judged.
     pub fn is_cut(&self) -> bool {
         let Explanation { outcome, existing, .. } = &self.explanation;
         *outcome == Outcome::Denied
-            && *existing == Existing::Cut
+            && (*existing == Existing::Cut || self.connection.opening)
             && self.connection.direction == Direction::Outbound
             && self.connection.protocol == protocol::TCP
     }

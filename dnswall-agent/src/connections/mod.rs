@@ -28,7 +28,7 @@ pub use judge::{Refused, Scene};
 pub use namespace::Namespace;
 pub use owner::Owner;
 pub use recorded::Recorded;
-pub use sock_diag::{Found, SockDiag, SocketId, state};
+pub use sock_diag::{Found, SockDiag, SocketId, Wanted, state};
 
 /// Network namespaces that are looked into.
 pub const NAMESPACES_MAX: usize = 1_024;
@@ -61,6 +61,8 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// Who began it.
     pub direction: Direction,
+    /// The other end has not answered yet: nothing has been said over it.
+    pub opening: bool,
     /// The process has closed it; what it wrote before may still be on its way.
     pub closing: bool,
     /// Index into [`Seen::namespaces`].
@@ -92,14 +94,14 @@ pub struct Seen {
     proc: PathBuf,
 }
 
-/// Looks at every connection there is. `map` is the wall's map of sockets.
+/// Looks at the connections that are wanted. `map` is the wall's map of sockets.
 ///
 /// # Errors
 /// When nothing can be seen at all, or the look does not come to its end.
-pub fn look(proc: &Path, map: Option<OwnedFd>) -> io::Result<Seen> {
+pub fn look(proc: &Path, map: Option<OwnedFd>, wanted: Wanted) -> io::Result<Seen> {
     let (proc, deadline) = (proc.to_owned(), Instant::now() + LOOK_MAX);
     // A thread of its own: it ends in another namespace. Not waited for without end: it reads what other processes own.
-    in_thread(deadline + GRACE, move || look_until(&proc, map, deadline))
+    in_thread(deadline + GRACE, move || look_until(&proc, map, wanted, deadline))
 }
 
 /// Ends connections. Gives those that it ended, and why one was not.
@@ -150,11 +152,12 @@ fn in_thread<T: Send + 'static>(
     }
 }
 
-fn look_until(proc: &Path, map: Option<OwnedFd>, deadline: Instant) -> io::Result<Seen> {
+fn look_until(proc: &Path, map: Option<OwnedFd>, wanted: Wanted, deadline: Instant) -> io::Result<Seen> {
     let (namespaces, namespaces_left_out) = Namespace::all(proc, NAMESPACES_MAX)?;
     let mut seen = Seen { namespaces_left_out, proc: proc.to_owned(), ..Seen::default() };
     for namespace in namespaces {
-        let result = namespace.enter(proc).and_then(|()| look_here(&mut seen, map.as_ref(), deadline));
+        let result =
+            namespace.enter(proc).and_then(|()| look_here(&mut seen, map.as_ref(), wanted, deadline));
         match result {
             Ok(()) => seen.namespaces.push(namespace),
             // This one is this agent's own: nothing can be seen.
@@ -166,8 +169,8 @@ fn look_until(proc: &Path, map: Option<OwnedFd>, deadline: Instant) -> io::Resul
         }
     }
     let old = seen.connections.iter().filter(|connection| connection.recorded.is_none());
-    let wanted: HashSet<u32> = old.map(|connection| connection.inode).filter(|inode| *inode != 0).collect();
-    let owners = owner::owners(proc, &wanted, deadline);
+    let inodes: HashSet<u32> = old.map(|connection| connection.inode).filter(|inode| *inode != 0).collect();
+    let owners = owner::owners(proc, &inodes, deadline);
     for connection in seen.connections.iter_mut().filter(|connection| connection.recorded.is_none()) {
         connection.owner = owners.get(&connection.inode).copied();
     }
@@ -175,13 +178,13 @@ fn look_until(proc: &Path, map: Option<OwnedFd>, deadline: Instant) -> io::Resul
 }
 
 /// Adds what the calling thread's namespace holds.
-fn look_here(seen: &mut Seen, map: Option<&OwnedFd>, deadline: Instant) -> io::Result<()> {
+fn look_here(seen: &mut Seen, map: Option<&OwnedFd>, wanted: Wanted, deadline: Instant) -> io::Result<()> {
     let own = namespace::own_addresses()?;
     let chosen = namespace::chosen_ports();
     let (mut listeners, mut pairs) = (Vec::new(), HashSet::new());
     let mut connected = Vec::new();
     let (mut count, mut left_out) = (0, 0);
-    SockDiag::open()?.list(map.map(AsFd::as_fd), deadline, &mut |found| {
+    SockDiag::open()?.list(wanted, map.map(AsFd::as_fd), deadline, &mut |found| {
         count += 1;
         if count > SOCKETS_MAX {
             left_out += 1;
@@ -209,6 +212,7 @@ fn look_here(seen: &mut Seen, map: Option<&OwnedFd>, deadline: Instant) -> io::R
             left_out += 1;
             continue;
         }
+        let opening = found.state == state::SYN_SENT;
         let closing = [state::FIN_WAIT1, state::LAST_ACK, state::CLOSING].contains(&found.state);
         let Found { protocol, local, remote, uid, inode, cgroup, recorded, id, state: _, v6_only: _ } = found;
         let namespace = seen.namespaces.len();
@@ -217,6 +221,7 @@ fn look_here(seen: &mut Seen, map: Option<&OwnedFd>, deadline: Instant) -> io::R
             local,
             remote,
             direction,
+            opening,
             closing,
             namespace,
             cgroup,
@@ -276,6 +281,9 @@ fn direction(
         // The copy of its listener's record has the listener's cookie until it sends something.
         let accepted = recorded.inbound || recorded.cookie != found.id.cookie();
         return (!accepted).then_some(Direction::Outbound);
+    }
+    if found.state == state::SYN_SENT {
+        return Some(Direction::Outbound);
     }
     let (protocol, port, here) = (found.protocol, found.local.port(), found.local.ip());
     let any = if here.is_ipv4() { At::AnyV4 } else { At::AnyV6 };

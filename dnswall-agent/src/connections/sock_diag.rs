@@ -94,6 +94,15 @@ pub mod state {
     pub const CLOSING: u8 = 11;
 }
 
+/// Which sockets are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those that may still send, TCP and UDP, and listeners.
+    All,
+    /// TCP sockets that are connecting.
+    Opening,
+}
+
 /// States in which a TCP socket may still send data, and listeners.
 const TCP_STATES: [u8; 7] = [
     state::ESTABLISHED,
@@ -122,17 +131,22 @@ impl SockDiag {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Calls `each` with every TCP and UDP socket, listeners included, until it says that it has enough.
+    /// Calls `each` with every socket that is wanted, until it says that it has enough.
     ///
     /// # Errors
     /// The kernel's, or that it took too long.
     pub fn list(
         &mut self,
+        wanted: Wanted,
         map: Option<BorrowedFd<'_>>,
         deadline: Instant,
         each: &mut dyn FnMut(Found) -> bool,
     ) -> io::Result<()> {
-        for (protocol, states) in [(protocol::TCP, &TCP_STATES[..]), (protocol::UDP, &UDP_STATES[..])] {
+        let lists: &[(u8, &[u8])] = match wanted {
+            Wanted::All => &[(protocol::TCP, &TCP_STATES), (protocol::UDP, &UDP_STATES)],
+            Wanted::Opening => &[(protocol::TCP, &[state::SYN_SENT])],
+        };
+        for &(protocol, states) in lists {
             let states = states.iter().fold(0u32, |mask, state| mask | 1 << state);
             for family in [libc::AF_INET, libc::AF_INET6] {
                 let mut message = Message::new(
@@ -280,7 +294,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         SockDiag::open()
             .unwrap()
-            .list(None, deadline, &mut |found| {
+            .list(Wanted::All, None, deadline, &mut |found| {
                 all.push(found);
                 true
             })

@@ -74,7 +74,7 @@ fn what_stays_here_is_no_connection_to_anywhere() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (_accepted, _) = listener.accept().unwrap();
-    let seen = look(Path::new("/proc"), None).unwrap();
+    let seen = look(Path::new("/proc"), None, Wanted::All).unwrap();
     let local = stream.local_addr().unwrap();
     assert!(
         seen.connections.iter().all(|connection| connection.local != local && connection.remote != local)

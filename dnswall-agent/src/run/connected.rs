@@ -2,6 +2,7 @@
 //! which are ended.
 
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dnswall_common::event::Event;
@@ -10,7 +11,7 @@ use dnswall_common::flow::protocol;
 use super::engine::{Change, Engine, EngineError, Running};
 use super::reader::Inbox;
 use crate::compile::{Explanation, Outcome, explain_who};
-use crate::connections::{self, Direction, Refused, Scene, Seen, SocketId};
+use crate::connections::{self, Direction, Refused, Scene, Seen, SocketId, Wanted};
 use crate::control::api::{ConnectionShown, LeftOut, OlderStatus, RehearseRequest, Rehearsed};
 use crate::event::{Clocks, EnrichedEvent, Enricher, Roots, Users};
 use crate::host::HostRoot;
@@ -30,7 +31,7 @@ pub type Older = Arc<Mutex<Option<OlderStatus>>>;
 pub fn rehearse(engine: &Mutex<Engine>, request: RehearseRequest) -> Result<Rehearsed, EngineError> {
     let RehearseRequest { text, origin } = request;
     let (running, Change { previous, diff }) = lock(engine).rehearse(text, &origin)?;
-    let looked = look(engine);
+    let looked = look(engine, Wanted::All);
     let mut rehearsed = Rehearsed {
         name: running.policy.name.clone(),
         digest: running.origin.digest.clone(),
@@ -82,7 +83,7 @@ fn meet(engine: &Mutex<Engine>, running: &Running, seen: &Seen, scene: &Scene, r
 /// refuses, and ends them where it says so.
 pub fn judge_older(engine: &Mutex<Engine>, inbox: &Inbox, older: &Older) {
     let mut status = OlderStatus::default();
-    match look(engine) {
+    match look(engine, Wanted::All) {
         Err(error) => {
             tracing::warn!("connections older than the wall were not looked at: {error:#}");
             status.left_out = blind(&error);
@@ -112,13 +113,18 @@ pub fn judge_older(engine: &Mutex<Engine>, inbox: &Inbox, older: &Older) {
     *older.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
 }
 
-/// Ends the connections that the running policy refuses and cuts. The kernel drops their packets as it is, but for
-/// those that are older than the wall; ended, both ends hear of it.
-pub fn cut_refused(engine: &Mutex<Engine>) {
-    if !cuts(&lock(engine).running().policy) {
-        return;
+/// After each change of the policy, ends the connections that the running one refuses and cuts, until nobody can change it
+/// any more. The kernel drops their packets as it is, but for those that are older than the wall; ended, both ends hear
+/// of it.
+pub fn cut_refused(engine: &Mutex<Engine>, changed: &Receiver<()>) {
+    while changed.recv().is_ok() {
+        let wanted = if cuts(&lock(engine).running().policy) { Wanted::All } else { Wanted::Opening };
+        cut_now(engine, wanted);
     }
-    let (seen, scene) = match look(engine) {
+}
+
+fn cut_now(engine: &Mutex<Engine>, wanted: Wanted) {
+    let (seen, scene) = match look(engine, wanted) {
         Ok(looked) => looked,
         Err(error) => return tracing::warn!("connections to cut were not looked for: {error:#}"),
     };
@@ -148,10 +154,10 @@ fn socket(refused: &Refused<'_>) -> (usize, SocketId) {
 }
 
 /// Not with the engine's lock: it may take seconds, and the service manager is told that all is well by who holds it.
-fn look(engine: &Mutex<Engine>) -> anyhow::Result<(Seen, Scene)> {
+fn look(engine: &Mutex<Engine>, wanted: Wanted) -> anyhow::Result<(Seen, Scene)> {
     let pins = lock(engine).wall().pins().to_owned();
     let map = socket_map(&pins)?;
-    let seen = connections::look(Path::new("/proc"), Some(map))?;
+    let seen = connections::look(Path::new("/proc"), Some(map), wanted)?;
     Ok((seen, Scene::look(&find_cgroup2()?)))
 }
 
@@ -200,6 +206,7 @@ fn fate(refused: &Refused<'_>, passes: bool) -> &'static str {
     match (outcome, existing) {
         (Outcome::WouldDeny | Outcome::Allowed, _) => "reported",
         _ if connection.protocol != protocol::TCP => "refused",
+        _ if connection.opening => "cut",
         (_, Existing::Keep) if remembered => "kept",
         (_, Existing::Cut) if connection.direction == Direction::Unclear => "kept",
         _ => "cut",

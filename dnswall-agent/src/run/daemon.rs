@@ -134,6 +134,12 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         spawn("older", move || connected::judge_older(&engine, &inbox, &older))?;
     }
 
+    let (changed, changes) = std::sync::mpsc::sync_channel::<()>(1);
+    lock(&engine).tell_changes(changed);
+    let cutting = Arc::clone(&engine);
+    // Not waited for either: the packets are refused already.
+    spawn("cut", move || connected::cut_refused(&cutting, &changes))?;
+
     let mut notes = notes(report);
     notes.extend(confine(options.sandbox));
     let state = options.state.display().to_string();

@@ -1,7 +1,6 @@
 //! Answers what commands ask the running agent.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -179,13 +178,6 @@ impl Agent for Desk {
         };
         let applied = applied(&engine, change);
         note(&how, &applied);
-        drop(engine);
-        // Nobody waits for it: the packets are refused already.
-        let engine = Arc::clone(&self.parts.engine);
-        let cutting = thread::Builder::new().name("cut".to_owned());
-        if let Err(error) = cutting.spawn(move || connected::cut_refused(&engine)) {
-            tracing::warn!(%error, "start thread cut");
-        }
         Ok(applied)
     }
 

@@ -3,6 +3,7 @@
 mod pending;
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -29,6 +30,8 @@ pub struct Engine<W = Wall> {
     book: Arc<RwLock<RuleBook>>,
     trouble: Option<String>,
     lapsed: Option<String>,
+    /// Hears of each change of the policy that decides.
+    changed: Option<SyncSender<()>>,
 }
 
 /// What an image is published to: the wall, or a test's idea of one.
@@ -145,7 +148,8 @@ impl Engine {
             name_rules(&book, &before.image, generation.wrapping_sub(1));
         }
         let trouble = staged.commit().err().map(not_kept);
-        let mut engine = Self { wall, store, running, pending: None, book, trouble, lapsed: None };
+        let mut engine =
+            Self { wall, store, running, pending: None, book, trouble, lapsed: None, changed: None };
         engine.forget_trial(on_trial);
         Ok((engine, raised))
     }
@@ -163,6 +167,11 @@ impl Engine {
                 pending::described(&self.running)
             ));
         }
+    }
+
+    /// Tells of each change of the policy that decides from now on.
+    pub fn tell_changes(&mut self, changed: SyncSender<()>) {
+        self.changed = Some(changed);
     }
 
     /// The wall, to take its ring.
@@ -237,7 +246,7 @@ impl<W: Publish> Engine<W> {
         let mut running = prepare(self.running.stored(), self.running.environment.again())?;
         publish(&mut self.wall, &self.book, &mut running)?;
         let generation = running.generation;
-        self.running = running;
+        self.decide_by(running);
         Ok(Some(generation))
     }
 
@@ -279,9 +288,18 @@ impl<W: Publish> Engine<W> {
         let Self { wall, book, .. } = self;
         publish(wall, book, &mut running)?;
         self.trouble = staged.commit().err().map(not_kept);
-        self.running = running;
+        self.decide_by(running);
         self.lapsed = None;
         Ok(change)
+    }
+
+    /// Takes note that this one was published, and gives the one before.
+    fn decide_by(&mut self, running: Running) -> Running {
+        if let Some(changed) = &self.changed {
+            // A full queue holds what this would say; nobody listens any more at the end.
+            let _ = changed.try_send(());
+        }
+        std::mem::replace(&mut self.running, running)
     }
 }
 

@@ -55,7 +55,7 @@ impl<W: Publish> Engine<W> {
             self.restore_trial();
             return Err(error);
         }
-        let replaced = std::mem::replace(&mut self.running, running);
+        let replaced = self.decide_by(running);
         let before = self.pending.take().map_or(replaced, |pending| pending.before);
         self.pending = Some(Pending { before, deadline });
         self.lapsed = None;
@@ -115,7 +115,7 @@ impl<W: Publish> Engine<W> {
             previous: self.running.origin.digest.clone(),
             diff: diff(&self.running.policy, &before.policy),
         };
-        self.running = before;
+        self.decide_by(before);
         self.end_trial();
         Ok(Some(change))
     }

@@ -44,7 +44,10 @@ fn engine(text: &str) -> (TempDir, Engine<Paper>) {
     store.stage(running.stored()).unwrap().commit().unwrap();
     let (mut wall, book) = (Paper::default(), Arc::default());
     publish(&mut wall, &book, &mut running).unwrap();
-    (directory, Engine { wall, store, running, pending: None, book, trouble: None, lapsed: None })
+    (
+        directory,
+        Engine { wall, store, running, pending: None, book, trouble: None, lapsed: None, changed: None },
+    )
 }
 
 // The three places that say which policy decides: the engine, the wall, the disk.
