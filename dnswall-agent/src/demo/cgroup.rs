@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 #[derive(Debug)]
 pub struct Tree {
     directory: PathBuf,
+    /// It stays when this goes.
+    stays: bool,
 }
 
 impl Tree {
@@ -22,7 +24,25 @@ impl Tree {
     pub fn create(prefix: &str) -> io::Result<Self> {
         let directory = mount()?.join(format!("{prefix}-{}.slice", unique()));
         fs::create_dir(&directory)?;
-        Ok(Self { directory })
+        Ok(Self::at(directory))
+    }
+
+    /// Takes one that is there.
+    pub fn at(directory: PathBuf) -> Self {
+        Self { directory, stays: false }
+    }
+
+    /// Ends every process below its top and removes what is there.
+    ///
+    /// # Errors
+    /// See [`remove`].
+    pub fn clear(&self) -> io::Result<()> {
+        remove_all(&self.directory, |at| at != self.directory)
+    }
+
+    /// Lets it stay when this goes.
+    pub fn keep(&mut self) {
+        self.stays = true;
     }
 
     /// The directory.
@@ -49,8 +69,10 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        // Nobody is left who could be told; what stays behind is empty.
-        let _ = remove(&self.directory);
+        if !self.stays {
+            // Nobody is left who could be told; what stays behind is empty.
+            let _ = remove(&self.directory);
+        }
     }
 }
 
@@ -59,26 +81,31 @@ impl Drop for Tree {
 /// # Errors
 /// The kernel's, or a time-out when a process does not end.
 pub fn remove(directory: &Path) -> io::Result<()> {
+    remove_all(directory, |_| true)
+}
+
+/// Ends every process in a subtree and removes those of its directories that are not wanted, again and again: a killed process
+/// leaves its cgroup a moment after it has left the list, and may have made one more below it meanwhile.
+fn remove_all(directory: &Path, is_unwanted: impl Fn(&Path) -> bool) -> io::Result<()> {
     let until = Instant::now() + REMOVE_WITHIN;
-    let directories = descendants(directory);
     loop {
-        let pids: Vec<Pid> = directories.iter().flat_map(|at| processes(at)).collect();
-        if pids.is_empty() {
-            break;
-        }
-        for pid in pids {
+        let directories = descendants(directory);
+        for pid in directories.iter().flat_map(|at| processes(at)) {
             // A process that ended by itself in between is as good.
             let _ = kill_process(pid, Signal::KILL);
         }
-        if Instant::now() > until {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "a process in the cgroup does not end"));
+        let removed =
+            directories.iter().filter(|at| is_unwanted(at)).try_for_each(|at| match fs::remove_dir(at) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            });
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                thread::sleep(REMOVE_EVERY);
+            }
+            other => return other,
         }
-        thread::sleep(REMOVE_EVERY);
     }
-    for at in &directories {
-        remove_empty(at, until)?;
-    }
-    Ok(())
 }
 
 /// Where cgroup v2 is mounted, on its own or beside v1.
@@ -110,19 +137,6 @@ fn descendants(directory: &Path) -> Vec<PathBuf> {
 fn processes(directory: &Path) -> Vec<Pid> {
     let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()
-}
-
-/// A killed process leaves its cgroup a moment after it has left the list.
-fn remove_empty(directory: &Path, until: Instant) -> io::Result<()> {
-    loop {
-        match fs::remove_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
-                thread::sleep(REMOVE_EVERY);
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => return Ok(()),
-        }
-    }
 }
 
 /// Differs between processes, and between calls in one.
