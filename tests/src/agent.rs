@@ -23,6 +23,8 @@ pub struct Agent {
     behind: Option<PathBuf>,
     child: Option<Child>,
     fault: Option<String>,
+    /// It is not taken down in the end.
+    wall_stays: bool,
 }
 
 /// What a command said.
@@ -51,6 +53,7 @@ impl Agent {
             behind: None,
             child: None,
             fault: None,
+            wall_stays: false,
         };
         // One alert a second for what is the same flow to the agent; the kernel's own limit is as long. Proofs after the
         // first would be counted among what a test counts.
@@ -136,6 +139,20 @@ impl Agent {
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().context("the agent does not run")?;
         child.kill().and_then(|()| child.wait()).context("kill the agent").map(drop)
+    }
+
+    /// The same whether it runs or not.
+    pub fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Leaves the wall standing when this goes.
+    pub fn leave_wall(&mut self) {
+        self.wall_stays = true;
     }
 
     /// Asks it to end, and waits until it has.
@@ -317,12 +334,8 @@ impl Drop for Agent {
         if thread::panicking() {
             eprintln!("--- the agent's log\n{}\n---", self.log());
         }
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if self.pins.exists() {
+        self.end();
+        if self.pins.exists() && !self.wall_stays {
             match self.detach() {
                 Ok(said) if said.code == 0 => {}
                 other => eprintln!("the wall at {} could not be taken down: {other:?}", self.pins.display()),

@@ -24,7 +24,7 @@ use crate::who::Exe;
 /// # Errors
 /// Every line that does not come out as it says, at once.
 pub fn check(policy: &str, cases: &[Case]) -> Result<()> {
-    let mut wall = Wall::build()?;
+    let mut wall = Wall::prepare()?;
     for case in cases {
         if let Exe::Copy(name) = case.who.exe {
             wall.copy(name)?;

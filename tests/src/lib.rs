@@ -10,6 +10,7 @@ pub mod differ;
 pub mod dig;
 pub mod feature;
 pub mod flow;
+pub mod kept;
 pub mod lab;
 pub mod pace;
 pub mod place;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::act::{Act, Order, Report};
 use crate::agent::Agent;
 use crate::capture::Capture;
+use crate::kept;
 use crate::pace::within;
 use crate::place;
 use crate::process::{self, Process};
@@ -22,7 +23,7 @@ use crate::resolver::{Dnsmasq, FOREIGN, FOREIGN_V6, RESOLVER, RESOLVER_V6, SECON
 use crate::server::EchoServers;
 use crate::who::{Exe, Who};
 
-/// Everything a test needs. Fields go in this order: processes, then what they use.
+/// Everything a test needs. Fields go in this order, when it goes: processes, then what they use.
 pub struct Wall {
     /// The agent.
     pub agent: Agent,
@@ -46,17 +47,33 @@ impl Wall {
     /// # Errors
     /// What went wrong.
     pub fn raise(policy: &str) -> Result<Self> {
-        let mut wall = Self::build()?;
+        let mut wall = Self::prepare()?;
         let policy = wall.fill_in(policy);
         wall.agent.start(Some(&policy))?;
         Ok(wall)
     }
 
-    /// Builds everything but does not start the agent.
+    /// Builds everything but does not start the agent: there is no wall.
     ///
     /// # Errors
     /// What went wrong.
     pub fn build() -> Result<Self> {
+        Self::around(Tree::create("dnswall-test").context("make a cgroup (this needs root)")?)
+    }
+
+    /// Builds everything for an agent that is started before anything else is: the kernel may have the programs already
+    /// ([`kept`]).
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn prepare() -> Result<Self> {
+        match kept::take()? {
+            Some(cgroup) => Self::around(Tree::at(cgroup)),
+            None => Self::build(),
+        }
+    }
+
+    fn around(tree: Tree) -> Result<Self> {
         let probe = place::probe()?;
         let directory =
             tempfile::Builder::new().prefix("dnswall-test-").tempdir().context("make a directory")?;
@@ -65,7 +82,6 @@ impl Wall {
             let mut netlink = Netlink::open()?;
             INTERNET.iter().try_for_each(|(network, bits)| netlink.add_own_network(*network, *bits))
         })?;
-        let tree = Tree::create("dnswall-test").context("make a cgroup (this needs root)")?;
         // Ping sockets are for nobody by default.
         network.near.run(|| fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"))?;
         let capture = Capture::start(&network)?;
@@ -191,6 +207,24 @@ impl Wall {
             maker,
             act,
         })
+    }
+}
+
+impl Drop for Wall {
+    fn drop(&mut self) {
+        if !kept::is_asked_for() {
+            return;
+        }
+        self.agent.end();
+        let emptied = self.tree.clear().context("empty the cgroup");
+        match emptied.and_then(|()| kept::keep(self.tree.directory(), self.agent.pins())) {
+            Ok(true) => {
+                self.agent.leave_wall();
+                self.tree.keep();
+            }
+            Ok(false) => {}
+            Err(error) => eprintln!("the wall is not kept: {error:#}"),
+        }
     }
 }
 

@@ -110,8 +110,7 @@ impl Wall {
             site.pins.clear();
             return site.raise(image, &others);
         }
-        let ours = ours();
-        if Maps::pinned_meta(&site.pins.maps)? == ours && takeover::is_whole(&site.pins) {
+        if Maps::pinned_meta(&site.pins.maps)? == ours() && takeover::is_whole(&site.pins) {
             let mut wall = site.with(|pins| Maps::from_pins(&pins.maps))?;
             wall.publish(image)?;
             take_down(&others)?;
@@ -307,6 +306,14 @@ impl Site {
         wall.maps.set_meta(ours())?;
         Ok(wall)
     }
+}
+
+/// Whether a wall of this very build stands there, and every hook runs the program that was put there.
+pub fn is_whole(pins: &Path) -> bool {
+    let pins = Pins::below(pins);
+    hook::all_pinned(&pins.links)
+        && Maps::pinned_meta(&pins.maps).is_ok_and(|meta| meta == ours())
+        && takeover::is_whole(&pins)
 }
 
 /// What this build's programs and layouts are called.

@@ -145,7 +145,8 @@ impl Tree {
 /// What the tests read from their environment.
 fn environment(agent: &Path) -> String {
     format!(
-        "export DNSWALL_BIN={}\nexport DNSWALL_TEST_SLOWNESS={SLOWNESS}\nexport DNSWALL_TEST_LACKING=tell\n",
+        "export DNSWALL_BIN={}\nexport DNSWALL_TEST_SLOWNESS={SLOWNESS}\nexport DNSWALL_TEST_LACKING=tell\n\
+         export DNSWALL_TEST_KEEP=/run/kept-walls\n",
         agent.display()
     )
 }
