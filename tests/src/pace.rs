@@ -1,10 +1,16 @@
 //! How long to wait: takes a limit for a machine that runs its own instructions, gives the one for this machine.
 //!
 //! `DNSWALL_TEST_SLOWNESS` says how many times slower this one is (`cargo xtask vm` sets it in an emulated guest). It
-//! stretches how long something may take, never how much of it may happen.
+//! stretches how long something may take, never how much of it may go wrong; what is only tried again and again is tried less
+//! often ([`times`]).
 
 use std::sync::LazyLock;
 use std::time::Duration;
+
+/// How often something is repeated: on a machine that runs its own instructions, and on one that is slower.
+pub fn times<T>(here: T, slower: T) -> T {
+    if *SLOWNESS == 1 { here } else { slower }
+}
 
 /// The limit, stretched.
 ///

@@ -1,11 +1,6 @@
 //! The programs this workspace builds, and running them: the agent, the demo, the measurements.
 
-use std::{
-    fs,
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -58,24 +53,24 @@ pub fn run_measure(host: &Host, name: &str, arguments: &[String]) -> Result<()> 
 }
 
 /// Builds the agent for tests: twice as the tests of upgrades need it, each copied to a place of its own, then as it is.
-pub fn build_for_tests(host: &Host) -> Result<()> {
-    let agent = ["build", "--package", "dnswall-agent", "--bin", "dnswall"];
-    for trial in TRIALS {
-        step::run(host.cargo().args(agent).args(["--features", trial]))?;
-        let copy = debug_agent(&host.target).with_file_name(format!("dnswall-{trial}"));
+pub fn build_for_tests(host: &Host, profile: Profile) -> Result<()> {
+    let build = ["build", "--package", "dnswall-agent", "--bin", "dnswall", "--profile", profile.name()];
+    let agent = profile.agent(host);
+    for (trial, copy) in TRIALS.iter().zip(profile.trial_agents(host)) {
+        step::run(host.cargo().args(build).args(["--features", trial]))?;
         // A test that runs may hold the one before: the name gets a new file.
         let fresh = copy.with_extension("new");
-        fs::copy(debug_agent(&host.target), &fresh)
+        fs::copy(&agent, &fresh)
             .and_then(|_| fs::rename(&fresh, &copy))
             .with_context(|| format!("copy the agent to {}", copy.display()))?;
     }
-    step::run(host.cargo().args(agent))
+    step::run(host.cargo().args(build))
 }
 
 /// Builds what the soak needs, and runs it as root.
 pub fn run_soak(host: &Host, rounds: u32) -> Result<()> {
     setup::ensure(host, &[Need::Build])?;
-    build_for_tests(host)?;
+    build_for_tests(host, Profile::Dev)?;
     step::run(host.cargo().args(["build", "--package", "dnswall-tests", "--bin", "soak", "--bin", "probe"]))?;
     let program = host.target.join("debug/soak");
     let mut command = host.as_root(&program, "the soak, which makes namespaces and a cgroup of its own,")?;
@@ -86,9 +81,37 @@ pub fn run_soak(host: &Host, rounds: u32) -> Result<()> {
 /// Features of the agent that make another build of it.
 const TRIALS: [&str; 2] = ["trial-build", "trial-abi"];
 
-/// Where the tests find the agent that was built with them.
-pub fn debug_agent(target: &Path) -> PathBuf {
-    target.join("debug/dnswall")
+/// How cargo builds what tests use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// As while it is developed.
+    Dev,
+    /// For an emulated processor.
+    Guest,
+}
+
+impl Profile {
+    /// What cargo calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Guest => "guest",
+        }
+    }
+
+    /// Where the tests find the agent that was built with them.
+    pub fn agent(self, host: &Host) -> PathBuf {
+        let directory = match self {
+            Self::Dev => "debug",
+            Self::Guest => "guest",
+        };
+        host.target.join(directory).join("dnswall")
+    }
+
+    /// The same of the builds for tests of upgrades.
+    pub fn trial_agents(self, host: &Host) -> [PathBuf; 2] {
+        TRIALS.map(|trial| self.agent(host).with_file_name(format!("dnswall-{trial}")))
+    }
 }
 
 /// Replaces this process, so that signals and the terminal belong to the program alone.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     host::{Host, Privilege},
-    program,
+    program::{self, Profile},
     setup::{self, Need},
     step,
     tools::NEXTEST,
@@ -18,7 +18,7 @@ pub fn run(host: &Host, arguments: &[String]) -> Result<()> {
         step::say("the tests run as root: sudo asks for your password once");
         step::run(std::process::Command::new("sudo").arg("--validate"))?;
     }
-    program::build_for_tests(host)?;
+    program::build_for_tests(host, Profile::Dev)?;
 
     // The runner goes last, so that its summary is the last thing on the terminal.
     let examples = step::status(host.cargo().args(["test", "--doc", "--quiet"]))?;
@@ -30,7 +30,7 @@ pub fn run(host: &Host, arguments: &[String]) -> Result<()> {
         nextest.current_dir(&host.root);
     }
     nextest.args(["nextest", "run"]).args(arguments);
-    nextest.env("DNSWALL_BIN", program::debug_agent(&host.target));
+    nextest.env("DNSWALL_BIN", Profile::Dev.agent(host));
     if let Some(runner) = runner {
         nextest.env(runner_variable(), runner);
     }

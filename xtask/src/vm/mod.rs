@@ -81,7 +81,7 @@ pub fn run(host: &Host, run: &Run) -> Result<()> {
     let fetch = |series| Kernel::fetch(&archive, busybox, &directory.join("kernels"), series);
     let kernels: Vec<Kernel> = run.kernels.iter().map(fetch).collect::<Result<_>>()?;
 
-    let programs = Programs::build(host)?;
+    let programs = Programs::build(host, &run.checks)?;
     let jobs = programs.jobs(&run.checks, &run.filters)?;
     let budget = host.root.join("tests/verifier-budget.toml");
     let tree = Tree::build(&directory, busybox, &programs.agent, &programs.files(&run.checks), &[&budget])?;

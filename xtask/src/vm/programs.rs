@@ -10,7 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{host::Host, program, step};
+use crate::{
+    host::Host,
+    program::{self, Profile},
+    step,
+};
 
 /// What is looked at on each kernel: a column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -65,6 +69,8 @@ pub struct Job {
 pub struct Programs {
     /// The agent.
     pub agent: PathBuf,
+    /// Other builds of it, for tests of upgrades.
+    pub trials: Vec<PathBuf>,
     /// What the tests start that is ours.
     pub tools: Vec<PathBuf>,
     /// Test executables by the name of their file.
@@ -72,18 +78,29 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds them.
-    pub fn build(host: &Host) -> Result<Self> {
-        step::run(host.cargo().args(["build", "--package", "dnswall-agent", "--bin", "dnswall"]))?;
+    /// Builds what these checks need. What everybody has built anyway will do where a guest only loads programs; for
+    /// behaviour it is worth building for speed.
+    pub fn build(host: &Host, checks: &[Check]) -> Result<Self> {
+        let behaves = checks.contains(&Check::Behaviour);
+        let profile = if behaves { Profile::Guest } else { Profile::Dev };
+        let mut trials = Vec::new();
+        if behaves {
+            program::build_for_tests(host, profile)?;
+            trials.extend(profile.trial_agents(host));
+        } else {
+            step::run(host.cargo().args(["build", "--package", "dnswall-agent", "--bin", "dnswall"]))?;
+        }
         let mut cargo = host.cargo();
         // All packages, as the test runner builds them: for one alone cargo would compile what it needs once more.
         cargo.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
+        cargo.args(["--profile", profile.name()]);
         step::say(&step::shown(&cargo));
         let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run cargo")?;
         if !output.status.success() {
             bail!("the tests do not build ({})", output.status);
         }
-        let built = Self::among(&String::from_utf8_lossy(&output.stdout), program::debug_agent(&host.target));
+        let mut built = Self::among(&String::from_utf8_lossy(&output.stdout), profile.agent(host));
+        built.trials = trials;
         if built.tests.is_empty() {
             bail!("cargo built no tests of dnswall-tests");
         }
@@ -92,7 +109,7 @@ impl Programs {
 
     /// From cargo's messages.
     fn among(messages: &str, agent: PathBuf) -> Self {
-        let mut built = Self { agent, tools: Vec::new(), tests: Vec::new() };
+        let mut built = Self { agent, trials: Vec::new(), tools: Vec::new(), tests: Vec::new() };
         for line in messages.lines() {
             let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
             let (Some(executable), Some(name)) =
@@ -117,7 +134,13 @@ impl Programs {
     pub fn files(&self, checks: &[Check]) -> Vec<&Path> {
         let wanted = |name: &str| Check::of_test_file(name).is_some_and(|check| checks.contains(&check));
         let tests = self.tests.iter().filter(|(name, _)| wanted(name)).map(|(_, path)| path);
-        self.tools.iter().chain([&self.agent]).chain(tests).map(PathBuf::as_path).collect()
+        self.tools
+            .iter()
+            .chain([&self.agent])
+            .chain(&self.trials)
+            .chain(tests)
+            .map(PathBuf::as_path)
+            .collect()
     }
 
     /// The jobs of these checks: of the tests those whose name contains one of the filters.
