@@ -124,6 +124,12 @@ pub struct KernelOffsets {
     pub sock_net: u32,
     /// `sock.sk_cgrp_data`
     pub sock_cgroup: u32,
+    /// `sock.sk_rx_dst_ifindex` (`inet_sock.rx_dst_ifindex` before 5.17)
+    pub sock_rx_device: u32,
+    /// `sk_buff.sk`
+    pub buffer_sock: u32,
+    /// Not an offset: how many devices and addresses a packet's source is looked for among (at most `ADDRESS_STEPS_MAX`).
+    pub source_steps: u32,
     /// `net.dev_base_head`
     pub net_devices: u32,
     /// `net_device.dev_list`
@@ -149,7 +155,7 @@ pub struct KernelOffsets {
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 108);
+const _: () = assert!(size_of::<KernelOffsets>() == 120);
 
 /// Hash of one component's name, keyed with the image's seed.
 #[inline(always)]
@@ -235,6 +241,11 @@ pub const SCOPE_END: [u8; 7] = *b".scope\0";
 /// Below this slice, users make cgroups as they like.
 pub const USER_SLICE: &[u8; 11] = b"user.slice\0";
 
+/// The end of a service's name.
+pub const SERVICE_END: [u8; 8] = *b".service";
+/// How LXC begins the name of a container's directory.
+pub const LXC_START: u64 = u64::from_le_bytes(*b"lxc.payl");
+
 /// Digits of a container id.
 pub const CONTAINER_ID_BYTES: usize = 64;
 
@@ -270,6 +281,25 @@ pub fn container_id_start(name: &[u8]) -> Option<usize> {
     let separated = start == 0 || stem[start - 1] == b'-';
     let id = stem[start..].try_into().ok()?;
     (separated && is_hexadecimal(id) == 1).then_some(start)
+}
+
+/// Where the id of a path's container is: which of its components, from the root on, and where in it the id begins. The
+/// topmost directory that is named like one, unless whoever may name directories there as he likes is above it: a user, a
+/// service or scope that manages its own, a container of LXC.
+pub fn container_in<'p>(components: impl IntoIterator<Item = &'p [u8]>) -> Option<(usize, usize)> {
+    for (place, component) in components.into_iter().enumerate() {
+        if let Some(start) = container_id_start(component) {
+            return Some((place, start));
+        }
+        let has_owner = component == &USER_SLICE[..USER_SLICE.len() - 1]
+            || component.ends_with(&SERVICE_END)
+            || component.ends_with(&SCOPE_END[..SCOPE_END.len() - 1])
+            || component.starts_with(&LXC_START.to_le_bytes());
+        if has_owner {
+            return None;
+        }
+    }
+    None
 }
 
 /// A name buffer with these bytes; `None` when they do not fit with their terminating zero.
@@ -320,6 +350,29 @@ mod tests {
         assert_eq!(container_id_start(std::format!("x{id}").as_bytes()), None);
         assert_eq!(container_id_start(&id.as_bytes()[1..]), None);
         assert_eq!(container_id_start(std::format!("libpod-{}g.scope", &id[1..]).as_bytes()), None);
+    }
+
+    #[test]
+    fn a_container_is_where_nobody_else_names_directories() {
+        let id = "0123456789abcdef".repeat(4);
+        let check = |path: &str, place: Option<usize>| {
+            let path = path.replace("ID", &id);
+            let found = container_in(path.split('/').map(str::as_bytes));
+            assert_eq!(found.map(|(place, _)| place), place, "{path}");
+        };
+        check("system.slice/docker-ID.scope", Some(1));
+        check("docker/ID", Some(1));
+        check("kubepods/burstable/pod1/ID/init.scope/docker-ID.scope", Some(3));
+        check("kubepods.slice/kubepods-pod1.slice/cri-containerd-ID.scope", Some(2));
+        check("machine.slice/libpod-ID.scope/container", Some(1));
+        check("evil.service/docker-ID.scope", None);
+        check("evil.service/ID", None);
+        check("myservice/ID", Some(1));
+        check("evil.service/docker/ID", None);
+        check("run-1.scope/docker-ID.scope", None);
+        check("user.slice/docker-ID.scope", None);
+        check("lxc.payload.one/docker/ID", None);
+        check("", None);
     }
 
     #[test]

@@ -276,8 +276,10 @@ pub const fn is_essential(
         }
         protocol::ICMPV6 => {
             let kind = port >> 8;
-            // Neighbour discovery and multicast listening stay on the link, whoever writes them.
-            let link = matches!(kind, 130..=137 | 143) && is_link_scope(destination);
+            // Neighbour discovery and multicast listening stay on the link, whoever writes them: but who says that it is a
+            // router, or knows a better way, is believed by this host, too.
+            let leads = from_process && matches!(kind, 134 | 137);
+            let link = !leads && matches!(kind, 130..=137 | 143) && is_link_scope(destination);
             link || (!from_process && matches!(kind, 1..=4 | 129 | 133..=137 | 143))
         }
         // IGMP, to multicast groups only.
@@ -409,6 +411,9 @@ mod tests {
         assert!(!is_essential(protocol::ICMP, 0, 3 << 8, far, true), "a process may not write errors");
         assert!(!is_essential(protocol::ICMP, 0, 8 << 8, far, false), "echo needs a rule");
         assert!(is_essential(protocol::ICMPV6, 0, 133 << 8, group, true));
+        assert!(is_essential(protocol::ICMPV6, 0, 134 << 8, group, false));
+        assert!(!is_essential(protocol::ICMPV6, 0, 134 << 8, group, true), "a process is no router");
+        assert!(!is_essential(protocol::ICMPV6, 0, 137 << 8, group, true));
         assert!(!is_essential(protocol::ICMPV6, 0, 133 << 8, far6, true));
         assert!(!is_essential(protocol::ICMPV6, 0, 128 << 8, far6, false));
     }

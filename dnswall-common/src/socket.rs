@@ -48,15 +48,13 @@ pub struct SocketState {
     pub allowed: [u64; TAGS],
     /// Generation of the newest tag in `allowed`: whether a connection was allowed before the policy changed.
     pub allowed_generation: u32,
-    /// Generation under which the TCP connection this socket has, or is about to have, was allowed; 0 for none. A
-    /// connection goes to one place, so its packets need no tag.
-    pub connection_generation: u32,
     /// Counts up: which of its set's places a new tag takes when none is free.
     pub next_way: u16,
     /// 1 from `socket()` until a datagram comes unasked, or a port is chosen: until then no peer can be answered.
     pub never_heard: u16,
-    /// Zero.
-    pub padding: u32,
+    /// [`source_tag`] of the last source that was looked at and is this host's; 0 for none. Whether a destination is allowed
+    /// and whether the source is true are two questions, so one word for the second will do.
+    pub source: u64,
 }
 
 /// [`SocketState::flags`]: a raw socket.
@@ -65,7 +63,7 @@ pub const SOCKET_RAW: u32 = 1;
 /// [`SocketState::flags`]: accepted by a listener, not connected by its process.
 pub const SOCKET_INBOUND: u32 = 2;
 
-/// [`SocketState::flags`]: bound to, or sent from, an address that is not the host's.
+/// [`SocketState::flags`]: has named a source in a control message that is not the host's, once.
 pub const SOCKET_FOREIGN: u32 = 4;
 
 /// [`SocketState::flags`]: bound to a port its process chose, as servers do.
@@ -91,6 +89,18 @@ pub const fn flow_tag(key: u64, flow: &Flow) -> u64 {
         Address::V6(high, low) => path_step(path_step(path_step(key, high), low), rest),
     };
     tag | 1
+}
+
+/// [`Flow::protocol`] of the tag of a TCP connection that was accepted: no packet carries it (255 is reserved by IANA).
+pub const ACCEPTED: u8 = 255;
+
+/// What stands for an address of this host that packets come from. Never 0.
+#[inline(always)]
+pub const fn source_tag(seed: u64, address: Address) -> u64 {
+    match address {
+        Address::V4(address) => path_step(!seed, address as u64) | 1,
+        Address::V6(high, low) => path_step(path_step(!seed, high), low) | 1,
+    }
 }
 
 /// What stands for a peer that sent a datagram. Never 0.

@@ -1,56 +1,27 @@
-//! `bind()`, and the source that a control message names: marks a socket that chose its port, and one that takes
-//! another's address for its own.
+//! `bind()`, and the source that a control message names: marks a socket that chose its port, and one that has named
+//! another's address as its own.
 
-use crate::connect::{destination4, destination6, socket_of};
+use crate::connect::socket_of;
 use crate::socket;
-use crate::source::is_not_ours;
 use aya_ebpf::programs::SockAddrContext;
 use dnswall_common::flow::Address;
-use dnswall_common::socket::{SOCKET_BOUND, SOCKET_FOREIGN};
+use dnswall_common::socket::SOCKET_BOUND;
 
 const ALLOW: i32 = 1;
 
-/// `bind()` to an IPv4 address.
+/// `bind()` to an address and port. Nothing is refused, and no address remembered: it may come to this host later (a
+/// failover), or leave it. What leaves from it is judged then (`source.rs`).
 #[inline(always)]
-pub fn bind4(ctx: &SockAddrContext) -> i32 {
-    bind(ctx, destination4(ctx))
-}
-
-/// `bind()` to an IPv6 address.
-#[inline(always)]
-pub fn bind6(ctx: &SockAddrContext) -> i32 {
-    bind(ctx, destination6(ctx))
-}
-
-/// Nothing is refused: an address may come to this host later (a failover). What leaves from it is judged then.
-#[inline(always)]
-fn bind(ctx: &SockAddrContext, (address, port): (Address, u16)) -> i32 {
+pub fn bind(ctx: &SockAddrContext) -> i32 {
     // Not made where there is none: the socket is older than the wall, and nobody is recorded in it yet.
     if let Some(state) = socket::state(socket_of(ctx)) {
-        if port != 0 {
+        // SAFETY: the context is valid.
+        if unsafe { (*ctx.sock_addr).user_port } != 0 {
             state.flags |= SOCKET_BOUND;
             state.never_heard = 0;
         }
-        // For good: what comes after may fail, and then the socket is still bound to this one.
-        if is_not_ours(socket_of(ctx), &address) {
-            state.flags |= SOCKET_FOREIGN;
-        }
     }
     ALLOW
-}
-
-/// What the socket is bound to; nobody's address when it is not.
-#[inline(always)]
-pub fn bound4(ctx: &SockAddrContext) -> Address {
-    // SAFETY: the context is valid, and its socket never null.
-    Address::V4(u32::from_be(unsafe { (*socket_of(ctx)).src_ip4 }))
-}
-
-/// The same for an IPv6 socket.
-#[inline(always)]
-pub fn bound6(ctx: &SockAddrContext) -> Address {
-    // SAFETY: as above.
-    address6(unsafe { words_bound(ctx) })
 }
 
 /// Where an IPv4 datagram says it comes from, when that is not what the socket is bound to.

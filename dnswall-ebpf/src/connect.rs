@@ -4,9 +4,8 @@ use crate::bind;
 use crate::emit::{self, Refusal};
 use crate::identity;
 use crate::image::{KernelImage, decide};
-use crate::local_address::may_be_local;
+use crate::local_address::may_be_ours;
 use crate::socket::{self, Owner, zero};
-use crate::source::is_not_ours;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
@@ -25,13 +24,13 @@ const REFUSE: i32 = 0;
 /// `connect()` to an IPv4 address.
 #[inline(always)]
 pub fn connect4(ctx: &SockAddrContext) -> i32 {
-    connect(ctx, destination4, bind::bound4)
+    connect(ctx, destination4)
 }
 
 /// `connect()` to an IPv6 address, or to an IPv4 one written as IPv6.
 #[inline(always)]
 pub fn connect6(ctx: &SockAddrContext) -> i32 {
-    connect(ctx, destination6, bind::bound6)
+    connect(ctx, destination6)
 }
 
 #[inline(always)]
@@ -64,40 +63,32 @@ pub fn destination6(ctx: &SockAddrContext) -> (Address, u16) {
 /// An unconnected send from an IPv4 address.
 #[inline(always)]
 pub fn sendmsg4(ctx: &SockAddrContext) -> i32 {
-    sendmsg(ctx, bind::source4, bind::bound4)
+    sendmsg(ctx, bind::source4)
 }
 
 /// An unconnected send from an IPv6 address.
 #[inline(always)]
 pub fn sendmsg6(ctx: &SockAddrContext) -> i32 {
-    sendmsg(ctx, bind::source6, bind::bound6)
+    sendmsg(ctx, bind::source6)
 }
 
 /// Who asks is recorded anew when it is not the process that was recorded. The packet itself is judged on its way out,
 /// where `sendto()` gets the error just as soon.
 #[inline(always)]
-fn sendmsg(
-    ctx: &SockAddrContext,
-    source: impl FnOnce(&SockAddrContext) -> Option<Address>,
-    bound: impl FnOnce(&SockAddrContext) -> Address,
-) -> i32 {
+fn sendmsg(ctx: &SockAddrContext, source: impl FnOnce(&SockAddrContext) -> Option<Address>) -> i32 {
     let Some(image) = KernelImage::active() else {
         return ALLOW;
     };
     let Some(state) = state(ctx) else {
         return ALLOW;
     };
-    let is_new = state.cookie == 0;
     if identity::changed(state) {
         record(ctx, state, &image);
     }
-    if state.flags & SOCKET_FOREIGN != 0 {
-        return ALLOW;
-    }
-    // A control message may name another source than the socket is bound to.
-    let source = if is_new { Some(bound(ctx)) } else { source(ctx) };
-    if let Some(source) = source
-        && is_not_ours(socket_of(ctx), &source)
+    // A control message may name another source than the socket is bound to. For good: another thread may be sending.
+    if state.flags & SOCKET_FOREIGN == 0
+        && let Some(source) = source(ctx)
+        && !may_be_ours(socket_of(ctx), &source)
     {
         state.flags |= SOCKET_FOREIGN;
     }
@@ -105,11 +96,7 @@ fn sendmsg(
 }
 
 #[inline(always)]
-fn connect(
-    ctx: &SockAddrContext,
-    destination: impl FnOnce(&SockAddrContext) -> (Address, u16),
-    bound: impl FnOnce(&SockAddrContext) -> Address,
-) -> i32 {
+fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> (Address, u16)) -> i32 {
     let Some(image) = KernelImage::active() else {
         return ALLOW;
     };
@@ -117,17 +104,11 @@ fn connect(
         // Judged on its way out by cgroup and user alone.
         return ALLOW;
     };
-    let is_new = state.cookie == 0;
     if is_anothers(ctx, state) || identity::changed(state) || identity::runs_another_program(state) {
         record(ctx, state, &image);
     }
-    // Nobody looked when it was bound: it is older than the wall, or a kernel's own (the subflows of multipath TCP).
-    if is_new && is_not_ours(socket_of(ctx), &bound(ctx)) {
-        state.flags |= SOCKET_FOREIGN;
-    }
     // SAFETY: the context is valid.
     let next_header = unsafe { (*ctx.sock_addr).protocol };
-    state.connection_generation = 0;
     // A UDP connect sends nothing and is how address sorting works; its datagrams are judged on their way out.
     if next_header != protocol::TCP as u32 {
         return ALLOW;
@@ -156,7 +137,7 @@ fn may_connect(ctx: &SockAddrContext, image: &KernelImage, state: &mut SocketSta
         // Reported on its way out, once.
         return true;
     }
-    if may_be_local(socket_of(ctx), &flow.address) {
+    if may_be_ours(socket_of(ctx), &flow.address) {
         return true;
     }
     refuse(image, state, &who, &verdict, flow);
@@ -183,7 +164,7 @@ fn refuse(image: &KernelImage, state: &SocketState, who: &Who, verdict: &Verdict
         skb: core::ptr::null_mut(),
         payload_offset: 0,
     };
-    emit::refused(image, owner, verdict, &refusal);
+    emit::refused(image, owner, state, verdict, &refusal);
 }
 
 /// Whether the storage is a listener's copy, or says that the socket was accepted: what connects or sends of its own

@@ -5,7 +5,7 @@ use crate::image::{KernelImage, decide};
 use crate::packet::{self, Packet, half, linear};
 use crate::replies;
 use crate::socket::{self, Owner, zero};
-use crate::source;
+use crate::source::{self, LOOPBACK};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use core::mem::MaybeUninit;
@@ -14,14 +14,15 @@ use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict};
-use dnswall_common::socket::{SOCKET_FOREIGN, SOCKET_RAW, SocketState};
+use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
+use dnswall_common::verifier::forget;
 
 /// Lets the packet pass.
 const PASS: i32 = 1;
 /// Drops the packet; `send()` gets EPERM where the kernel passes it on.
 const DROP: i32 = 0;
-/// The loopback device has this index in every network namespace (`LOOPBACK_IFINDEX`).
-pub const LOOPBACK: u32 = 1;
+/// `TCP_SYN_RECV`: accepted by fast open, before the handshake's end.
+const STATE_SYN_RECV: u32 = 3;
 /// `TCP_LISTEN`
 const STATE_LISTEN: u32 = 10;
 /// `SOCK_STREAM`
@@ -30,24 +31,25 @@ const TYPE_STREAM: u32 = 1;
 /// Judges one packet.
 #[inline(always)]
 pub fn judge(skb: *mut __sk_buff) -> i32 {
-    let mut foreign = 0;
-    if is_on_loopback(skb) {
-        if source::is_plain(skb) {
-            return PASS;
-        }
-        foreign = source::is_made_up(skb);
+    if is_on_loopback(skb) && source::is_plain(skb) {
+        return PASS;
     }
     let Some(image) = KernelImage::active() else {
         // Nothing is published yet: the wall is being raised, and has nothing to say.
         return PASS;
     };
-    let mut state = socket::state(socket::of(skb));
-    if let Some(state) = &mut state
-        && is_known(skb, state, &image)
-    {
+    if is_known(skb, &image) {
         return PASS;
     }
-    judge_slowly(skb, state, &image, foreign)
+    let honest = forget(source::is_honest(skb, &image), unknown(skb));
+    judge_slowly(skb, socket::state(socket::of(skb)), &image, honest)
+}
+
+/// A number that the verifier does not know. Read anew each time: it would have to be kept on the stack.
+#[inline(always)]
+fn unknown(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context is valid.
+    u64::from(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
 }
 
 #[inline(always)]
@@ -56,11 +58,14 @@ fn is_on_loopback(skb: *mut __sk_buff) -> bool {
     unsafe { (*skb).ifindex == LOOPBACK }
 }
 
-/// The short way: a plain packet of a connection that was allowed under this very policy, or was accepted. A function of
-/// its own: its frame must not lie under that of a refusal.
+/// The short way: a plain packet to where this socket was allowed to send under this very policy, or of a connection that
+/// it accepted, from a source that was looked at. A function of its own: its frame must not lie under that of a refusal.
 #[inline(never)]
-fn is_known(skb: *mut __sk_buff, state: &mut SocketState, image: &KernelImage) -> bool {
-    if state.flags & (SOCKET_RAW | SOCKET_FOREIGN) != 0 || is_on_loopback(skb) {
+fn is_known(skb: *mut __sk_buff, image: &KernelImage) -> bool {
+    let Some(state) = socket::state(socket::of(skb)) else {
+        return false;
+    };
+    if state.flags & SOCKET_RAW != 0 || is_on_loopback(skb) {
         return false;
     }
     if let Some(header) = linear::<40>(skb)
@@ -69,8 +74,9 @@ fn is_known(skb: *mut __sk_buff, state: &mut SocketState, image: &KernelImage) -
         if (header[6] & 0x3f) | header[7] != 0 {
             return false;
         }
-        let address = Address::V4(u32::from_be_bytes([header[16], header[17], header[18], header[19]]));
-        return is_known_to(skb, state, image, address, header[9], &[header[22], header[23]], header[33]);
+        let [source, address] = ends4(header);
+        let port = [header[22], header[23]];
+        return is_known_to(state, image, source, address, header[9], port, header[33]);
     }
     if let Some(header) = linear::<28>(skb)
         && header[0] == 0x45
@@ -79,35 +85,48 @@ fn is_known(skb: *mut __sk_buff, state: &mut SocketState, image: &KernelImage) -
         if (header[6] & 0x3f) | header[7] != 0 {
             return false;
         }
-        let address = Address::V4(u32::from_be_bytes([header[16], header[17], header[18], header[19]]));
-        return is_known_to(skb, state, image, address, protocol::UDP, &[header[22], header[23]], 0);
+        let [source, address] = ends4(header);
+        return is_known_to(state, image, source, address, protocol::UDP, [header[22], header[23]], 0);
     }
     if let Some(header) = linear::<60>(skb)
         && header[0] >> 4 == 6
     {
+        let source = Address::V6(half(header, 8), half(header, 16));
         let address = Address::V6(half(header, 24), half(header, 32));
-        return is_known_to(skb, state, image, address, header[6], &[header[42], header[43]], header[53]);
+        let port = [header[42], header[43]];
+        return is_known_to(state, image, source, address, header[6], port, header[53]);
     }
     false
 }
 
+/// Source and destination of an IPv4 header.
+#[inline(always)]
+fn ends4<const N: usize>(header: &[u8; N]) -> [Address; 2] {
+    let at = |at: usize| {
+        Address::V4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+    };
+    [at(12), at(16)]
+}
+
 #[inline(always)]
 fn is_known_to(
-    skb: *mut __sk_buff,
-    state: &mut SocketState,
+    state: &SocketState,
     image: &KernelImage,
+    source: Address,
     address: Address,
     next_header: u8,
-    port: &[u8; 2],
+    port: [u8; 2],
     tcp_flags: u8,
 ) -> bool {
-    let flow = Flow { address, protocol: next_header, port: u16::from_be_bytes(*port) };
+    let flow = Flow { address, protocol: next_header, port: u16::from_be_bytes(port) };
     match next_header {
-        protocol::TCP if tcp_flags & TCP_SYN == 0 => {
-            state.connection_generation == image.generation || socket::is_inbound(state, skb)
+        // It answers in whatever name it was called by.
+        protocol::TCP if state.flags & SOCKET_INBOUND != 0 && tcp_flags & TCP_SYN == 0 => {
+            socket::was_allowed(state, image, &socket::accepted(&flow))
         }
-        // The SYN of what `connect()` was allowed a moment ago is known too.
-        protocol::TCP | protocol::UDP => socket::was_allowed(state, image, &flow),
+        protocol::TCP | protocol::UDP => {
+            socket::was_allowed(state, image, &flow) && socket::is_known_source(state, image, source)
+        }
         _ => false,
     }
 }
@@ -118,21 +137,28 @@ fn judge_slowly(
     skb: *mut __sk_buff,
     mut state: Option<&mut SocketState>,
     image: &KernelImage,
-    foreign: u8,
+    honest: u64,
 ) -> i32 {
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
     let (packet, owner) = (zero(&mut packet), zero(&mut owner));
     let readable = packet::read(skb, packet);
     packet::forget_way(skb, packet);
-    packet.foreign = foreign;
     match &mut state {
         Some(state) => socket::recorded_owner(state, image, owner),
         None => socket::old_owner(skb, image, owner),
     }
     let verdict = match readable {
         Err(reason) => Verdict::without_rule(Action::Deny, reason),
-        // SAFETY: the number is a verdict that the function packed.
-        Ok(()) => unsafe { core::mem::transmute::<u64, Verdict>(verdict(skb, state, image, packet, owner)) },
+        Ok(()) => {
+            // Known in as many ways as there are to it, and each would be walked on from: see `forget_way`.
+            let mut first = forget(verdict(skb, state, image, packet, owner), unknown(skb));
+            if honest == 0 && has_to_be_true(first) && !may_forge(image, owner) {
+                first = pack(Verdict::without_rule(Action::Deny, Reason::ForgedSource));
+            }
+            let last = reviewed(skb, image, packet, forget(first, unknown(skb)));
+            // SAFETY: the number is a verdict that the functions packed.
+            unsafe { core::mem::transmute::<u64, Verdict>(last) }
+        }
     };
     if verdict.action == Action::Allow {
         if verdict.reason == Reason::Rule {
@@ -171,7 +197,7 @@ fn refuse(
         skb,
         payload_offset: if is_dns { packet.payload_offset() } else { 0 },
     };
-    emit::refused(image, owner, verdict, &refusal);
+    emit::refused(image, owner, socket::recorded(skb), verdict, &refusal);
     if mode != MODE_AUDIT {
         return DROP;
     }
@@ -179,7 +205,8 @@ fn refuse(
     PASS
 }
 
-/// The verdict for a readable packet, as the bytes of a [`Verdict`]. A function of its own, for its frame.
+/// The verdict for a readable packet whatever it says of its source, as the bytes of a [`Verdict`]. A function of its own,
+/// for its frame.
 #[inline(never)]
 fn verdict(
     skb: *mut __sk_buff,
@@ -189,13 +216,59 @@ fn verdict(
     owner: &Owner,
 ) -> u64 {
     let on_loopback = is_on_loopback(skb);
-    let verdict = match state {
-        Some(state) if on_loopback => verdict_loopback(skb, state, image, packet, owner),
+    pack(match state {
+        Some(state) if on_loopback => verdict_loopback(skb, state, packet),
         None if on_loopback => Verdict::without_rule(Action::Allow, Reason::Loopback),
         Some(state) => verdict_recorded(skb, state, image, packet, owner),
         None => verdict_old(skb, image, packet, owner),
-    };
-    // SAFETY: a verdict is 8 bytes, all of them written.
+    })
+}
+
+/// Whether a packet with this verdict has to come from where it says. What answers does so in whatever name it was called
+/// by, and what the kernel itself sends it sends in its own.
+#[inline(always)]
+fn has_to_be_true(verdict: u64) -> bool {
+    // SAFETY: the number is a verdict that `verdict` packed.
+    let Verdict { action, reason, .. } = unsafe { core::mem::transmute::<u64, Verdict>(verdict) };
+    action == Action::Allow
+        && matches!(reason, Reason::Rule | Reason::Established | Reason::Essential | Reason::Loopback)
+}
+
+/// What becomes of a verdict in the end: what passes is remembered, what does not may be an answer. A function of its own,
+/// for its frame.
+#[inline(never)]
+fn reviewed(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, verdict: u64) -> u64 {
+    if is_on_loopback(skb) {
+        return verdict;
+    }
+    // SAFETY: the number is a verdict that `judge_slowly` packed.
+    let Verdict { action, reason, .. } = unsafe { core::mem::transmute::<u64, Verdict>(verdict) };
+    let flow = packet.outbound();
+    match (action, socket::state(socket::of(skb))) {
+        (Action::Allow, Some(state)) => match reason {
+            // The listener says so of its answers as well, and has no connection.
+            Reason::Inbound if state.flags & SOCKET_INBOUND != 0 => {
+                socket::remember_allowed(state, image, &socket::accepted(&flow));
+            }
+            Reason::Rule | Reason::Established => socket::remember_allowed(state, image, &flow),
+            _ => {}
+        },
+        (Action::Allow, None) => {}
+        (Action::Deny, state) => {
+            let may_answer =
+                state.is_none_or(|state| state.flags & SOCKET_RAW == 0 && state.never_heard == 0);
+            if may_answer && replies::is_reply(skb, image, packet, &flow) {
+                return pack(Verdict::without_rule(Action::Allow, Reason::Reply));
+            }
+        }
+    }
+    verdict
+}
+
+/// A verdict's bytes.
+#[inline(always)]
+fn pack(verdict: Verdict) -> u64 {
+    // SAFETY: 8 bytes, all of them written.
     unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
 }
 
@@ -215,45 +288,24 @@ fn verdict_recorded(
     if let Some(reason) = continues(skb, state, image, packet, &flow, owner) {
         return Verdict::without_rule(Action::Allow, reason);
     }
-    let verdict = decide(image, &flow, &owner.who);
-    if verdict.action == Action::Allow {
-        if state.flags & SOCKET_FOREIGN != 0 && !may_forge(image, owner) {
-            return Verdict::without_rule(Action::Deny, Reason::ForgedSource);
-        }
-        socket::remember_allowed(state, image, &flow);
-    } else if state.flags & SOCKET_RAW == 0
-        && state.never_heard == 0
-        && replies::is_reply(skb, image, packet, &flow)
-    {
-        return Verdict::without_rule(Action::Allow, Reason::Reply);
+    // What `connect()` was allowed a moment ago, or was sent from another source: counted then.
+    if state.flags & SOCKET_RAW == 0 && socket::was_allowed(state, image, &flow) {
+        return Verdict::without_rule(Action::Allow, Reason::Established);
     }
-    verdict
+    decide(image, &flow, &owner.who)
 }
 
 /// For a packet on the loopback device that does not plainly come from this host: whoever it says it comes from is
 /// answered, by the kernel's own errors, echoes and handshakes. A server here that was connected to may stand for any
-/// address (AnyIP, a transparent proxy). Raw and ping sockets are asked by the packet.
+/// address (AnyIP, a transparent proxy).
 #[inline(always)]
-fn verdict_loopback(
-    skb: *mut __sk_buff,
-    state: &mut SocketState,
-    image: &KernelImage,
-    packet: &Packet,
-    owner: &Owner,
-) -> Verdict {
-    let is_raw = state.flags & SOCKET_RAW != 0;
-    let forged = match packet.network.protocol {
-        protocol::TCP if !is_raw => {
-            let answers = packet.transport.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK;
-            state.flags & SOCKET_FOREIGN != 0 && !answers && !socket::is_inbound(state, skb)
-        }
-        protocol::UDP | protocol::UDP_LITE if !is_raw => state.flags & SOCKET_FOREIGN != 0,
-        _ => packet.foreign != 0,
-    };
-    if forged && !may_forge(image, owner) {
-        return Verdict::without_rule(Action::Deny, Reason::ForgedSource);
-    }
-    Verdict::without_rule(Action::Allow, Reason::Loopback)
+fn verdict_loopback(skb: *mut __sk_buff, state: &mut SocketState, packet: &Packet) -> Verdict {
+    let answers = packet.network.protocol == protocol::TCP
+        && state.flags & SOCKET_RAW == 0
+        && (packet.transport.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK
+            || socket::is_inbound(state, skb));
+    let reason = if answers { Reason::Inbound } else { Reason::Loopback };
+    Verdict::without_rule(Action::Allow, reason)
 }
 
 /// Whether the owner may send in another's name: what comes of that the wall does not see.
@@ -272,11 +324,7 @@ fn verdict_old(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, owner:
     if let Some(reason) = continues_old(skb, packet, &flow) {
         return Verdict::without_rule(Action::Allow, reason);
     }
-    let verdict = decide(image, &flow, &owner.who);
-    if verdict.action == Action::Deny && replies::is_reply(skb, image, packet, &flow) {
-        return Verdict::without_rule(Action::Allow, Reason::Reply);
-    }
-    verdict
+    decide(image, &flow, &owner.who)
 }
 
 /// Why the packet belongs to a connection that already exists, if it does.
@@ -297,9 +345,11 @@ fn continues(
         let sk = socket::of(skb);
         // SAFETY: checked for null.
         let listening = !sk.is_null() && unsafe { (*sk).state } == STATE_LISTEN;
-        return (flags & TCP_ACK != 0 && listening).then_some(Reason::Inbound);
+        // With fast open it is the accepted socket that answers.
+        let answers = flags & TCP_ACK != 0 && (listening || socket::is_inbound(state, skb));
+        return answers.then_some(Reason::Inbound);
     }
-    if socket::is_inbound(state, skb) {
+    if socket::is_inbound(state, skb) && !source::heard_on_loopback(skb) {
         return Some(Reason::Inbound);
     }
     let (_, existing) = image.header().treatment(&owner.who);
@@ -328,11 +378,12 @@ fn continues_old(skb: *mut __sk_buff, packet: &Packet, flow: &Flow) -> Option<Re
         return (flags & TCP_ACK != 0).then_some(Reason::Inbound);
     }
     // SAFETY: checked for null.
-    let (kind, listening) = unsafe { ((*full).type_, (*full).state == STATE_LISTEN) };
+    let (kind, answering) =
+        unsafe { ((*full).type_, matches!((*full).state, STATE_LISTEN | STATE_SYN_RECV)) };
     if flags & TCP_SYN != 0 {
-        return (flags & TCP_ACK != 0 && listening).then_some(Reason::Inbound);
+        return (flags & TCP_ACK != 0 && answering).then_some(Reason::Inbound);
     }
-    if kind == TYPE_STREAM {
+    if kind == TYPE_STREAM && !source::heard_on_loopback(skb) {
         return Some(Reason::Preexisting);
     }
     // Resets and the acknowledgements of closed connections leave through the kernel's control socket; they carry

@@ -10,6 +10,7 @@ use dnswall_common::event::{Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused
 use dnswall_common::image::MODE_ENFORCE;
 use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, RULES_MAX};
 use dnswall_common::reason::Verdict;
+use dnswall_common::socket::SocketState;
 use dnswall_common::verifier::opaque;
 
 /// What is refused, apart from whose it is.
@@ -28,9 +29,16 @@ pub struct Refusal {
     pub payload_offset: u32,
 }
 
-/// Counts the refusal by rule and reason, and sends an event unless the same flow had one within the last second.
+/// Counts the refusal by rule and reason, and sends an event unless the same flow had one within the last second. `recorded`
+/// is null for a socket older than the wall; not a borrow, because other CPUs write there too.
 #[inline(never)]
-pub fn refused(image: &KernelImage, owner: &Owner, verdict: &Verdict, refusal: &Refusal) {
+pub fn refused(
+    image: &KernelImage,
+    owner: &Owner,
+    recorded: *const SocketState,
+    verdict: &Verdict,
+    refusal: &Refusal,
+) {
     count_verdict(image, verdict, refusal.mode == MODE_ENFORCE);
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -50,7 +58,7 @@ pub fn refused(image: &KernelImage, owner: &Owner, verdict: &Verdict, refusal: &
         count(Counter::EventsSuppressed);
         return;
     }
-    send(image, owner, verdict, refusal, refusals);
+    send(image, owner, recorded, verdict, refusal, refusals);
 }
 
 /// Counts one more refusal of a flow; 0 when it had an event a moment ago, else how many there were.
@@ -123,7 +131,14 @@ fn rule_index(image: &KernelImage, verdict: &Verdict) -> u32 {
 
 /// Puts the event into the ring, or counts it as lost.
 #[inline(always)]
-fn send(image: &KernelImage, owner: &Owner, verdict: &Verdict, refusal: &Refusal, refusals: u64) {
+fn send(
+    image: &KernelImage,
+    owner: &Owner,
+    recorded: *const SocketState,
+    verdict: &Verdict,
+    refusal: &Refusal,
+    refusals: u64,
+) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         count(Counter::EventsLost);
         return;
@@ -153,7 +168,7 @@ fn send(image: &KernelImage, owner: &Owner, verdict: &Verdict, refusal: &Refusal
         (*event).uid = owner.uid;
         (*event).pid = owner.pid;
         // SAFETY of the reference: the storage lives as long as the socket the hook holds.
-        match owner.recorded.as_ref() {
+        match recorded.as_ref() {
             Some(state) => {
                 (*event).cookie = state.cookie;
                 (*event).netns = state.netns;

@@ -16,9 +16,9 @@ use aya_ebpf::helpers::generated::{
 };
 use dnswall_common::counter::Counter;
 use dnswall_common::identity::{
-    CONTAINER_ID_BYTES, CgroupKey, ExeKey, KIND_CONTAINER, KIND_UNIT, KernelOffsets, NAME_KEY_FIXED_BITS,
-    Name, NameKey, PathKey, SCOPE_END, SLICE_END, USER_SLICE, UserKey, component_hash, extension,
-    is_hexadecimal, path_step,
+    CONTAINER_ID_BYTES, CgroupKey, ExeKey, KIND_CONTAINER, KIND_UNIT, KernelOffsets, LXC_START,
+    NAME_KEY_FIXED_BITS, Name, NameKey, PathKey, SCOPE_END, SERVICE_END, SLICE_END, USER_SLICE, UserKey,
+    component_hash, extension, is_hexadecimal, path_step,
 };
 use dnswall_common::limits::{CGROUP_DEPTH_MAX, CGROUP_NAME_BYTES};
 use dnswall_common::socket::{SocketState, TAGS};
@@ -106,7 +106,6 @@ fn begin_anew(state: &mut SocketState, image: &KernelImage, node: u64, task: u64
     state.who_generation = [0; 2];
     state.allowed = [0; TAGS];
     state.allowed_generation = 0;
-    state.connection_generation = 0;
     if crate::socket::refresh_who(state, image) {
         return;
     }
@@ -279,7 +278,7 @@ fn resolve_in(image: &KernelImage, node: u64, thread: u64, names: &mut Who) -> b
 /// Walks to the root; `false` when that is farther than [`CGROUP_DEPTH_MAX`].
 ///
 /// Going up, a later find is nearer to the root and replaces the earlier one: what counts as the unit is the topmost
-/// directory that is not a slice, and as the container the topmost that is named like one. Without branches, for the
+/// directory that is not a slice, and as the container the one that `container_in` finds. Without branches, for the
 /// verifier's sake.
 #[inline(never)]
 fn walk_up(image: &KernelImage, leaf: u64, scratch: &mut Scratch) -> bool {
@@ -306,13 +305,18 @@ fn walk_up(image: &KernelImage, leaf: u64, scratch: &mut Scratch) -> bool {
         scratch.depth += 1;
         let is_unit = in_wall & not_zero(differs_at_end(address, length, &SLICE_END)).wrapping_neg();
         scratch.unit = (node & is_unit) | (scratch.unit & !is_unit);
-        let is_users = not_zero(user_slice_difference(&scratch.name)).wrapping_sub(1);
+        // Whoever owns this one names what is below it: see `container_in`.
+        let nobodys = not_zero(user_slice_difference(&scratch.name))
+            & not_zero(first_word(&scratch.name) ^ LXC_START)
+            & not_zero(service_difference(address, length))
+            & not_zero(differs_at_end(address, length, &SCOPE_END));
+        let nobodys = opaque(nobodys.wrapping_neg());
         let container = if length > CONTAINER_ID_BYTES as u64 {
             is_container(address, length, &mut scratch.name)
         } else {
             0
         };
-        scratch.container = ((node & container) | (scratch.container & !container)) & !is_users;
+        scratch.container = (node & container) | (scratch.container & !container & nobodys);
         node = parent;
         level = next(level);
     }
@@ -426,6 +430,19 @@ fn differs_at_end(address: u64, length: u64, end: &[u8; 7]) -> u64 {
     unsafe { bpf_probe_read_kernel(last.as_mut_ptr().cast(), 7, from as *const _) };
     let wanted = [end[0], end[1], end[2], end[3], end[4], end[5], end[6], 0];
     u64::from_le_bytes(last) ^ u64::from_le_bytes(wanted)
+}
+
+/// 0 when a name of this length (its terminating zero counted) is a service's.
+#[inline(always)]
+fn service_difference(address: u64, length: u64) -> u64 {
+    let from = address.wrapping_add(length).wrapping_sub(SERVICE_END.len() as u64 + 1);
+    pointer(from, 0) ^ u64::from_le_bytes(SERVICE_END)
+}
+
+/// A name's first eight bytes.
+#[inline(always)]
+fn first_word(name: &Name) -> u64 {
+    u64::from_le_bytes([name[0], name[1], name[2], name[3], name[4], name[5], name[6], name[7]])
 }
 
 /// 0 when the name is `user.slice`.

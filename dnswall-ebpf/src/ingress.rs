@@ -1,11 +1,11 @@
 //! Packets on their way in: who may ask a DNS server here, and which datagrams may be answered.
 
-use crate::egress::LOOPBACK;
 use crate::emit::{self, Refusal};
 use crate::image::{KernelImage, decide};
 use crate::packet::{self, Packet, half, linear};
 use crate::replies::remember_peer;
 use crate::socket::{self, Owner, zero};
+use crate::source::LOOPBACK;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use core::mem::MaybeUninit;
@@ -182,6 +182,6 @@ fn refuse(skb: *mut __sk_buff, image: &KernelImage, verdict: &Verdict, packet: &
         skb,
         payload_offset: if is_udp { packet.payload_offset() } else { 0 },
     };
-    emit::refused(image, owner, verdict, &refusal);
+    emit::refused(image, owner, socket::recorded(skb), verdict, &refusal);
     if mode == MODE_AUDIT { PASS } else { DROP }
 }

@@ -8,20 +8,78 @@ use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use dnswall_common::flow::Address;
 use dnswall_common::limits::ADDRESS_STEPS_MAX;
-use dnswall_common::verifier::{forget, next, not_zero};
+use dnswall_common::verifier::{forget, next, not_zero, opaque};
 
 /// Words of `struct sock` that are read to find its namespace.
 const SOCK_WORDS: usize = 8;
 
 /// Whether the address may be one of the socket's network namespace. "May": also when there are more devices and
 /// addresses than are looked at, or when this kernel keeps them where nobody looks.
-#[inline(never)]
-pub fn may_be_local(sk: *mut bpf_sock, address: &Address) -> bool {
-    let net = net_of(sk);
-    if net == 0 {
-        return true;
+#[inline(always)]
+pub fn may_be_ours(sk: *mut bpf_sock, address: &Address) -> bool {
+    let (words, is_v6) = match *address {
+        Address::V4(address) => ([(opaque(address as u64) as u32).to_be() as u64, 0], false),
+        Address::V6(high, low) => ([opaque(high).to_be(), opaque(low).to_be()], true),
+    };
+    ours_among(sk, &Pair::new(words, words, is_v6), ADDRESS_STEPS_MAX as u32) != 0
+}
+
+/// Two addresses of one family, as they are in memory, an IPv4 one in the first half of its first word. Always handed over
+/// in one piece: to the verifier each place an address may be in is another way into the search.
+pub struct Pair {
+    pub one: [u64; 2],
+    other: [u64; 2],
+    /// 1 for each that no device has to have, in the last two bits.
+    known: u64,
+    pub is_v6: u64,
+}
+
+impl Pair {
+    #[inline(always)]
+    pub fn new(one: [u64; 2], other: [u64; 2], is_v6: bool) -> Self {
+        let known = is_nobodys(one, is_v6) | is_nobodys(other, is_v6) << 1;
+        Self { one, other, known, is_v6: is_v6 as u64 }
     }
-    has_address(net, address)
+
+    /// The same, of which the verifier knows nothing.
+    #[inline(always)]
+    pub fn forgotten(self, unknown: u64) -> Self {
+        let Self { one, other, known, is_v6 } = self;
+        Self {
+            one: one.map(|word| forget(word, unknown)),
+            other: other.map(|word| forget(word, unknown)),
+            known: forget(known, unknown),
+            is_v6: forget(is_v6, unknown),
+        }
+    }
+}
+
+/// Which of the two may be, in the last two bits, the first one's last. A number that the verifier does not know: it would
+/// walk on from each round of the search once for each answer. `steps`, which it has to know, is how many devices and
+/// addresses are looked at.
+#[inline(never)]
+pub fn ours_among(sk: *mut bpf_sock, pair: &Pair, steps: u32) -> u64 {
+    let net = net_of(sk);
+    let known = forget(pair.known, net);
+    if net == 0 || known == BOTH {
+        return forget(BOTH, net);
+    }
+    forget(has_addresses(net, pair, steps), net)
+}
+
+const BOTH: u64 = 3;
+
+/// 1 for an address that no device has to have: whoever is bound to none, to a group or to all sends from one that the
+/// kernel chooses, and the loopback device has a whole network.
+#[inline(always)]
+fn is_nobodys(words: [u64; 2], is_v6: bool) -> u64 {
+    let first = words[0] as u8;
+    let is = if is_v6 {
+        first == 0xff || (words[0] == 0 && u64::from_be(words[1]) <= 1)
+    } else {
+        matches!(words[0] as u32, 0 | u32::MAX) || first == 127 || first >> 4 == 0xe
+    };
+    is as u64
 }
 
 /// The socket's `struct net`; 0 when it cannot be read. The verifier allows no arithmetic with a socket's address, so its
@@ -54,34 +112,27 @@ struct Search {
     address: u64,
     /// Nothing for IPv4; for IPv6 all bits, which make of the list's own place its end.
     ring: u64,
-    /// The address as the kernel has it, and which bits of it there are.
-    wanted: [u64; 2],
-    bits: [u64; 2],
 }
 
 impl Search {
     #[inline(always)]
-    fn of(address: &Address) -> Self {
+    fn of(pair: &Pair, unknown: u64) -> Self {
         let offsets = offsets();
-        match *address {
-            Address::V4(address) => Self {
+        match forget(pair.is_v6, unknown) {
+            0 => Self {
                 settings: field!(offsets.device_ip4) as u64,
                 list: field!(offsets.ip4_addresses) as u64,
                 next: field!(offsets.address4_next) as u64,
                 address: field!(offsets.address4_local) as u64,
                 ring: 0,
-                wanted: [address.to_be() as u64, 0],
-                bits: [u32::MAX as u64, 0],
             },
-            Address::V6(high, low) => Self {
+            _ => Self {
                 settings: field!(offsets.device_ip6) as u64,
                 list: field!(offsets.ip6_addresses) as u64,
                 next: 0,
                 address: (field!(offsets.address6_address) as u64)
                     .wrapping_sub(field!(offsets.address6_next) as u64),
                 ring: u64::MAX,
-                wanted: [high.to_be(), low.to_be()],
-                bits: [u64::MAX; 2],
             },
         }
     }
@@ -97,15 +148,13 @@ impl Search {
             next: forget(self.next, unknown),
             address: forget(self.address, unknown),
             ring: forget(self.ring, unknown),
-            wanted: self.wanted.map(|word| forget(word, unknown)),
-            bits: self.bits.map(|word| forget(word, unknown)),
         }
     }
 }
 
 /// Sixteen bytes of the kernel's memory; zeroes where there are none.
 #[inline(always)]
-fn pair(address: u64) -> [u64; 2] {
+fn two_words(address: u64) -> [u64; 2] {
     let mut words = [0u64; 2];
     // SAFETY: the helper checks the address and fills the words, or zeroes them.
     unsafe {
@@ -115,38 +164,43 @@ fn pair(address: u64) -> [u64; 2] {
     words
 }
 
+/// Which of the two addresses the namespace has, with those that are known already.
 #[inline(never)]
-fn has_address(net: u64, address: &Address) -> bool {
-    let Search {
-        settings: settings_at,
-        list: list_at,
-        next: next_at,
-        address: address_at,
-        ring,
-        wanted,
-        bits,
-    } = Search::of(address).forgotten(net);
+fn has_addresses(net: u64, pair: &Pair, steps_max: u32) -> u64 {
+    let Search { settings: settings_at, list: list_at, next: next_at, address: address_at, ring } =
+        Search::of(pair, net).forgotten(net);
     if settings_at == 0 {
-        return true;
+        return BOTH;
     }
     let devices = net.wrapping_add(field!(offsets().net_devices) as u64);
     let mut device = pointer(devices, 0);
     // Where the device's list of addresses is, and where it ends.
     let (mut place, mut end) = (forget(0, net), forget(0, net));
+    let mut ours = forget(pair.known, net);
     let mut steps = 0;
-    // VERIFIER: ADDRESS_STEPS_MAX rounds, all but the counter unknown in each.
-    while steps < ADDRESS_STEPS_MAX {
+    // VERIFIER: at most ADDRESS_STEPS_MAX rounds, all but the counter unknown in each.
+    while steps < steps_max as usize {
         if place != end {
-            let found = pair(place.wrapping_add(address_at));
-            let differs = ((found[0] ^ wanted[0]) & bits[0]) | ((found[1] ^ wanted[1]) & bits[1]);
+            let found = two_words(place.wrapping_add(address_at));
+            let differs = |from: &[u64; 2]| {
+                // SAFETY: a borrow. Volatile, so that no copy is kept: there is little stack.
+                let [first, second] = unsafe { core::ptr::from_ref(from).read_volatile() };
+                // Of an IPv4 address there are 32 bits.
+                let (first, second) = (found[0] ^ first, (found[1] ^ second) & ring);
+                not_zero((first & (ring | u32::MAX as u64)) | second)
+            };
+            ours |= (1 - differs(&pair.one)) | (1 - differs(&pair.other)) << 1;
             // A ring without an end was changed meanwhile.
-            if differs == 0 || place == 0 {
-                return true;
+            if place == 0 {
+                return BOTH;
+            }
+            if ours == BOTH {
+                return ours;
             }
             place = pointer(place.wrapping_add(next_at), 0);
         } else {
             if device == devices || device == 0 {
-                return false;
+                return ours;
             }
             let start = device.wrapping_sub(field!(offsets().device_next) as u64);
             let settings = pointer(start.wrapping_add(settings_at), 0);
@@ -158,5 +212,5 @@ fn has_address(net: u64, address: &Address) -> bool {
         }
         steps = next(steps);
     }
-    true
+    BOTH
 }

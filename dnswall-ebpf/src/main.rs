@@ -54,13 +54,13 @@ pub fn dw_connect6(ctx: SockAddrContext) -> i32 {
 /// `bind()` to an IPv4 address.
 #[cgroup_sock_addr(bind4)]
 pub fn dw_bind4(ctx: SockAddrContext) -> i32 {
-    bind::bind4(&ctx)
+    bind::bind(&ctx)
 }
 
 /// `bind()` to an IPv6 address.
 #[cgroup_sock_addr(bind6)]
 pub fn dw_bind6(ctx: SockAddrContext) -> i32 {
-    bind::bind6(&ctx)
+    bind::bind(&ctx)
 }
 
 /// `sendto()` and its kin on an IPv4 datagram socket.

@@ -17,8 +17,7 @@ pub struct Packet {
     pub transport: Transport,
     /// 4 or 6.
     pub family: u8,
-    /// 1 when the packet's source is made up: see [`crate::source::is_made_up`].
-    pub foreign: u8,
+    _padding: u8,
 }
 
 // SAFETY: integers, and addresses whose first variant is all zero; whole words (asserted), aligned to 8.

@@ -11,6 +11,9 @@ use dnswall_common::flow::{Flow, PORT_DNS, protocol};
 use dnswall_common::limits::REPLY_WINDOW_NS;
 use dnswall_common::socket::{REPLY_ASKED, ReplyKey, SOCKET_BOUND, SocketState, peer_tag, port_tag};
 
+/// `PACKET_LOOPBACK`, which `dev_loopback_xmit` gives the copy (unchanged from 5.10 to 7.2).
+const PACKET_LOOPBACK: u32 = 5;
+
 /// Whether the datagram answers one that came to this socket unasked.
 ///
 /// Port 53 is left out: whoever can make a packet arrive from there could open the way to a resolver. A server here
@@ -41,7 +44,7 @@ fn now() -> u64 {
 /// Remembers who sent a datagram, unless this socket asked for it. A function of its own, for its frame.
 #[inline(never)]
 pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
-    if !is_datagram(packet.network.protocol) {
+    if !is_datagram(packet.network.protocol) || is_own_copy(skb) {
         return;
     }
     let Some(image) = KernelImage::active() else {
@@ -76,6 +79,13 @@ pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
     if let Some(state) = state {
         state.never_heard = 0;
     }
+}
+
+/// Whether the packet is what this host's own sockets hear of what was sent to a group, or to all: nobody outside asked.
+#[inline(always)]
+fn is_own_copy(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context is valid. Volatile, so that the field is read where it is.
+    unsafe { core::ptr::addr_of!((*skb).pkt_type).read_volatile() == PACKET_LOOPBACK }
 }
 
 /// Whether what comes from there answers what this socket sent, under this policy or the one before: it opens nothing.

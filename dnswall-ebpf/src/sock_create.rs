@@ -71,6 +71,6 @@ fn may_be_raw(image: &KernelImage, state: &mut SocketState, next_header: u32, fa
         skb: core::ptr::null_mut(),
         payload_offset: 0,
     };
-    emit::refused(image, owner, &verdict, &refusal);
+    emit::refused(image, owner, state, &verdict, &refusal);
     mode == MODE_AUDIT
 }

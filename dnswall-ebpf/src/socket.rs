@@ -7,15 +7,16 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_get_socket_uid, bpf_skb_cgroup_id};
 use core::mem::MaybeUninit;
 use dnswall_common::counter::Counter;
-use dnswall_common::flow::{Flow, protocol};
-use dnswall_common::socket::{SOCKET_INBOUND, SocketState, TAG_WAYS, TAGS, flow_key, flow_tag};
+use dnswall_common::flow::{Address, Flow};
+use dnswall_common::socket::{
+    ACCEPTED, SOCKET_INBOUND, SocketState, TAG_WAYS, TAGS, flow_key, flow_tag, source_tag,
+};
 use dnswall_common::who::Who;
 
-/// Whom a verdict is about. The rest of what an event says stays in the storage, where it is read from.
+/// Whom a verdict is about. The rest of what an event says stays in the storage, where it is read from: no pointer to it is
+/// kept here, because to the verifier each kind of owner would be a way of its own through all that follows.
 pub struct Owner {
     pub who: Who,
-    /// What was recorded; null for a socket older than the wall. Not a borrow: other CPUs write there too.
-    pub recorded: *const SocketState,
     pub cgroup: u64,
     pub uid: u32,
     pub pid: u32,
@@ -36,6 +37,12 @@ pub fn state<'a>(sk: *mut bpf_sock) -> Option<&'a mut SocketState> {
     }
     // SAFETY: a socket field checked for null.
     unsafe { SOCKETS.find(sk) }
+}
+
+/// The same for who only reads of it; null for a socket that was never recorded.
+#[inline(always)]
+pub fn recorded(skb: *mut __sk_buff) -> *const SocketState {
+    state(of(skb)).map_or(core::ptr::null(), |state| core::ptr::from_ref(state))
 }
 
 /// The packet's socket cookie.
@@ -99,6 +106,24 @@ pub fn remember_who(state: &mut SocketState, image: &KernelImage, who: &Who) {
     unsafe { core::ptr::addr_of_mut!(state.who_generation[parity]).write_volatile(image.generation) };
 }
 
+/// Whether this source was looked at, the last time one was, and is this host's.
+#[inline(always)]
+pub fn is_known_source(state: &SocketState, image: &KernelImage, source: Address) -> bool {
+    state.source == source_tag(image.header().seed, source)
+}
+
+/// Remembers that this source is this host's.
+#[inline(always)]
+pub fn remember_source(state: &mut SocketState, image: &KernelImage, source: Address) {
+    state.source = source_tag(image.header().seed, source);
+}
+
+/// The same connection as one that was accepted: what was allowed to connect there has another tag.
+#[inline(always)]
+pub fn accepted(flow: &Flow) -> Flow {
+    Flow { protocol: ACCEPTED, ..*flow }
+}
+
 /// Whether this socket was allowed to send to the flow under this image.
 #[inline(always)]
 pub fn was_allowed(state: &SocketState, image: &KernelImage, flow: &Flow) -> bool {
@@ -114,9 +139,6 @@ pub fn was_allowed_before(state: &SocketState, image: &KernelImage, flow: &Flow)
 /// Remembers that the flow was allowed.
 #[inline(always)]
 pub fn remember_allowed(state: &mut SocketState, image: &KernelImage, flow: &Flow) {
-    if flow.protocol == protocol::TCP {
-        state.connection_generation = image.generation;
-    }
     let tag = flow_tag(image.header().flow_key, flow);
     state.allowed_generation = image.generation;
     let first = tag_set(tag);
@@ -163,7 +185,6 @@ pub fn describe(state: &SocketState, owner: &mut Owner) {
     owner.cgroup = state.cgroup;
     owner.uid = state.uid;
     owner.pid = state.pid;
-    owner.recorded = state;
 }
 
 /// The owner of a socket that was never recorded: its cgroup and user are the socket's own, the process is not known.
@@ -173,7 +194,6 @@ pub fn old_owner(skb: *mut __sk_buff, image: &KernelImage, owner: &mut Owner) {
     // SAFETY: the context is valid.
     let (cgroup, uid) = unsafe { (bpf_skb_cgroup_id(skb), bpf_get_socket_uid(skb)) };
     identity::from_record(image, &Recorded { cgroup, uid, exe_inode: 0, exe_device: 0 }, &mut owner.who);
-    owner.recorded = core::ptr::null();
     owner.cgroup = cgroup;
     owner.uid = uid;
     owner.pid = 0;
@@ -200,7 +220,7 @@ pub fn zero<T: Zero>(place: &mut MaybeUninit<T>) -> &mut T {
 /// As said.
 pub unsafe trait Zero: Sized {}
 
-// SAFETY: integers and a pointer that may be null; 56 bytes, aligned to 8.
+// SAFETY: integers; 48 bytes, aligned to 8.
 unsafe impl Zero for Owner {}
 
 /// The storage of a new socket.

@@ -1,33 +1,28 @@
 //! Whether a packet comes from where it says. A process that gives itself another's address sends to itself, or to whom
 //! it may, and the answer goes to the other: the kernel's own reset, error, echo or handshake, or an innocent server's.
 //!
-//! `bind()` and the source that a control message names tell which sockets do it ([`SOCKET_FOREIGN`]); `egress.rs` refuses
-//! what they send, unless `[unjudged]` names whose they are.
-//!
-//! [`SOCKET_FOREIGN`]: dnswall_common::socket::SOCKET_FOREIGN
+//! The packet says it, and the addresses of its namespace's devices, at that very moment. One that no device has is made up
+//! unless it is netfilter that wrote it (the hook comes after source NAT): then the socket itself has no such address, and
+//! never named one (`bind.rs`). Whoever `[unjudged]` names may do it all the same.
 
-use crate::local_address::may_be_local;
+use crate::identity::{field, offsets, pointer};
+use crate::image::KernelImage;
+use crate::local_address::{Pair, ours_among};
 use crate::packet::{half, linear};
 use crate::socket;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::helpers::generated::bpf_sk_fullsock;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock};
 use dnswall_common::flow::{Address, protocol};
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES};
-use dnswall_common::verifier::forget;
+use dnswall_common::socket::SOCKET_FOREIGN;
+use dnswall_common::verifier::{forget, not_zero, opaque};
 
 /// `SOCK_RAW`
 const TYPE_RAW: u32 = 3;
-
-/// Whether an address a socket takes for its own is another's. Whoever is bound to a group, or to none, sends from an
-/// address the kernel chooses. A function of its own, for its frame.
-#[inline(never)]
-pub fn is_not_ours(sk: *mut bpf_sock, address: &Address) -> bool {
-    let nobodys = match *address {
-        Address::V4(address) => address == 0 || address >> 28 == 0xe || address == u32::MAX,
-        Address::V6(high, low) => (high == 0 && low == 0) || high >> 56 == 0xff,
-    };
-    !nobodys && !address.is_loopback() && !may_be_local(sk, address)
-}
+/// The loopback device has this index in every network namespace (`LOOPBACK_IFINDEX`).
+pub const LOOPBACK: u32 = 1;
+/// Words of `struct sk_buff` that are read to find its socket.
+const BUFFER_WORDS: usize = 8;
 
 /// Whether a packet on the loopback device plainly says where it comes from: a loopback address, or the same address it
 /// goes to, which a raw socket may have made up; and has nothing between its headers that leads it elsewhere. Nearly all
@@ -39,55 +34,181 @@ pub fn is_plain(skb: *mut __sk_buff) -> bool {
     if unsafe { core::ptr::addr_of!((*skb).len).read_volatile() } < IPV4_BYTES as u32 {
         return false;
     }
-    let to_itself = if let Some(header) = linear::<IPV6_BYTES>(skb)
+    let is_there = if let Some(header) = linear::<IPV6_BYTES>(skb)
         && header[0] >> 4 == 6
     {
         if !matches!(header[6], protocol::TCP | protocol::UDP | protocol::ICMPV6) {
             return false;
         }
         let (high, low) = (half(header, 8), half(header, 16));
-        if high == 0 && low == 1 {
-            return true;
-        }
-        high == half(header, 24) && low == half(header, 32)
+        (high == 0 && low == 1) || (high == half(header, 24) && low == half(header, 32))
     } else if let Some(header) = linear::<IPV4_BYTES>(skb)
         && header[0] == 0x45
     {
-        if header[12] == 127 {
+        if header[12] == 127 && header[16] == 127 {
             return true;
         }
-        (header[12] ^ header[16])
-            | (header[13] ^ header[17])
-            | (header[14] ^ header[18])
-            | (header[15] ^ header[19])
-            == 0
+        header[12] == 127
+            || (header[12] ^ header[16])
+                | (header[13] ^ header[17])
+                | (header[14] ^ header[18])
+                | (header[15] ^ header[19])
+                == 0
     } else {
         false
     };
-    to_itself && !is_raw(socket::of(skb))
+    is_there && !is_raw(socket::of(skb))
 }
 
-/// 1 when a raw or ping socket's packet says that it comes from another host. Of these nobody sees what they are bound
-/// to, or what they write into their headers. A number that the verifier does not know: it would walk what follows once for
-/// each answer. A function of its own, for its frame.
+/// 0 when a packet says that it comes from another host, or (written by hand, on the loopback device) that it goes to one:
+/// whoever answers there does so in its name; else 1. What was looked at is remembered. Before anything else is read, and a
+/// function of its own: the verifier walks the search for an address once for each way that leads there.
 #[inline(never)]
-pub fn is_made_up(skb: *mut __sk_buff) -> u8 {
-    // SAFETY: the context is valid. Volatile: see `is_plain`.
-    let length = unsafe { core::ptr::addr_of!((*skb).len).read_volatile() };
-    let sk = socket::of(skb);
-    if sk.is_null() || !(is_raw(sk) || is_ping(sk)) {
+pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
+    let Some(Ends { source, destination, is_v6, next_header }) = Ends::of(skb) else {
+        // Cut off, or not where the kernel puts headers: believed nothing.
         return 0;
-    }
-    let source = if let Some(header) = linear::<IPV6_BYTES>(skb)
-        && header[0] >> 4 == 6
-    {
-        Address::V6(half(header, 8), half(header, 16))
-    } else if let Some(header) = linear::<IPV4_BYTES>(skb) {
-        Address::V4(u32::from_be_bytes([header[12], header[13], header[14], header[15]]))
-    } else {
-        return 1;
     };
-    forget(is_not_ours(sk, &source) as u64, length as u64) as u8
+    // SAFETY: the context is valid. Volatile: see `is_plain`.
+    let (on_loopback, unknown) = unsafe {
+        let (device, length) = (core::ptr::addr_of!((*skb).ifindex), core::ptr::addr_of!((*skb).len));
+        (device.read_volatile() == LOOPBACK, length.read_volatile() as u64)
+    };
+    let sk = socket::of(skb);
+    if sk.is_null() {
+        return 1;
+    }
+    // SAFETY: checked for null; the helper answers null for anything but a full socket.
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    if full.is_null() {
+        return 1;
+    }
+    // SAFETY: checked for null.
+    let is_raw = unsafe { (*full).type_ } == TYPE_RAW;
+    let by_hand = is_raw || !matches!(next_header, protocol::TCP | protocol::UDP | protocol::UDP_LITE);
+    let flags = match socket::state(sk) {
+        // On loopback an address may have left the host since it was looked at.
+        Some(state)
+            if !is_raw && !on_loopback && socket::is_known_source(state, image, address(source, is_v6)) =>
+        {
+            return 1;
+        }
+        Some(state) => state.flags,
+        // Nobody's that writes headers: the kernel's own.
+        None if by_hand => return 1,
+        None => 0,
+    };
+    // Numbers of which the verifier knows nothing: up to 6.2 it walks the search once for each combination of them.
+    let leads_away = is_raw && on_loopback && !matches!(next_header, protocol::ICMP | protocol::ICMPV6);
+    let other = select(leads_away, destination, bound_to(full, is_v6));
+    let pair = Pair::new(source, other, is_v6).forgotten(unknown);
+    let evidence = by_hand as u64 | is_group(destination, is_v6) as u64 | (flags & SOCKET_FOREIGN) as u64;
+    let (evidence, leads_away) = (forget(evidence, unknown), forget(leads_away as u64, unknown));
+    let ours = ours_among(sk, &pair, field!(offsets().source_steps));
+    let elsewhere = ours >> 1 ^ 1;
+    let made_up = forget((ours & 1 ^ 1) & not_zero(evidence | elsewhere) | leads_away & elsewhere, unknown);
+    if made_up == 0
+        && let Some(state) = socket::state(sk)
+    {
+        socket::remember_source(state, image, address(pair.one, pair.is_v6 != 0));
+    }
+    made_up ^ 1
+}
+
+/// What a packet's first header says. Addresses as they are in memory, an IPv4 one in the first half of the first word: of a
+/// type with two variants the compiler would touch what only one of them has, and the verifier takes no register that nobody
+/// has written.
+struct Ends {
+    source: [u64; 2],
+    destination: [u64; 2],
+    is_v6: bool,
+    /// What follows; what is behind IPv6 extension headers counts as written by hand.
+    next_header: u8,
+}
+
+impl Ends {
+    #[inline(always)]
+    fn of(skb: *mut __sk_buff) -> Option<Self> {
+        if let Some(header) = linear::<IPV6_BYTES>(skb)
+            && header[0] >> 4 == 6
+        {
+            let word = |at: usize| half(header, at).to_be();
+            return Some(Self {
+                source: [word(8), word(16)],
+                destination: [word(24), word(32)],
+                is_v6: true,
+                next_header: header[6],
+            });
+        }
+        let header = linear::<IPV4_BYTES>(skb)?;
+        let word = |at: usize| {
+            u64::from(u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+        };
+        Some(Self { source: [word(12), 0], destination: [word(16), 0], is_v6: false, next_header: header[9] })
+    }
+}
+
+#[inline(always)]
+fn select(first: bool, one: [u64; 2], other: [u64; 2]) -> [u64; 2] {
+    let mask = opaque((first as u64).wrapping_neg());
+    [(one[0] & mask) | (other[0] & !mask), (one[1] & mask) | (other[1] & !mask)]
+}
+
+#[inline(always)]
+fn address(words: [u64; 2], is_v6: bool) -> Address {
+    if is_v6 {
+        Address::V6(u64::from_be(words[0]), u64::from_be(words[1]))
+    } else {
+        Address::V4(u32::from_be(words[0] as u32))
+    }
+}
+
+/// What a socket has for its own address.
+#[inline(always)]
+fn bound_to(full: *mut bpf_sock, is_v6: bool) -> [u64; 2] {
+    // SAFETY: the caller has checked for null. Word by word: the verifier knows the fields as such.
+    unsafe {
+        if !is_v6 {
+            return [(*full).src_ip4 as u64, 0];
+        }
+        let words = [
+            (*full).src_ip6[0] as u64,
+            (*full).src_ip6[1] as u64,
+            (*full).src_ip6[2] as u64,
+            (*full).src_ip6[3] as u64,
+        ];
+        [words[1] << 32 | words[0], words[3] << 32 | words[2]]
+    }
+}
+
+/// Multicast, or 255.255.255.255.
+#[inline(always)]
+fn is_group(words: [u64; 2], is_v6: bool) -> bool {
+    if is_v6 {
+        return words[0] as u8 == 0xff;
+    }
+    words[0] as u8 >> 4 == 0xe || words[0] as u32 == u32::MAX
+}
+
+/// Whether the socket last heard from this host itself. One that was accepted there has its other end here: what it sends
+/// elsewhere (it was bound to a device, or that end's address has left the host) is no answer to anybody. A function of its
+/// own, for its frame.
+#[inline(never)]
+pub fn heard_on_loopback(skb: *mut __sk_buff) -> bool {
+    let mut words = [0u64; BUFFER_WORDS];
+    // The verifier allows no arithmetic with a socket's address; what is copied is a number to it.
+    // SAFETY: the helper checks the address and fills the words, or zeroes them.
+    unsafe { bpf_probe_read_kernel(words.as_mut_ptr().cast(), size_of_val(&words) as u32, skb.cast()) };
+    let wanted = field!(offsets().buffer_sock) as usize / 8;
+    let mut at = 0;
+    // VERIFIER: constant indices.
+    while at < BUFFER_WORDS {
+        if at == wanted {
+            return pointer(words[at], field!(offsets().sock_rx_device)) as u32 == LOOPBACK;
+        }
+        at += 1;
+    }
+    true
 }
 
 /// Whether whoever sends writes headers of its own: a raw socket, the kernel's own among them.
@@ -100,12 +221,4 @@ fn is_raw(sk: *mut bpf_sock) -> bool {
     let full = unsafe { bpf_sk_fullsock(sk) };
     // SAFETY: as above.
     !full.is_null() && unsafe { (*full).type_ } == TYPE_RAW
-}
-
-#[inline(always)]
-fn is_ping(sk: *mut bpf_sock) -> bool {
-    // SAFETY: checked for null by the caller; the helper answers null for anything but a full socket.
-    let full = unsafe { bpf_sk_fullsock(sk) };
-    // SAFETY: as above.
-    !full.is_null() && matches!(unsafe { (*full).protocol } as u8, protocol::ICMP | protocol::ICMPV6)
 }

@@ -106,6 +106,6 @@ fn may_caller(image: &KernelImage, thread: u64, hook: u8, major: u16, number: u1
         skb: core::ptr::null_mut(),
         payload_offset: 0,
     };
-    emit::refused(image, owner, &Verdict::without_rule(Action::Deny, reason), &refusal);
+    emit::refused(image, owner, caller, &Verdict::without_rule(Action::Deny, reason), &refusal);
     mode == MODE_AUDIT
 }

@@ -191,13 +191,15 @@ pub enum Act {
 pub enum Header {
     /// The kernel.
     Kernel,
-    /// The process (IPv4 only), from [`SPOOFED_SOURCE`].
+    /// The process (IPv4 only), from [`OWN_SOURCE`].
     Own {
         /// Fragment offset in units of eight bytes, and flags.
         fragment: u16,
         /// Options, a multiple of four bytes.
         options: Vec<u8>,
     },
+    /// The process (IPv4 only), from [`FORGED_SOURCE`].
+    Forged,
     /// The process, over a socket that was opened for ICMP (`IP_HDRINCL`, IPv4 only).
     Hidden,
 }
@@ -281,7 +283,9 @@ pub const FRIEND: &str = "10.0.3.7:5432";
 /// The same over IPv6.
 pub const FRIEND_V6: &str = "[2001:db8:3::7]:5432";
 /// Source of packets with a header of their own.
-pub const SPOOFED_SOURCE: [u8; 4] = [10, 77, 0, 99];
+pub const OWN_SOURCE: [u8; 4] = [10, 77, 0, 2];
+/// The same of packets that say they come from a neighbour.
+pub const FORGED_SOURCE: [u8; 4] = [10, 77, 0, 99];
 /// What echo probes send, with the process id behind it.
 pub const GREETING: &str = "dnswall probe";
 
@@ -341,6 +345,14 @@ pub fn raw_own(to: &str, protocol: u8, fragment: u16, options: &[u8]) -> Act {
         Act::Raw { to, protocol, payload, .. } => {
             Act::Raw { to, protocol, payload, header: Header::Own { fragment, options: options.to_vec() } }
         }
+        other => other,
+    }
+}
+
+/// The same in a neighbour's name.
+pub fn raw_forged(to: &str, protocol: u8) -> Act {
+    match raw(to, protocol) {
+        Act::Raw { to, protocol, payload, .. } => Act::Raw { to, protocol, payload, header: Header::Forged },
         other => other,
     }
 }

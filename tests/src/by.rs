@@ -25,6 +25,8 @@ pub enum UdpBy {
     Disconnected,
     /// `connect`, then `sendmsg` with a control message: the kernel asks the hook without an address.
     ControlMessage,
+    /// A datagram in another's name before the one that matters (IPv6).
+    AfterForged,
     /// From source port 53.
     SourcePort53,
     /// From a port that another socket of the process shares (`SO_REUSEPORT`).

@@ -5,17 +5,19 @@
 //! kernel's own. The packets are those of `fuzz/corpus/packet`, changed a little, a lot, or put together.
 
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use dnswall_common::decide::decide;
 use dnswall_common::flow::protocol;
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES, TCP_ACK, TCP_RST, TCP_SYN, is_essential};
-use dnswall_common::reason::Action;
+use dnswall_common::reason::{Action, Reason};
 use dnswall_common::who::Who;
 use dnswall_fuzz::Dice;
 use dnswall_fuzz::packet::{Packet, read};
 
+use crate::lab::packet::{SOURCE4, SOURCE6};
 use crate::lab::{Direction, Lab, Outcome};
 
 /// Rules at which the corpus' packets aim.
@@ -56,7 +58,9 @@ impl Differ {
             .collect::<Result<_, _>>()?;
         // The order of a directory is not the same everywhere.
         paths.sort();
-        let seeds = paths.iter().map(fs::read).collect::<Result<Vec<_>, _>>().context("read the corpus")?;
+        let mut seeds =
+            paths.iter().map(fs::read).collect::<Result<Vec<_>, _>>().context("read the corpus")?;
+        seeds.iter_mut().for_each(|seed| come_from_the_lab(seed));
         ensure!(!seeds.is_empty(), "{} is empty", corpus.display());
         Ok(Self { lab: Lab::new(POLICY)?, seeds, dice: Dice::of(&seed.to_le_bytes()) })
     }
@@ -103,11 +107,14 @@ impl Differ {
             Ok(packet) => packet,
             Err(reason) => return refused(reason, 0),
         };
-        if passes_without_a_rule(&packet, data.len()) {
+        let essential = is_essential_here(&packet);
+        if essential && !is_made_up(data) || continues(&packet, data.len()) {
             return Outcome { passed: true, refused: None, rule: None };
         }
         let verdict = decide(image, &packet.outbound(), &Who::EVERYONE);
         match verdict.action {
+            _ if essential => refused(Reason::ForgedSource, 0),
+            Action::Allow if is_made_up(data) => refused(Reason::ForgedSource, 0),
             Action::Allow => Outcome { passed: true, refused: None, rule: rule(verdict.rule) },
             Action::Deny => refused(verdict.reason, verdict.rule),
         }
@@ -148,12 +155,43 @@ impl Differ {
 const TELLING: [u8; 22] =
     [0, 1, 2, 4, 6, 8, 16, 17, 18, 20, 43, 44, 51, 53, 58, 59, 60, 0x45, 0x4f, 0x60, 131, 136];
 
-/// What a packet of the kernel's own needs no rule for (`verdict_old` in `dnswall-ebpf/src/egress.rs`).
-fn passes_without_a_rule(packet: &Packet, length: usize) -> bool {
-    let (flow, transport) = (packet.outbound(), packet.transport);
-    if is_essential(flow.protocol, transport.source_port, flow.port, flow.address, false) {
-        return true;
+/// Gives a packet of the corpus an address of the lab's for its source, if it has one at all.
+fn come_from_the_lab(packet: &mut [u8]) {
+    let (at, source): (usize, &[u8]) = match packet.first().map(|first| first >> 4) {
+        Some(6) => (8, &SOURCE6.octets()),
+        _ => (12, &SOURCE4.octets()),
+    };
+    if let Some(place) = packet.get_mut(at..at + source.len()) {
+        place.copy_from_slice(source);
     }
+}
+
+/// Whether a packet says that it comes from another host (`dnswall-ebpf/src/source.rs`). The dummy is bound to whatever the
+/// packet says; of what is written by hand the kernel's own sockets are not asked.
+fn is_made_up(data: &[u8]) -> bool {
+    let by_hand = |next_header: u8| !matches!(next_header, 6 | 17 | 136);
+    if data[0] >> 4 == 6 {
+        let Some(source) = data.get(8..24).and_then(|source| <[u8; 16]>::try_from(source).ok()) else {
+            return false;
+        };
+        let source = Ipv6Addr::from(source);
+        let nobodys = source.is_multicast() || source.is_unspecified() || source.is_loopback();
+        return !by_hand(data[6]) && !nobodys && source != SOURCE6;
+    }
+    let source = Ipv4Addr::new(data[12], data[13], data[14], data[15]);
+    let nobodys = source.is_multicast() || source.is_unspecified() || source.is_loopback();
+    !by_hand(data[9]) && !nobodys && !source.is_broadcast() && source != SOURCE4
+}
+
+/// What needs no rule of what the kernel itself sends (`verdict_old` in `dnswall-ebpf/src/egress.rs`).
+fn is_essential_here(packet: &Packet) -> bool {
+    let (flow, transport) = (packet.outbound(), packet.transport);
+    is_essential(flow.protocol, transport.source_port, flow.port, flow.address, false)
+}
+
+/// What continues a connection that nobody recorded.
+fn continues(packet: &Packet, length: usize) -> bool {
+    let (flow, transport) = (packet.outbound(), packet.transport);
     // The dummy is no listener and no stream, so only what carries nothing continues a connection.
     flow.protocol == protocol::TCP
         && transport.tcp_flags & TCP_SYN == 0

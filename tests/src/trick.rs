@@ -80,6 +80,17 @@ pub enum Forgery {
     /// An echo request that says it comes from where it goes, and goes over the loopback device all the same. Takes a raw
     /// socket.
     RawToItself,
+    /// A datagram from a socket that was connected to a group whose interface has the address (`IP_MULTICAST_IF`): no call
+    /// named it as a source.
+    GroupInterface,
+    /// A datagram of a DHCP client's to all, by hand: this host hears it, too, and then a server here answers whom it seemed
+    /// to come from.
+    OwnCopy,
+    /// A connection to oneself that is begun by hand: it goes over the loopback device to an address elsewhere, a listener
+    /// here answers in that one's name, and the kernel resets it there.
+    HeaderAway,
+    /// A connection to oneself from an address of one's own; the accepted socket is then bound to the cable.
+    LedOut,
     /// A datagram that travels by way of an address of one's own (segment routing), from where the kernel sends it on: for
     /// root, who has told the kernel to.
     Segments,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dnswall_common::identity::{CONTAINER_ID_BYTES, container_id_start};
+use dnswall_common::identity::{CONTAINER_ID_BYTES, container_in};
 
 /// A process's identity, as the policy sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +49,10 @@ impl Who {
         self.cgroup.split('/').find(|name| !name.is_empty() && !name.ends_with(".slice"))
     }
 
-    /// Its container: the first directory that is named like one, and not a user's.
+    /// Its container: the topmost directory that is named like one, unless it is somebody's own.
     pub fn container(&self) -> Option<&str> {
-        let mut names = self.cgroup.split('/').take_while(|name| *name != "user.slice");
-        names.find_map(|name| {
-            container_id_start(name.as_bytes()).map(|start| &name[start..start + CONTAINER_ID_BYTES])
-        })
+        let (place, start) = container_in(self.cgroup.split('/').map(str::as_bytes))?;
+        self.cgroup.split('/').nth(place)?.get(start..start + CONTAINER_ID_BYTES)
     }
 
     /// The user's name, for those that the tables use.

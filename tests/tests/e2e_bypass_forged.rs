@@ -1,8 +1,10 @@
 //! Packets to oneself in another's name: the kernel's answer would carry them to a forbidden address. The ones over IPv6
 //! are a user's without any capability.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, ensure};
-use dnswall_tests::act::{Act, address};
+use dnswall_tests::act::{Act, UdpBy, address, udp, udp_by};
 use dnswall_tests::feature::Feature;
 use dnswall_tests::trick::{Forged, Forgery};
 use dnswall_tests::wall::Wall;
@@ -25,6 +27,8 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
         (&root, Forgery::Udp, "240.0.4.9:9999", "10.77.0.2:5997"),
         (&root, Forgery::Ping, "10.0.4.9:9999", "10.77.0.2:5999"),
         (&root, Forgery::Tcp, "10.0.4.9:9999", "10.77.0.2:5998"),
+        (&root, Forgery::GroupInterface, "10.0.4.10:9999", "10.77.0.2:5993"),
+        (&root, Forgery::OwnCopy, "10.0.4.11:68", "10.77.0.2:67"),
     ];
     if Feature::Multipath.is_here()? {
         tries.push((&user, Forgery::Multipath, "[2001:db8:4::6]:9999", "[fd00:77::2]:5995"));
@@ -34,7 +38,7 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
     let mut leaked = Vec::new();
     for (who, by, source, to) in &tries {
         let forged = Forged { source: address(source), to: address(to), by: *by };
-        leaked.extend(leak(&wall, who, forged)?);
+        leaked.extend(leak(&wall, who, forged, forged.source.ip())?);
     }
     ensure!(leaked.is_empty(), "LEAKED:\n{}", leaked.join("\n"));
     // Each was really tried: the wall tells of every flow.
@@ -45,6 +49,89 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
 }
 
 #[test]
+fn an_allowed_destination_is_told_no_forged_source() -> Result<()> {
+    let policy = r#"
+version = 1
+mode = "enforce"
+[[allow]]
+name = "friends and a group"
+to = ["2001:db8:3::7", "10.0.3.7", "ff15::7", "239.1.1.7"]
+ports = ["udp/9999", "icmp/echo"]
+"#;
+    let wall = Wall::raise(policy)?;
+    let (user, root) = (at("app.service").uid(65534), at("app.service"));
+    for to in ["[2001:db8:3::7]:9999", "10.0.3.7:9999", "[ff15::7]:9999"] {
+        let mark = wall.capture.mark()?;
+        wall.run(&user, udp(to))?;
+        wall.capture.mark()?;
+        ensure!(!wall.capture.since(mark, address(to).ip()).is_empty(), "{to} is allowed, and hears nothing");
+    }
+    let tries = [
+        (&user, Forgery::Udp, "[2001:db8:4::1]:9999", "[2001:db8:3::7]:9999"),
+        (&user, Forgery::UdpControl, "[2001:db8:4::2]:9999", "[2001:db8:3::7]:9999"),
+        (&user, Forgery::UdpBoundTwice, "[2001:db8:4::3]:9999", "[2001:db8:3::7]:9999"),
+        (&root, Forgery::Udp, "10.0.4.4:9999", "10.0.3.7:9999"),
+        (&user, Forgery::Udp, "[2001:db8:4::5]:9999", "[ff15::7]:9999"),
+        (&root, Forgery::GroupInterface, "10.0.4.6:9999", "10.0.3.7:9999"),
+        (&root, Forgery::GroupInterface, "10.0.4.7:9999", "239.1.1.7:9999"),
+        (&user, Forgery::Ping, "[2001:db8:4::8]:9999", "[2001:db8:3::7]:9999"),
+        (&root, Forgery::Ping, "10.0.4.8:9999", "10.0.3.7:9999"),
+    ];
+    let mut leaked = Vec::new();
+    for (who, by, source, to) in tries {
+        let forged = Forged { source: address(source), to: address(to), by };
+        leaked.extend(leak(&wall, who, forged, forged.to.ip())?);
+        told(&wall, "forged-source", source).with_context(|| format!("told of {by:?}"))?;
+    }
+    ensure!(leaked.is_empty(), "LEAKED:\n{}", leaked.join("\n"));
+    Ok(())
+}
+
+/// A mark for good would be a way to silence a server: it names a source that is not the host's by mistake, or because whoever
+/// asked it saw to that.
+#[test]
+fn who_sent_in_anothers_name_once_may_send_in_his_own() -> Result<()> {
+    let policy =
+        "version = 1\nmode = \"enforce\"\n[[allow]]\nto = [\"2001:db8:3::7\"]\nports = [\"udp/9000\"]\n";
+    let mut wall = Wall::raise(policy)?;
+    let to = address("[2001:db8:3::7]:9000");
+    wall.echo(&[].into(), &[to].into())?;
+    let report =
+        wall.run(&at("app.service").uid(65534), udp_by("[2001:db8:3::7]:9000", UdpBy::AfterForged))?;
+    ensure!(report.ok, "{report:?}");
+    told(&wall, "forged-source", "[2001:db8:4::99]:0")
+}
+
+/// Accepted sockets answer whoever connected to them, and nobody else: a connection of this host with itself does not leave
+/// it when its accepted end is bound to a device.
+#[test]
+fn a_connection_with_oneself_is_not_led_out() -> Result<()> {
+    let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    let user = at("app.service").uid(65534);
+    for (source, to) in
+        [("127.0.0.5:0", "10.77.0.2:5901"), ("[::1]:0", "[::1]:5902"), ("[::1]:0", "[fd00:77::2]:5903")]
+    {
+        let forged = Forged { source: address(source), to: address(to), by: Forgery::LedOut };
+        let leaked = leak(&wall, &user, forged, forged.source.ip())?;
+        ensure!(leaked.is_none(), "LEAKED: {leaked:?}");
+        let there = forged.source.ip().to_string();
+        let wanted = |alert: &Value| alert["flow"]["destination"] == there.as_str();
+        wall.agent.wait_for_alert(0, wanted).with_context(|| format!("told of {source}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kernel_resets_nobody_elsewhere_for_a_packet_by_hand() -> Result<()> {
+    let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    let forged =
+        Forged { source: address("10.0.4.9:0"), to: address("10.77.0.2:5905"), by: Forgery::HeaderAway };
+    let leaked = leak(&wall, &at("app.service"), forged, forged.source.ip())?;
+    ensure!(leaked.is_none(), "LEAKED: {leaked:?}");
+    told(&wall, "forged-source", "10.77.0.2:0")
+}
+
+#[test]
 fn the_kernel_sends_nothing_on_for_a_segment_of_this_hosts_own() -> Result<()> {
     let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
     let forged = Forged {
@@ -52,22 +139,24 @@ fn the_kernel_sends_nothing_on_for_a_segment_of_this_hosts_own() -> Result<()> {
         to: address("[fd00:77::2]:5999"),
         by: Forgery::Segments,
     };
-    let leaked = leak(&wall, &at("app.service"), forged)?;
+    let leaked = leak(&wall, &at("app.service"), forged, forged.source.ip())?;
     ensure!(leaked.is_none(), "LEAKED: {leaked:?}");
     // From one's own address, by the header.
     told(&wall, "source-route", "[fd00:77::2]:0")
 }
 
-/// What arrived where it seemed to come from.
-fn leak(wall: &Wall, who: &Who, forged: Forged) -> Result<Option<String>> {
+/// What arrived where nothing may: at the one it seemed to come from, or at the one it was sent to.
+fn leak(wall: &Wall, who: &Who, forged: Forged, place: IpAddr) -> Result<Option<String>> {
     let mark = wall.capture.mark()?;
     let report = wall.run(who, Act::Forge(forged))?;
     // What it does before it sends, the kernel lets it do.
     ensure!(report.ok || report.errno == Some(libc::EPERM), "{forged:?} was not tried: {report:?}");
     wall.capture.mark()?;
-    let arrived = wall.capture.since(mark, forged.source.ip());
+    let arrived = wall.capture.since(mark, place);
     let Forged { source, by, .. } = forged;
-    let said = || format!("{by:?} as uid {} from {source}: {} packets ({report:?})", who.uid, arrived.len());
+    let said = || {
+        format!("{by:?} as uid {} from {source}: {} packets at {place} ({report:?})", who.uid, arrived.len())
+    };
     Ok((!arrived.is_empty()).then(said))
 }
 

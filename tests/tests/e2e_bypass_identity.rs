@@ -53,6 +53,33 @@ fn a_socket_from_another_is_judged_by_who_names_a_destination() -> Result<()> {
     check(GOOD_ONLY, &cases)
 }
 
+/// Whoever may make cgroups below his own calls them what he likes.
+#[test]
+fn a_container_is_no_directory_of_somebodys_own() -> Result<()> {
+    let id = "3f29c1d4e5a6".to_owned() + &"0".repeat(52);
+    let policy = "version = 1\nmode = \"enforce\"\n[[allow]]\nname = \"container\"\nto = [\"10.0.3.0/24\"]\n\
+        from = [{ container = \"3f29c1d4e5a6\" }]\n";
+    let mut cases = Vec::new();
+    for cgroup in
+        ["docker-ID.scope", "machine.slice/libpod-ID.scope/container", "docker/ID", "kubepods/pod1/ID/x"]
+    {
+        let container = at(&cgroup.replace("ID", &id));
+        cases.push(case(cgroup, container, tcp("10.0.3.8:9000"), allowed("allow.container")));
+    }
+    for cgroup in [
+        "evil.service/docker-ID.scope",
+        "evil.service/docker/ID",
+        "evil.service/ID",
+        "run-1.scope/docker-ID.scope",
+        "user.slice/docker-ID.scope",
+        "lxc.payload.one/ID",
+    ] {
+        let impostor = at(&cgroup.replace("ID", &id)).uid(65534);
+        cases.push(case(cgroup, impostor, tcp("10.0.3.8:9000"), no()));
+    }
+    check(policy, &cases)
+}
+
 #[test]
 fn who_gives_up_being_root_is_no_longer_root() -> Result<()> {
     let policy = "version = 1\nmode = \"enforce\"\n[[allow]]\nname = \"root\"\nto = [\"10.0.3.0/24\", \

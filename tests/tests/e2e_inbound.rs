@@ -52,6 +52,48 @@ fn replies_leave_and_nothing_else_does() -> Result<()> {
     )
 }
 
+/// With fast open it is the accepted socket that sends the SYN-ACK, and data may leave before the handshake's end.
+#[test]
+fn who_connects_by_fast_open_is_answered_at_once() -> Result<()> {
+    let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    for side in [&wall.network.near, &wall.network.far] {
+        side.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "3"))?;
+    }
+    for (place, from) in [("10.77.0.2:8081", "198.51.100.9:0"), ("[fd00:77::2]:8081", "[2001:db8:9::9]:0")] {
+        let (place, from): (SocketAddr, SocketAddr) = (place.parse()?, from.parse()?);
+        let _server = wall.start(&at("web.service"), Act::Serve { at: place, tcp: true })?;
+        // The first one brings a cookie back.
+        for _ in 0..3 {
+            let answer = wall.network.far.run(|| ask_by_fast_open(from, place))?;
+            ensure!(answer == *b"hello", "{place}: {answer:?}");
+        }
+    }
+    let counters = wall.network.near.run(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))?;
+    ensure!(counter(&counters, "TCPFastOpenPassive") >= Some(4), "no data came with a SYN:\n{counters}");
+    // Each SYN-ACK that was dropped would have left one.
+    ensure!(wall.agent.alerts()?.is_empty(), "{:?}", wall.agent.alerts()?);
+    Ok(())
+}
+
+fn ask_by_fast_open(from: SocketAddr, to: SocketAddr) -> std::io::Result<[u8; 5]> {
+    let mut made = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    made.set_read_timeout(Some(within(Duration::from_secs(10))))?;
+    made.bind(&from.into())?;
+    made.send_to_with_flags(b"hello", &to.into(), libc::MSG_FASTOPEN)?;
+    let mut answer = [0; 5];
+    made.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+/// One of the kernel's counters: a line of names, then a line of numbers.
+fn counter(text: &str, name: &str) -> Option<u64> {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.chunks(2).find_map(|pair| {
+        let place = pair.first()?.split_whitespace().position(|word| word == name)?;
+        pair.get(1)?.split_whitespace().nth(place)?.parse().ok()
+    })
+}
+
 #[test]
 fn questions_come_in_only_from_whom_they_are_served() -> Result<()> {
     let serve =

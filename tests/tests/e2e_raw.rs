@@ -1,7 +1,7 @@
 //! Raw sockets, other protocols, and what only privileged processes send.
 
 use anyhow::Result;
-use dnswall_tests::act::{Act, UdpBy, icmp, raw, raw_own, raw_ping, segment, udp_by};
+use dnswall_tests::act::{Act, UdpBy, icmp, raw, raw_forged, raw_own, raw_ping, segment, udp_by};
 use dnswall_tests::case::{allowed, case, passes, refused, refused_for};
 use dnswall_tests::check::check;
 use dnswall_tests::who::at;
@@ -61,6 +61,20 @@ to = ["10.0.5.0/24"]
                 raw_own("169.254.169.253:53", 17, 0, &[]),
                 allowed("dns.resolvers"),
             ),
+            case(
+                "in a neighbour's name",
+                netops(),
+                raw_forged("169.254.169.253:53", 17),
+                refused_for("dns.direct", "forged-source"),
+            )
+            .unexplained(),
+            case(
+                "the same where anything may go",
+                netops(),
+                raw_forged("10.0.5.1:1", 47),
+                refused_for("egress.denied", "forged-source"),
+            )
+            .unexplained(),
             case("UDP by hand, not allowed", netops(), raw("10.0.4.1:999", 17), no),
             case("UDP by hand, allowed", netops(), raw("10.0.4.1:1000", 17), allowed("allow.udp")),
             case("SCTP", netops(), raw("10.0.4.1:9999", 132), allowed("allow.sctp")),
@@ -124,7 +138,12 @@ fn neighbour_discovery_on_the_link_passes() -> Result<()> {
     let policy = "version = 1\nmode = \"enforce\"\n";
     check(
         policy,
-        &[case("router solicitation", at("net.service"), solicit, passes("essential")).unexplained()],
+        &[
+            case("router solicitation", at("net.service"), solicit, passes("essential")).unexplained(),
+            // This host hears it, too, and would take whatever address it offers.
+            case("router advertisement", at("net.service"), icmp("ff02::1", 134), refused("egress.denied")),
+            case("redirect", at("net.service"), icmp("ff02::1", 137), refused("egress.denied")),
+        ],
     )
 }
 

@@ -20,7 +20,8 @@ fn no_program_takes_more_stack_than_older_kernels_give() {
     assert_eq!(programs.len(), 11, "{programs:?}");
     let lines: Vec<String> = programs.values().map(|(bytes, chain)| format!("{bytes}: {chain}")).collect();
     println!("{}", lines.join("\n"));
-    // Every program calls something, or the chains were not followed.
-    assert!(programs.values().all(|(_, chain)| chain.contains('>')), "{lines:#?}");
+    // Every program calls something but those for bind(), or the chains were not followed.
+    let calls = |name: &str, chain: &str| chain.contains('>') || name.starts_with("dw_bind");
+    assert!(programs.iter().all(|(name, (_, chain))| calls(name, chain)), "{lines:#?}");
     assert!(programs.values().all(|(bytes, _)| *bytes <= STACK_BYTES_MAX), "{lines:#?}");
 }

@@ -4,7 +4,7 @@ use super::image::MapImage;
 use super::who::{NameEntry, step};
 use crate::policy::CGROUP_LEVELS_MAX;
 use dnswall_common::identity::{
-    CONTAINER_ID_BYTES, KIND_CONTAINER, KIND_UNIT, container_id_start, extension, name,
+    CONTAINER_ID_BYTES, KIND_CONTAINER, KIND_UNIT, container_in, extension, name,
 };
 use dnswall_common::limits::CGROUP_NAME_BYTES;
 use dnswall_common::who::Who;
@@ -113,12 +113,10 @@ pub(super) fn cut(text: &str) -> &[u8] {
     &text.as_bytes()[..text.len().min(CGROUP_NAME_BYTES - 1)]
 }
 
-/// The id in the first directory that carries one, and not below `user.slice`, where anyone may name directories.
+/// The id of the container that these directories lead into.
 fn container_of<'c>(components: &[&'c str]) -> Option<&'c str> {
-    components.iter().take_while(|component| **component != "user.slice").find_map(|component| {
-        let start = container_id_start(cut(component))?;
-        component.get(start..start + CONTAINER_ID_BYTES)
-    })
+    let (place, start) = container_in(components.iter().map(|component| cut(component)))?;
+    components[place].get(start..start + CONTAINER_ID_BYTES)
 }
 
 fn found<K: Ord + Copy>(entries: &[(K, Who)], key: &K) -> Option<Who> {

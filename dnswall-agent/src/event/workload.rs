@@ -9,7 +9,7 @@ use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dnswall_common::identity::{CONTAINER_ID_BYTES, container_id_start};
+use dnswall_common::identity::{CONTAINER_ID_BYTES, container_in};
 use rustix::fs::CWD;
 
 use super::lru::Lru;
@@ -46,12 +46,8 @@ impl Workload {
         let is_slice = |component: &&[u8]| component.ends_with(b".slice");
         let unit_at = components().skip(wall_depth).position(|component| !is_slice(&component));
         let around = unit_at.map_or(usize::MAX, |at| wall_depth + at);
-        // Below user.slice anybody may name a cgroup as he likes.
-        let mut owned = components().take_while(|component| *component != b"user.slice");
-        let container = owned.find_map(|component| {
-            let start = container_id_start(component)?;
-            component.get(start..start + CONTAINER_ID_BYTES)
-        });
+        let container = container_in(components())
+            .and_then(|(place, start)| components().nth(place)?.get(start..start + CONTAINER_ID_BYTES));
         let text = |bytes: &[u8]| printable(bytes, PATH_BYTES_MAX);
         Self {
             cgroup: Some(text(path)),

@@ -71,10 +71,9 @@ impl Processes {
             who_generation: [0; 2],
             allowed: [0; TAGS],
             allowed_generation: 0,
-            connection_generation: 0,
             next_way: 0,
             never_heard: 0,
-            padding: 0,
+            source: 0,
         })
     }
 

@@ -20,9 +20,13 @@ use super::maps::Maps;
 use super::open_sockets::OpenSocket;
 use super::pins::Pins;
 
-/// Versions whose sockets, replies and counts mean the same, byte for byte, as in this build. Whoever changes one
-/// of these layouts takes the others out, or writes here how they are read.
-const READABLE: &[u32] = &[2, 3];
+/// Versions whose sockets, replies and counts mean the same, byte for byte, as in this build, but for what
+/// [`Source::socket`] writes over. Whoever changes one of these layouts takes the others out, or writes here how they are
+/// read.
+///
+/// Up to version 3 a socket ended in the generation of its connection, then `next_way`, `never_heard` and a word of
+/// padding.
+const READABLE: &[u32] = &[2, 3, 4];
 
 /// `BPF_NOEXIST`
 const NO_EXIST: u64 = 1;
@@ -77,8 +81,8 @@ impl Source {
     /// What is recorded in a socket, as the new wall needs it.
     pub fn socket(&self, socket: &OpenSocket) -> Option<SocketState> {
         let state = self.sockets.as_ref()?.get(socket, 0).ok()?;
-        // Datagrams may come while nobody looks: whether one came is asked of the replies.
-        Some(SocketState { never_heard: 0, ..state })
+        // Datagrams may come while nobody looks: whether one came is asked of the replies. The source is looked at again.
+        Some(SocketState { never_heard: 0, next_way: 0, source: 0, ..state })
     }
 
     /// Copies who may be answered. What the new wall knows itself is younger, and stays.

@@ -42,13 +42,14 @@ impl Process {
 
     fn container(&self) -> Option<&str> {
         for name in self.place.split('/') {
-            if name == "user.slice" {
-                return None;
-            }
             let stem = name.trim_end_matches(".scope");
             let id = stem.rsplit('-').next().unwrap_or(stem);
             if id.len() == 64 && id.chars().all(|c| "0123456789abcdef".contains(c)) {
                 return Some(id);
+            }
+            let somebodys = [".service", ".scope"].iter().any(|end| name.ends_with(end));
+            if somebodys || name == "user.slice" || name.starts_with("lxc.payload.") {
+                return None;
             }
         }
         None

@@ -21,6 +21,7 @@ use dnswall_agent::policy;
 use dnswall_common::reason::Reason;
 use dnswall_common::who::Who;
 
+use packet::{SOURCE4, SOURCE6};
 pub use raw::ReturnOne;
 
 /// Bytes of the Ethernet header that `BPF_PROG_TEST_RUN` wants before the packet and takes away.
@@ -71,6 +72,9 @@ impl Lab {
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
             .context("unshare the network namespace (this needs root)")?;
         ip(&["link", "add", DEVICE, "type", "veth", "peer", "name", "dwlab1"])?;
+        for address in [format!("{SOURCE4}/24"), format!("{SOURCE6}/64")] {
+            ip(&["address", "add", &address, "dev", DEVICE])?;
+        }
         let ifindex = interface_index(DEVICE)?;
         ensure!(ifindex > 1, "the device must not be the loopback's index");
         let mut ebpf = object::load(None)?.ebpf;

@@ -25,8 +25,10 @@ pub const ACK: u8 = 16;
 /// TCP flag RST.
 pub const RST: u8 = 4;
 
-const SOURCE4: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
-const SOURCE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9);
+/// Where packets come from unless a test says otherwise: the lab has these addresses.
+pub const SOURCE4: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
+/// The same for IPv6.
+pub const SOURCE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9);
 
 /// An IP packet to `to` around a transport segment.
 pub fn ip(to: &str, protocol: u8, segment: &[u8]) -> Vec<u8> {

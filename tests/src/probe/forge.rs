@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::attempt::{Attempt, Failed, Step, greeting, socket};
 use super::icmp::echo_request;
-use super::option::{self, source6};
+use super::option::{self, CABLE, source6};
 use crate::act::Report;
 use crate::trick::{Forged, Forgery};
 
@@ -19,7 +19,8 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
     Attempt::run(|_| {
         let domain = Domain::for_address(to);
         let (kind, protocol) = match (by, to) {
-            (Forgery::Tcp | Forgery::TcpBoundTwice, _) => (Type::STREAM, Protocol::TCP),
+            (Forgery::Tcp | Forgery::TcpBoundTwice | Forgery::LedOut, _) => (Type::STREAM, Protocol::TCP),
+            (Forgery::OwnCopy | Forgery::HeaderAway, _) => (Type::RAW, Protocol::ICMPV4),
             (Forgery::Multipath, _) => (Type::STREAM, Protocol::MPTCP),
             (Forgery::RawToItself, _) => (Type::RAW, Protocol::ICMPV6),
             (Forgery::Ping, SocketAddr::V4(_)) => (Type::DGRAM, Protocol::ICMPV4),
@@ -27,7 +28,11 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
             _ => (Type::DGRAM, Protocol::UDP),
         };
         let listener = match by {
-            Forgery::Tcp | Forgery::TcpBoundTwice | Forgery::Multipath => Some(listen(to).step("listen")?),
+            Forgery::Tcp
+            | Forgery::TcpBoundTwice
+            | Forgery::Multipath
+            | Forgery::HeaderAway
+            | Forgery::LedOut => Some(listen(to).step("listen")?),
             _ => None,
         };
         let made = socket(domain, kind, Some(protocol), wait_ms).step("socket")?;
@@ -48,6 +53,27 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
             )
             .step("send")?;
             return Ok(None);
+        }
+        match by {
+            Forgery::GroupInterface => return by_group(&made, source, to).map(|()| None),
+            Forgery::OwnCopy => return by_own_copy(&made, source).map(|()| None),
+            Forgery::HeaderAway => {
+                let packet = begun_by_hand(to, source).step("family")?;
+                made.set_header_included_v4(true).step("write the header")?;
+                made.send_to(&packet, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).step("send")?;
+                return Ok(None);
+            }
+            Forgery::LedOut => {
+                let listener = listener.as_ref().ok_or(("listen", ErrorKind::NotFound.into()))?;
+                made.bind(&source.into()).step("bind")?;
+                made.connect(&to.into()).step("connect")?;
+                let (accepted, _) = listener.accept().step("accept")?;
+                accepted.bind_device(Some(CABLE.as_bytes())).step("bind to device")?;
+                accepted.send(text.as_bytes()).step("send")?;
+                std::thread::sleep(std::time::Duration::from_millis(wait_ms.min(200)));
+                return Ok(None);
+            }
+            _ => {}
         }
         if by == Forgery::RawToItself {
             let packet = to_itself(source.ip()).step("family")?;
@@ -96,6 +122,75 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
     })
 }
 
+/// A source that only the interface of a group says.
+fn by_group(made: &Socket, source: SocketAddr, to: SocketAddr) -> Result<(), Failed> {
+    let (IpAddr::V4(address), IpAddr::V4(there)) = (source.ip(), to.ip()) else {
+        return Err(("family", ErrorKind::Unsupported.into()));
+    };
+    let device =
+        rustix::net::netdevice::name_to_index(made, CABLE).map_err(io::Error::from).step("find the cable")?;
+    made.set_ip_transparent_v4(true).step("take any address")?;
+    // `struct ip_mreqn`
+    let mut interface = vec![0; 4];
+    interface.extend(address.octets());
+    interface.extend(device.to_ne_bytes());
+    option::set(made, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &interface).step("name the interface")?;
+    if !there.is_multicast() {
+        made.connect(&SocketAddr::from((GROUP, 9)).into()).step("connect to a group")?;
+    }
+    made.connect(&to.into()).step("connect")?;
+    made.send(greeting().as_bytes()).step("send").map(drop)
+}
+
+/// First the datagram that this host hears as well, then what answers it.
+fn by_own_copy(raw: &Socket, source: SocketAddr) -> Result<(), Failed> {
+    let IpAddr::V4(address) = source.ip() else { return Err(("family", ErrorKind::Unsupported.into())) };
+    let server = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).step("socket")?;
+    server.set_broadcast(true).and_then(|()| raw.set_broadcast(true)).step("send to all")?;
+    server.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 67)).into()).step("bind")?;
+    let mut packet = header(address, Ipv4Addr::BROADCAST, 17, 16);
+    packet.extend([68u16, 67, 16, 0].iter().flat_map(|word| word.to_be_bytes()));
+    packet.extend([0; 8]);
+    raw.set_header_included_v4(true).step("write the header")?;
+    // Whether it is refused or heard: what counts is what is answered.
+    let _ = raw.send_to(&packet, &SocketAddr::from((Ipv4Addr::BROADCAST, 0)).into());
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let to = SocketAddr::new(source.ip(), 68);
+    server.send_to(greeting().as_bytes(), &to.into()).step("send").map(drop)
+}
+
+/// An IPv4 packet that begins a TCP connection.
+fn begun_by_hand(from: SocketAddr, to: SocketAddr) -> io::Result<Vec<u8>> {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else {
+        return Err(ErrorKind::Unsupported.into());
+    };
+    let mut segment = vec![0; 20];
+    segment[..2].copy_from_slice(&9999u16.to_be_bytes());
+    segment[2..4].copy_from_slice(&from.port().to_be_bytes());
+    (segment[12], segment[13], segment[14]) = (5 << 4, 2, 4);
+    let pseudo = [&source.octets()[..], &destination.octets(), &[0, 6, 0, 20]].concat();
+    let sum = checksum(&[pseudo, segment.clone()].concat());
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    Ok([header(source, destination, 6, 20), segment].concat())
+}
+
+/// An IPv4 header; the kernel fills in the checksum.
+fn header(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload_bytes: u16) -> Vec<u8> {
+    let mut header = vec![0x45, 0];
+    header.extend((20 + payload_bytes).to_be_bytes());
+    header.extend([0, 7, 0, 0, 64, protocol, 0, 0]);
+    header.extend(from.octets());
+    header.extend(to.octets());
+    header
+}
+
+/// Of a whole number of words.
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(((sum & 0xffff) + (sum >> 16)) as u16)
+}
+
 /// Over IPv6 anyone may (`IPV6_FREEBIND`), over IPv4 it takes a privilege (`IP_TRANSPARENT`).
 fn take_address(socket: &Socket, source: SocketAddr) -> Result<(), Failed> {
     match source {
@@ -118,9 +213,7 @@ fn to_itself(address: IpAddr) -> io::Result<Vec<u8>> {
     let upper =
         [&address.octets()[..], &address.octets(), &(echo.len() as u32).to_be_bytes(), &[0, 0, 0, 58]];
     let summed = [upper.concat(), echo.clone()].concat();
-    let sum: u32 = summed.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    echo[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    echo[2..4].copy_from_slice(&checksum(&summed).to_be_bytes());
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend((echo.len() as u16).to_be_bytes());
     packet.extend([58, 64]);
@@ -138,6 +231,9 @@ fn segments(last: IpAddr, own: IpAddr) -> io::Result<Vec<u8>> {
     header.extend(own.octets());
     Ok(header)
 }
+
+/// Nobody's group.
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
 
 fn listen(at: SocketAddr) -> io::Result<Socket> {
     let listener = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;

@@ -7,6 +7,7 @@ use std::thread;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::attempt::{Attempt, Step};
+use super::option::set_number;
 use crate::act::{READY, Report};
 
 /// Answers until the standard input ends.
@@ -16,6 +17,8 @@ use crate::act::{READY, Report};
 pub fn serve(at: SocketAddr, tcp: bool) -> io::Result<()> {
     if tcp {
         let listener = TcpListener::bind(at)?;
+        // Where the namespace lets it (`net.ipv4.tcp_fastopen`), data may come with the SYN.
+        set_number(&listener, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16)?;
         thread::spawn(move || listener.incoming().flatten().for_each(|mut stream| drop(echo(&mut stream))));
     } else {
         let socket = UdpSocket::bind(at)?;

@@ -95,6 +95,13 @@ fn make(to: SocketAddr, by: UdpBy, wait_ms: u64) -> Result<Socket, Failed> {
         }
     };
     match by {
+        UdpBy::AfterForged => {
+            let foreign = option::source6("2001:db8:4::99".parse().expect("an address"), [0; 4]);
+            made.set_freebind_v6(true).step("take any address")?;
+            let (level, name) = (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
+            // It is refused; that is not what is asked.
+            let _ = option::send_with(&made, Some(to), b"forged", level, name, &foreign);
+        }
         UdpBy::SourcePort53 => made.bind(&any(53).into()).step("bind")?,
         UdpBy::SharedPort => {
             let twin = Socket::new(domain, Type::DGRAM, Some(protocol)).step("socket")?;
