@@ -128,8 +128,6 @@ pub struct KernelOffsets {
     pub sock_rx_device: u32,
     /// `sk_buff.sk`
     pub buffer_sock: u32,
-    /// Not an offset: how many devices and addresses a packet's source is looked for among (at most `ADDRESS_STEPS_MAX`).
-    pub source_steps: u32,
     /// `net.dev_base_head`
     pub net_devices: u32,
     /// `net_device.dev_list`
@@ -155,7 +153,7 @@ pub struct KernelOffsets {
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 120);
+const _: () = assert!(size_of::<KernelOffsets>() == 116);
 
 /// Hash of one component's name, keyed with the image's seed.
 #[inline(always)]

@@ -25,11 +25,19 @@ pub fn next(counter: usize) -> usize {
     opaque(counter as u64 + 1) as usize
 }
 
-/// The same number, of which the verifier knows nothing any more: `unknown` is added and taken away again. For a number
+/// The same number, of which the verifier knows nothing any more: `unknown`, an [`unbounded`] one, is added and taken away again. For a number
 /// it learnt from a comparison, so that it does not walk what follows once for every outcome.
 #[inline(always)]
 pub fn forget(value: u64, unknown: u64) -> u64 {
     opaque(opaque(value.wrapping_add(unknown)).wrapping_sub(unknown))
+}
+
+/// A number of which the verifier knows nothing at all, made of one that it knows to be a 32-bit one: with such a one a sum
+/// keeps its bounds, and what went through [`forget`] would still tell where it came from to a verifier that compares bounds
+/// (before 6.6, all of them in programs with functions).
+#[inline(always)]
+pub fn unbounded(value: u32) -> u64 {
+    opaque(value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// 1 for every number but 0, without a branch.

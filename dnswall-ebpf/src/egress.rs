@@ -15,7 +15,7 @@ use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict};
 use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
-use dnswall_common::verifier::forget;
+use dnswall_common::verifier::{forget, unbounded};
 
 /// Lets the packet pass.
 const PASS: i32 = 1;
@@ -49,7 +49,7 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
 #[inline(always)]
 fn unknown(skb: *mut __sk_buff) -> u64 {
     // SAFETY: the context is valid.
-    u64::from(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
+    unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
 }
 
 #[inline(always)]

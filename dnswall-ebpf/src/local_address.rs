@@ -8,7 +8,7 @@ use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use dnswall_common::flow::Address;
 use dnswall_common::limits::ADDRESS_STEPS_MAX;
-use dnswall_common::verifier::{forget, next, not_zero, opaque};
+use dnswall_common::verifier::{forget, next, not_zero, opaque, unbounded};
 
 /// Words of `struct sock` that are read to find its namespace.
 const SOCK_WORDS: usize = 8;
@@ -21,7 +21,9 @@ pub fn may_be_ours(sk: *mut bpf_sock, address: &Address) -> bool {
         Address::V4(address) => ([(opaque(address as u64) as u32).to_be() as u64, 0], false),
         Address::V6(high, low) => ([opaque(high).to_be(), opaque(low).to_be()], true),
     };
-    ours_among(sk, &Pair::new(words, words, is_v6), ADDRESS_STEPS_MAX as u32) != 0
+    // SAFETY: the caller's socket. Any number will do.
+    let unknown = unbounded(unsafe { (*sk).src_port } as u32);
+    ours_among(sk, &Pair::new(words, words, is_v6).forgotten(unknown)) != 0
 }
 
 /// Two addresses of one family, as they are in memory, an IPv4 one in the first half of its first word. Always handed over
@@ -55,16 +57,15 @@ impl Pair {
 }
 
 /// Which of the two may be, in the last two bits, the first one's last. A number that the verifier does not know: it would
-/// walk on from each round of the search once for each answer. `steps`, which it has to know, is how many devices and
-/// addresses are looked at.
+/// walk on from each round of the search once for each answer.
 #[inline(never)]
-pub fn ours_among(sk: *mut bpf_sock, pair: &Pair, steps: u32) -> u64 {
+pub fn ours_among(sk: *mut bpf_sock, pair: &Pair) -> u64 {
     let net = net_of(sk);
     let known = forget(pair.known, net);
     if net == 0 || known == BOTH {
         return forget(BOTH, net);
     }
-    forget(has_addresses(net, pair, steps), net)
+    forget(has_addresses(net, pair), net)
 }
 
 const BOTH: u64 = 3;
@@ -166,7 +167,7 @@ fn two_words(address: u64) -> [u64; 2] {
 
 /// Which of the two addresses the namespace has, with those that are known already.
 #[inline(never)]
-fn has_addresses(net: u64, pair: &Pair, steps_max: u32) -> u64 {
+fn has_addresses(net: u64, pair: &Pair) -> u64 {
     let Search { settings: settings_at, list: list_at, next: next_at, address: address_at, ring } =
         Search::of(pair, net).forgotten(net);
     if settings_at == 0 {
@@ -178,8 +179,8 @@ fn has_addresses(net: u64, pair: &Pair, steps_max: u32) -> u64 {
     let (mut place, mut end) = (forget(0, net), forget(0, net));
     let mut ours = forget(pair.known, net);
     let mut steps = 0;
-    // VERIFIER: at most ADDRESS_STEPS_MAX rounds, all but the counter unknown in each.
-    while steps < steps_max as usize {
+    // VERIFIER: ADDRESS_STEPS_MAX rounds, all but the counter unknown in each.
+    while steps < ADDRESS_STEPS_MAX {
         if place != end {
             let found = two_words(place.wrapping_add(address_at));
             let differs = |from: &[u64; 2]| {

@@ -49,7 +49,6 @@ pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     sock_cgroup: 0,
     sock_rx_device: 0,
     buffer_sock: 0,
-    source_steps: 0,
     net_devices: 0,
     device_next: 0,
     device_ip4: 0,

@@ -9,7 +9,7 @@ use dnswall_common::packet::{
     transport, transport_bytes_min,
 };
 use dnswall_common::reason::Reason;
-use dnswall_common::verifier::forget;
+use dnswall_common::verifier::{forget, unbounded};
 
 /// A packet's headers.
 pub struct Packet {
@@ -53,7 +53,7 @@ pub fn read(skb: *mut __sk_buff, packet: &mut Packet) -> Result<(), Reason> {
 #[inline(always)]
 pub fn forget_way(skb: *mut __sk_buff, packet: &mut Packet) {
     // SAFETY: the context is valid. Any number will do that the verifier does not know.
-    let unknown = unsafe { (*skb).len } as u64;
+    let unknown = unbounded(unsafe { (*skb).len });
     let words = core::ptr::from_mut(packet).cast::<u64>();
     let mut at = 0;
     // VERIFIER: a round for each word, unrolled.

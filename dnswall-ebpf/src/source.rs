@@ -15,7 +15,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock};
 use dnswall_common::flow::{Address, protocol};
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES};
 use dnswall_common::socket::SOCKET_FOREIGN;
-use dnswall_common::verifier::{forget, not_zero, opaque};
+use dnswall_common::verifier::{forget, not_zero, opaque, unbounded};
 
 /// `SOCK_RAW`
 const TYPE_RAW: u32 = 3;
@@ -72,7 +72,7 @@ pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
     // SAFETY: the context is valid. Volatile: see `is_plain`.
     let (on_loopback, unknown) = unsafe {
         let (device, length) = (core::ptr::addr_of!((*skb).ifindex), core::ptr::addr_of!((*skb).len));
-        (device.read_volatile() == LOOPBACK, length.read_volatile() as u64)
+        (device.read_volatile() == LOOPBACK, unbounded(length.read_volatile()))
     };
     let sk = socket::of(skb);
     if sk.is_null() {
@@ -104,7 +104,7 @@ pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
     let pair = Pair::new(source, other, is_v6).forgotten(unknown);
     let evidence = by_hand as u64 | is_group(destination, is_v6) as u64 | (flags & SOCKET_FOREIGN) as u64;
     let (evidence, leads_away) = (forget(evidence, unknown), forget(leads_away as u64, unknown));
-    let ours = ours_among(sk, &pair, field!(offsets().source_steps));
+    let ours = ours_among(sk, &pair);
     let elsewhere = ours >> 1 ^ 1;
     let made_up = forget((ours & 1 ^ 1) & not_zero(evidence | elsewhere) | leads_away & elsewhere, unknown);
     if made_up == 0

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use dnswall_common::identity::KernelOffsets;
-use dnswall_common::limits::ADDRESS_STEPS_MAX;
 
 use super::btf_types::Types;
 
@@ -63,7 +62,6 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         sock_cgroup: find("sock", &["sk_cgrp_data"])?,
         sock_rx_device: rx_device / 8,
         buffer_sock: find("sk_buff", &["sk"])?,
-        source_steps: source_steps(&rustix::system::uname().release().to_string_lossy()),
         net_devices: find("net", &["dev_base_head"])?,
         device_next: find("net_device", &["dev_list"])?,
         device_ip4: find("net_device", &["ip_ptr"])?,
@@ -77,18 +75,6 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
     })
 }
 
-/// How many devices and addresses a packet's source is looked for among. Before 6.6 the verifier takes every number for one
-/// that matters as soon as a program has functions, and walks the search several times.
-fn source_steps(release: &str) -> u32 {
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) < (6, 6) => SOURCE_STEPS_BEFORE_6_6,
-        _ => ADDRESS_STEPS_MAX as u32,
-    }
-}
-
-const SOURCE_STEPS_BEFORE_6_6: u32 = 128;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,15 +86,6 @@ mod tests {
         assert_ne!(offsets.task_mm, offsets.task_cgroups);
         assert_ne!(offsets.kernfs_name, offsets.kernfs_id);
         assert!(offsets.task_start_boottime.is_multiple_of(8));
-    }
-
-    #[test]
-    fn older_verifiers_search_less() {
-        assert_eq!(source_steps("5.10.0-46-cloud-amd64"), 128);
-        assert_eq!(source_steps("6.1.0-56-cloud-amd64"), 128);
-        assert_eq!(source_steps("6.6.12"), 512);
-        assert_eq!(source_steps("7.2.13+deb14-cloud-amd64"), 512);
-        assert_eq!(source_steps("unheard of"), 512);
     }
 
     #[test]
