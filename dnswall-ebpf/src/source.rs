@@ -66,8 +66,8 @@ pub fn is_plain(skb: *mut __sk_buff) -> bool {
 #[inline(never)]
 pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
     let Some(Ends { source, destination, is_v6, next_header }) = Ends::of(skb) else {
-        // Cut off, or not where the kernel puts headers: believed nothing.
-        return 0;
+        // Cut off: refused whatever it says. The kernel writes no header anywhere else than in the linear part.
+        return 1;
     };
     // SAFETY: the context is valid. Volatile: see `is_plain`.
     let (on_loopback, unknown) = unsafe {
