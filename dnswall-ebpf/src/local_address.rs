@@ -22,7 +22,7 @@ pub fn may_be_ours(sk: *mut bpf_sock, address: &Address) -> bool {
         Address::V6(high, low) => ([opaque(high).to_be(), opaque(low).to_be()], true),
     };
     // SAFETY: the caller's socket. Any number will do.
-    let unknown = unbounded(unsafe { (*sk).src_port } as u32);
+    let unknown = unbounded(unsafe { (*sk).src_port });
     ours_among(sk, &Pair::new(words, words, is_v6).forgotten(unknown)) != 0
 }
 
