@@ -34,7 +34,7 @@ pub fn forget(value: u64, unknown: u64) -> u64 {
 
 /// A number of which the verifier knows nothing at all, made of one that it knows to be a 32-bit one: with such a one a sum
 /// keeps its bounds, and what went through [`forget`] would still tell where it came from to a verifier that compares bounds
-/// (before 6.6, all of them in programs with functions).
+/// (6.1's all of them in programs with functions, 6.12's no longer).
 #[inline(always)]
 pub fn unbounded(value: u32) -> u64 {
     opaque(value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -98,7 +98,7 @@ pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
         None if by_hand => return 1,
         None => 0,
     };
-    // Numbers of which the verifier knows nothing: up to 6.2 it walks the search once for each combination of them.
+    // Numbers of which the verifier knows nothing: on 6.1 it walks the search once for each combination of them.
     let leads_away = is_raw && on_loopback && !matches!(next_header, protocol::ICMP | protocol::ICMPV6);
     let other = select(leads_away, destination, bound_to(full, is_v6));
     let pair = Pair::new(source, other, is_v6).forgotten(unknown);
