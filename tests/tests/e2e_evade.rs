@@ -74,18 +74,24 @@ to = ["10.0.3.0/24"]
 from = [{ exe = "{copies}/tool" }]
 "#,
     )?;
-    wall.echo(&[address("10.0.3.7:1")].into(), &[].into())?;
+    wall.echo(&[address("10.0.3.7:1")].into(), &[address("10.0.3.7:1")].into())?;
     let tool = at("app.service").exe(Exe::Copy("tool"));
     let passes = |wall: &Wall| wall.run(&tool, tcp("10.0.3.7:1")).map(|report| report.ok);
     // It is installed after the policy was applied.
     ensure!(!passes(&wall)?, "before the agent has seen it");
     becomes(&wall, &passes, true)?;
+    let to = address("10.0.3.7:1");
+    let mut running = wall.start(&tool, Act::Hold { to, tcp: false })?;
+    ensure!(running.exchange()?.ok, "before the upgrade");
     // Another file takes its name.
     let path = wall.copies().join("tool");
     fs::rename(&path, wall.copies().join("moved"))?;
     fs::copy(wall.probe(), wall.copies().join("upgrade"))?;
     fs::rename(wall.copies().join("upgrade"), &path)?;
     becomes(&wall, &passes, true)?;
+    // The process is what it was until it ends; after it the file is nobody's.
+    ensure!(running.exchange()?.ok, "a running program was not restarted after its upgrade");
+    drop(running);
     let moved = at("app.service").exe(Exe::Copy("moved"));
     becomes(&wall, &|wall: &Wall| wall.run(&moved, tcp("10.0.3.7:1")).map(|report| report.ok), false)?;
     check_wall(&mut wall, &[case("a new file", tool, tcp("10.0.3.8:1"), allowed("allow.tool"))])

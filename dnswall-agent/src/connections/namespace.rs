@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::message::{Message, attributes, field, messages};
+use crate::event::proc_dir::pids;
 
 /// A network namespace, found through a process in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +59,6 @@ impl Namespace {
         }
         Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
-}
-
-/// Every process.
-pub(super) fn pids(proc: &Path) -> io::Result<impl Iterator<Item = u32>> {
-    Ok(fs::read_dir(proc)?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
 /// The addresses of the calling thread's namespace: what is sent to them never leaves it.

@@ -5,9 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
-use super::namespace::pids;
 use crate::event::ExeId;
-use crate::event::proc_dir::ProcDir;
+use crate::event::proc_dir::{ProcDir, pids};
 
 /// A process that holds a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

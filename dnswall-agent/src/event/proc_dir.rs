@@ -1,8 +1,8 @@
 //! One process's directory in /proc, held open: all that is read through it is about the same process, even when its
 //! number is given to another one meanwhile.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -77,6 +77,11 @@ impl ProcDir {
         }
     }
 
+    /// The executable, opened for nothing but to be there: nobody else's gets its inode number meanwhile.
+    pub fn open_exe(&self) -> Option<OwnedFd> {
+        openat(&self.dir, "exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+    }
+
     /// Whether the process runs `exe` now, from `path` (its [`Self::exe_path`]).
     ///
     /// Where stat reports another device than the kernel's own (btrfs subvolumes, some overlays), the mappings have
@@ -100,6 +105,14 @@ impl ProcDir {
         file.take(bytes_max as u64).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }
+}
+
+/// Every process below `proc`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn pids(proc: &Path) -> io::Result<impl Iterator<Item = u32>> {
+    Ok(fs::read_dir(proc)?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
 /// Inode and device of a file, without waiting for a file system that asks a process or a server for them: whoever
@@ -183,9 +196,9 @@ mod tests {
     #[test]
     fn command_lines_are_bounded_and_safe() {
         let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("5")).unwrap();
+        fs::create_dir(root.path().join("5")).unwrap();
         let shown = |bytes: &[u8]| {
-            std::fs::write(root.path().join("5/cmdline"), bytes).unwrap();
+            fs::write(root.path().join("5/cmdline"), bytes).unwrap();
             ProcDir::open(root.path(), 5).unwrap().command_line()
         };
         assert_eq!(shown(b"sh\0-c\0echo \x1b[2J\0"), Some("sh -c echo \\x1b[2J".to_owned()));

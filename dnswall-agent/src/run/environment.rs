@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::executables::{Sighting, identities, sightings};
-use crate::compile::{Environment, FileId, RootCgroup};
+use super::outdated::{Outdated, outdated};
+use crate::compile::{EXECUTABLES_PER_PATTERN_MAX, Environment, FileId, RootCgroup};
 use crate::host::HostRoot;
 
 /// The host, and what it said; one for each compilation.
@@ -14,18 +15,37 @@ pub struct HostEnvironment {
     host: HostRoot,
     root: RootCgroup,
     seed: u64,
-    seen: Mutex<BTreeMap<String, Vec<Sighting>>>,
+    /// What the compilation before was told of each pattern.
+    before: BTreeMap<String, Vec<FileId>>,
+    named: Mutex<BTreeMap<String, Named>>,
+}
+
+/// What a pattern names.
+#[derive(Debug)]
+struct Named {
+    found: Vec<Sighting>,
+    files: Vec<FileId>,
+    /// What it named before, and processes still run.
+    outdated: Vec<Outdated>,
+}
+
+impl Named {
+    fn all(&self) -> Vec<FileId> {
+        self.files.iter().copied().chain(self.outdated.iter().map(|outdated| outdated.file)).collect()
+    }
 }
 
 impl HostEnvironment {
     /// For a wall at this cgroup, whose image's hashes are keyed with `seed`.
     pub fn new(host: HostRoot, root: RootCgroup, seed: u64) -> Self {
-        Self { host, root, seed, seen: Mutex::default() }
+        Self { host, root, seed, before: BTreeMap::new(), named: Mutex::default() }
     }
 
-    /// The same, with nothing asked yet.
+    /// The same, for the next compilation: a file that a pattern named so far stays one of its files while a process
+    /// runs it.
     pub fn again(&self) -> Self {
-        Self::new(self.host.clone(), self.root.clone(), self.seed)
+        let before = self.named().iter().map(|(pattern, named)| (pattern.clone(), named.all())).collect();
+        Self { before, ..Self::new(self.host.clone(), self.root.clone(), self.seed) }
     }
 
     /// For a command without an agent: the whole hierarchy, wherever it is mounted.
@@ -49,15 +69,16 @@ impl HostEnvironment {
         &self.host
     }
 
-    /// Whether an executable that was asked for is another file by now.
+    /// Whether an executable that was asked for is another file by now, or nobody runs the one from before any more.
     pub fn has_changed(&self) -> bool {
-        let seen = self.seen().clone();
-        seen.iter().any(|(pattern, files)| sightings(&self.host, pattern) != *files)
+        self.named().iter().any(|(pattern, named)| {
+            sightings(&self.host, pattern) != named.found || !named.outdated.iter().all(Outdated::runs)
+        })
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Sighting>>> {
+    fn named(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Named>> {
         // Nothing is left half done in it: a panic elsewhere does not spoil it.
-        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.named.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -68,10 +89,17 @@ impl Environment for HostEnvironment {
 
     fn executables(&self, pattern: &str) -> Vec<FileId> {
         // Looked at first: a file replaced in between is noticed the next time.
-        let files = sightings(&self.host, pattern);
-        let identities = identities(&self.host, &files);
-        self.seen().insert(pattern.to_owned(), files);
-        identities
+        let found = sightings(&self.host, pattern);
+        let files = identities(&self.host, &found);
+        let before = self.before.get(pattern).map_or(&[][..], Vec::as_slice);
+        let gone: Vec<FileId> = before.iter().filter(|file| !files.contains(file)).copied().collect();
+        let mut outdated = outdated(Path::new("/proc"), &gone);
+        // What is there now goes first.
+        outdated.truncate(EXECUTABLES_PER_PATTERN_MAX.saturating_sub(files.len()));
+        let named = Named { found, files, outdated };
+        let all = named.all();
+        self.named().insert(pattern.to_owned(), named);
+        all
     }
 
     fn root_cgroup(&self) -> RootCgroup {
@@ -86,6 +114,7 @@ impl Environment for HostEnvironment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_replaced_executable_is_noticed() {
@@ -105,6 +134,34 @@ mod tests {
         assert!(environment.has_changed());
         let other = HostEnvironment::new(HostRoot::default(), RootCgroup::default(), 1);
         assert!(!other.has_changed(), "nobody asked for it");
+    }
+
+    #[test]
+    fn a_replaced_executable_is_named_while_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tool");
+        let pattern = path.to_str().unwrap();
+        std::fs::copy("/bin/cat", &path).unwrap();
+        let first = HostEnvironment::new(HostRoot::default(), RootCgroup::default(), 1);
+        let [old] = first.executables(pattern)[..] else { panic!("one file, one identity") };
+        let mut running = Command::new(&path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        std::fs::copy("/bin/cat", directory.path().join("new")).unwrap();
+        std::fs::rename(directory.path().join("new"), &path).unwrap();
+        let second = first.again();
+        let [new, kept] = second.executables(pattern)[..] else {
+            panic!("the new one and the one that runs")
+        };
+        assert!(kept == old && new != old);
+        // Not only the first time it is looked at.
+        let third = second.again();
+        assert_eq!(third.executables(pattern), [new, old]);
+        assert!(!third.has_changed());
+        let stranger = HostEnvironment::new(HostRoot::default(), RootCgroup::default(), 1);
+        assert_eq!(stranger.executables(pattern), [new], "nobody told it of the one before");
+        drop(running.stdin.take());
+        running.wait().unwrap();
+        assert!(third.has_changed());
+        assert_eq!(third.again().executables(pattern), [new]);
     }
 
     #[test]

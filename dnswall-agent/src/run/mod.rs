@@ -4,8 +4,7 @@
 //! the [`store`] behind it; the [`reader`] turns the ring's events into alerts for the [`outlet`]; the [`ticker`] does
 //! what has to be done once a second; the prover keeps proving that the wall stands, and mends it; the desk answers
 //! commands; [`connected`] is what a policy means to the connections that run. [`environment`] and [`question`] look at
-//! this host
-//! and are also used by commands that need no agent.
+//! this host and are also used by commands that need no agent.
 
 pub mod connected;
 pub mod daemon;
@@ -17,6 +16,7 @@ pub mod explained;
 pub mod lock;
 mod notice;
 pub mod options;
+mod outdated;
 pub mod outlet;
 mod prover;
 pub mod question;
