@@ -14,9 +14,18 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
     /// UDP-Lite, judged as UDP.
     pub const UDP_LITE: u8 = 136;
+    /// `IPPROTO_SMC` (from 6.11), not one on the wire: TCP whose data the adapter may carry.
+    pub const SMC: u32 = 256;
     /// Not a protocol on the wire: the key under which "may ask a DNS server here" is compiled (255 is reserved by
     /// IANA and a packet that carries it is refused before it gets near a rule).
     pub const SERVE: u8 = 255;
+}
+
+/// Whether the kernel unwraps what arrives with this protocol, where somebody has set up such a tunnel, and sends on what is
+/// inside: IP in IP, GRE, IPsec, PIM's register, L2TP, MPLS in IP.
+#[inline(always)]
+pub const fn is_encapsulation(next_header: u8) -> bool {
+    matches!(next_header, 4 | 41 | 47 | 50 | 51 | 103 | 108 | 115 | 137)
 }
 
 /// The port of DNS.

@@ -118,6 +118,8 @@ pub struct KernelOffsets {
     pub inode_ino: u32,
     /// `inode.i_sb`
     pub inode_sb: u32,
+    /// `inode.i_uid`
+    pub inode_owner: u32,
     /// `super_block.s_dev`
     pub super_block_dev: u32,
     /// `sock_common.skc_net`, with which `sock` begins
@@ -126,6 +128,12 @@ pub struct KernelOffsets {
     pub sock_cgroup: u32,
     /// `sock.sk_rx_dst_ifindex` (`inet_sock.rx_dst_ifindex` before 5.17)
     pub sock_rx_device: u32,
+    /// `sock.sk_socket`
+    pub sock_socket: u32,
+    /// `socket.file`
+    pub socket_file: u32,
+    /// `udp_sock.encap_type`
+    pub udp_encapsulation: u32,
     /// `sk_buff.sk`
     pub buffer_sock: u32,
     /// `net.dev_base_head`
@@ -153,7 +161,18 @@ pub struct KernelOffsets {
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 116);
+const _: () = assert!(size_of::<KernelOffsets>() == 132);
+
+/// What stands for an executable on its device: the inode number, and the file's owner unless that is root. The number alone
+/// is not unique everywhere: subvolumes of btrfs and layers of an overlay share a device and have numbers of their own, so
+/// that whoever may write there could wait for the right one. A file of root's takes root to make.
+#[inline(always)]
+pub const fn exe_number(inode: u64, owner: u32) -> u64 {
+    inode.wrapping_add((owner as u64).wrapping_mul(OWNER_STEP))
+}
+
+/// Odd and large: no file system gives numbers that far away.
+const OWNER_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Hash of one component's name, keyed with the image's seed.
 #[inline(always)]

@@ -289,11 +289,18 @@ pub const fn is_essential(
             Address::V4(address) => {
                 source_port == 68 && port == 67 && (address == u32::MAX || is_private4(address))
             }
-            Address::V6(..) => source_port == 546 && port == 547 && is_link_scope(destination),
+            Address::V6(high, low) => {
+                source_port == 546
+                    && port == 547
+                    && (high >> 54 == 0x3fa || (high == 0xff02 << 48 && low == DHCP_SERVERS6))
+            }
         },
         _ => false,
     }
 }
+
+/// The lower half of ff02::1:2, the group of DHCP servers and relays on the link (RFC 8415).
+const DHCP_SERVERS6: u64 = 0x1_0002;
 
 /// fe80::/10 and ff02::/16 (and their interface-local kin ff01::/16).
 #[inline(always)]

@@ -28,7 +28,7 @@ pub struct SocketState {
     pub netns: u64,
     /// When the process's leader started, nanoseconds since boot.
     pub start_ns: u64,
-    /// Inode of the executable; 0 when unknown.
+    /// The executable ([`crate::identity::exe_number`]); 0 when unknown.
     pub exe_inode: u64,
     /// Device of the executable's superblock, `major << 20 | minor`.
     pub exe_device: u32,
@@ -63,7 +63,8 @@ pub const SOCKET_RAW: u32 = 1;
 /// [`SocketState::flags`]: accepted by a listener, not connected by its process.
 pub const SOCKET_INBOUND: u32 = 2;
 
-/// [`SocketState::flags`]: has named a source in a control message that is not the host's, once.
+/// [`SocketState::flags`]: has named a source that is not the host's, once: by `bind()`, in a control message, or perhaps as
+/// a group's interface. What leaves from such a one was not put there by netfilter.
 pub const SOCKET_FOREIGN: u32 = 4;
 
 /// [`SocketState::flags`]: bound to a port its process chose, as servers do.

@@ -33,6 +33,8 @@ pub mod family {
     pub const VSOCK: u32 = 40;
     /// Messages over TCP sockets that exist.
     pub const KCM: u32 = 41;
+    /// TCP whose data an adapter may carry past the network stack.
+    pub const SMC: u32 = 43;
     /// Frames as they are, past the network stack.
     pub const XDP: u32 = 44;
 }

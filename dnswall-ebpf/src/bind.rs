@@ -1,25 +1,49 @@
-//! `bind()`, and the source that a control message names: marks a socket that chose its port, and one that has named
+//! `bind()`, and the source that a control message names: marks a socket that chose its port, and one that ever named
 //! another's address as its own.
 
-use crate::connect::socket_of;
+use crate::connect::{destination4, destination6, socket_of};
+use crate::local_address::may_be_ours;
 use crate::socket;
 use aya_ebpf::programs::SockAddrContext;
-use dnswall_common::flow::Address;
-use dnswall_common::socket::SOCKET_BOUND;
+use dnswall_common::flow::{Address, protocol};
+use dnswall_common::socket::{SOCKET_BOUND, SOCKET_FOREIGN};
 
 const ALLOW: i32 = 1;
 
-/// `bind()` to an address and port. Nothing is refused, and no address remembered: it may come to this host later (a
-/// failover), or leave it. What leaves from it is judged then (`source.rs`).
+/// `bind()` to an IPv4 address.
 #[inline(always)]
-pub fn bind(ctx: &SockAddrContext) -> i32 {
+pub fn bind4(ctx: &SockAddrContext) -> i32 {
+    bind(ctx, destination4)
+}
+
+/// `bind()` to an IPv6 address, or to an IPv4 one written as IPv6.
+#[inline(always)]
+pub fn bind6(ctx: &SockAddrContext) -> i32 {
+    bind(ctx, destination6)
+}
+
+/// Nothing is refused: the address may come to this host later (a failover). What leaves from it is judged then
+/// (`source.rs`); that it was named is remembered, since a socket can be bound anew and keep the source, and a corked
+/// datagram keeps it whatever becomes of its socket.
+#[inline(always)]
+fn bind(ctx: &SockAddrContext, named: impl FnOnce(&SockAddrContext) -> (Address, u16)) -> i32 {
     // Not made where there is none: the socket is older than the wall, and nobody is recorded in it yet.
-    if let Some(state) = socket::state(socket_of(ctx)) {
-        // SAFETY: the context is valid.
-        if unsafe { (*ctx.sock_addr).user_port } != 0 {
-            state.flags |= SOCKET_BOUND;
-            state.never_heard = 0;
-        }
+    let Some(state) = socket::state(socket_of(ctx)) else {
+        return ALLOW;
+    };
+    let (address, port) = named(ctx);
+    if port != 0 {
+        state.flags |= SOCKET_BOUND;
+        state.never_heard = 0;
+    }
+    // A TCP socket is bound once.
+    // SAFETY: the context is valid.
+    let next_header = unsafe { (*ctx.sock_addr).protocol };
+    if next_header != protocol::TCP as u32
+        && state.flags & SOCKET_FOREIGN == 0
+        && !may_be_ours(socket_of(ctx), &address)
+    {
+        state.flags |= SOCKET_FOREIGN;
     }
     ALLOW
 }

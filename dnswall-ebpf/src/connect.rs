@@ -5,6 +5,7 @@ use crate::emit::{self, Refusal};
 use crate::identity;
 use crate::image::{KernelImage, decide};
 use crate::local_address::may_be_ours;
+use crate::program;
 use crate::socket::{self, Owner, zero};
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
@@ -104,13 +105,17 @@ fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> 
         // Judged on its way out by cgroup and user alone.
         return ALLOW;
     };
-    if is_anothers(ctx, state) || identity::changed(state) || identity::runs_another_program(state) {
+    if is_anothers(ctx, state) || identity::changed(state) || program::is_another(state) {
         record(ctx, state, &image);
     }
     // SAFETY: the context is valid.
     let next_header = unsafe { (*ctx.sock_addr).protocol };
     // A UDP connect sends nothing and is how address sorting works; its datagrams are judged on their way out.
     if next_header != protocol::TCP as u32 {
+        // A group's interface may name any source (`IP_MULTICAST_IF`), which stays the socket's.
+        if matches!(destination(ctx).0, Address::V4(address) if address >> 28 == 14) {
+            state.flags |= SOCKET_FOREIGN;
+        }
         return ALLOW;
     }
     // Read only now: the verifier walks everything that follows once for each family.

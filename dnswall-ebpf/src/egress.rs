@@ -6,16 +6,18 @@ use crate::packet::{self, Packet, half, linear};
 use crate::replies;
 use crate::socket::{self, Owner, zero};
 use crate::source::{self, LOOPBACK};
+use crate::tunnel;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
-use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
+use dnswall_common::flow::{Address, Flow, PORT_DNS, is_encapsulation, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict};
 use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
 use dnswall_common::verifier::{forget, unbounded};
+use dnswall_common::who::Who;
 
 /// Lets the packet pass.
 const PASS: i32 = 1;
@@ -217,6 +219,9 @@ fn verdict(
 ) -> u64 {
     let on_loopback = is_on_loopback(skb);
     pack(match state {
+        _ if on_loopback && is_for_tunnel(skb, packet) && !may_forge(image, owner) => {
+            Verdict::without_rule(Action::Deny, Reason::Tunnel)
+        }
         Some(state) if on_loopback => verdict_loopback(skb, state, packet),
         None if on_loopback => Verdict::without_rule(Action::Allow, Reason::Loopback),
         Some(state) => verdict_recorded(skb, state, image, packet, owner),
@@ -292,7 +297,17 @@ fn verdict_recorded(
     if state.flags & SOCKET_RAW == 0 && socket::was_allowed(state, image, &flow) {
         return Verdict::without_rule(Action::Allow, Reason::Established);
     }
-    decide(image, &flow, &owner.who)
+    decide_off_loopback(image, &flow, &owner.who)
+}
+
+/// What the rules say. One for a loopback address (a stub resolver) holds on the loopback device alone: a socket that is
+/// bound to another device would have the packet leave there.
+#[inline(always)]
+fn decide_off_loopback(image: &KernelImage, flow: &Flow, who: &Who) -> Verdict {
+    if flow.address.is_loopback() {
+        return Verdict::without_rule(Action::Deny, Reason::NoRule);
+    }
+    decide(image, flow, who)
 }
 
 /// For a packet on the loopback device that does not plainly come from this host: whoever it says it comes from is
@@ -308,7 +323,16 @@ fn verdict_loopback(skb: *mut __sk_buff, state: &mut SocketState, packet: &Packe
     Verdict::without_rule(Action::Allow, reason)
 }
 
-/// Whether the owner may send in another's name: what comes of that the wall does not see.
+/// Whether what is inside would be sent on.
+#[inline(always)]
+fn is_for_tunnel(skb: *mut __sk_buff, packet: &Packet) -> bool {
+    match packet.network.protocol {
+        protocol::UDP => tunnel::takes(skb, packet.family != 4, packet.network.header_bytes),
+        other => is_encapsulation(other),
+    }
+}
+
+/// Whether the owner may send in another's name, or into a tunnel: what comes of that the wall does not see.
 #[inline(always)]
 fn may_forge(image: &KernelImage, owner: &Owner) -> bool {
     image.header().unjudged.intersects(&owner.who)
@@ -318,13 +342,14 @@ fn may_forge(image: &KernelImage, owner: &Owner) -> bool {
 #[inline(always)]
 fn verdict_old(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, owner: &Owner) -> Verdict {
     let flow = packet.outbound();
-    if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, false) {
+    let from_process = !socket::is_kernels(skb);
+    if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, from_process) {
         return Verdict::without_rule(Action::Allow, Reason::Essential);
     }
     if let Some(reason) = continues_old(skb, packet, &flow) {
         return Verdict::without_rule(Action::Allow, reason);
     }
-    decide(image, &flow, &owner.who)
+    decide_off_loopback(image, &flow, &owner.who)
 }
 
 /// Why the packet belongs to a connection that already exists, if it does.
@@ -341,13 +366,16 @@ fn continues(
         return None;
     }
     let flags = packet.transport.tcp_flags;
+    let sk = socket::of(skb);
+    // SAFETY: checked for null.
+    let listening = !sk.is_null() && unsafe { (*sk).state } == STATE_LISTEN;
     if flags & TCP_SYN != 0 {
-        let sk = socket::of(skb);
-        // SAFETY: checked for null.
-        let listening = !sk.is_null() && unsafe { (*sk).state } == STATE_LISTEN;
         // With fast open it is the accepted socket that answers.
         let answers = flags & TCP_ACK != 0 && (listening || socket::is_inbound(state, skb));
         return answers.then_some(Reason::Inbound);
+    }
+    if listening {
+        return carries_nothing(skb, packet).then_some(Reason::KernelOwn);
     }
     if socket::is_inbound(state, skb) && !source::heard_on_loopback(skb) {
         return Some(Reason::Inbound);
@@ -386,9 +414,14 @@ fn continues_old(skb: *mut __sk_buff, packet: &Packet, flow: &Flow) -> Option<Re
     if kind == TYPE_STREAM && !source::heard_on_loopback(skb) {
         return Some(Reason::Preexisting);
     }
-    // Resets and the acknowledgements of closed connections leave through the kernel's control socket; they carry
-    // nothing.
+    (socket::is_kernels(skb) && carries_nothing(skb, packet)).then_some(Reason::KernelOwn)
+}
+
+/// Whether it is a reset or an acknowledgement and nothing else: what the kernel answers to a segment of no connection,
+/// through its control socket or, over IPv4 from 6.13, in the name of the listener.
+#[inline(always)]
+fn carries_nothing(skb: *mut __sk_buff, packet: &Packet) -> bool {
     // SAFETY: the context is valid.
     let length = unsafe { (*skb).len };
-    (flags & (TCP_RST | TCP_ACK) != 0 && length <= packet.payload_offset()).then_some(Reason::KernelOwn)
+    packet.transport.tcp_flags & (TCP_RST | TCP_ACK) != 0 && length <= packet.payload_offset()
 }

@@ -8,6 +8,7 @@ use crate::image::KernelImage;
 use crate::maps::{
     CGROUPS, OFFSETS, SCRATCH_EMPTY, SCRATCHES, WHO_EXES, WHO_NAMES, WHO_PATHS, WHO_USERS, count,
 };
+use crate::program;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{
@@ -57,11 +58,10 @@ pub fn record(state: &mut SocketState, image: &KernelImage, cookie: u64, netns: 
     };
     let offsets = offsets();
     let leader = pointer(task, field!(offsets.task_group_leader));
-    let inode = program(task);
+    let inode = program::of(task);
     state.start_ns = pointer(leader, field!(offsets.task_start_boottime));
-    state.exe_inode = pointer(inode, field!(offsets.inode_ino));
-    state.exe_device =
-        pointer(pointer(inode, field!(offsets.inode_sb)), field!(offsets.super_block_dev)) as u32;
+    state.exe_inode = program::number(inode);
+    state.exe_device = program::device(inode);
     state.cgroup = cgroup;
     state.uid = uid;
     state.pid = pid;
@@ -143,22 +143,6 @@ pub fn changed(state: &SocketState) -> bool {
         )
     };
     state.pid != pid || state.cgroup != cgroup || state.uid != uid
-}
-
-/// Whether the process at hand runs another program by now than the one that was recorded (`execve()`).
-#[inline(always)]
-pub fn runs_another_program(state: &SocketState) -> bool {
-    // SAFETY: no arguments.
-    let inode = program(unsafe { bpf_get_current_task() });
-    state.exe_inode != pointer(inode, field!(offsets().inode_ino))
-}
-
-/// The inode of the program a task runs; 0 for a thread of the kernel's.
-#[inline(always)]
-fn program(task: u64) -> u64 {
-    let offsets = offsets();
-    let file = pointer(pointer(task, field!(offsets.task_mm)), field!(offsets.mm_exe_file));
-    pointer(file, field!(offsets.file_inode))
 }
 
 /// What a verdict knows of an owner apart from the names of its cgroup.

@@ -39,7 +39,7 @@ pub struct Pair {
 impl Pair {
     #[inline(always)]
     pub fn new(one: [u64; 2], other: [u64; 2], is_v6: bool) -> Self {
-        let known = is_nobodys(one, is_v6) | is_nobodys(other, is_v6) << 1;
+        let known = is_chosen_later(one, is_v6) | is_nobodys(other, is_v6) << 1;
         Self { one, other, known, is_v6: is_v6 as u64 }
     }
 
@@ -74,13 +74,27 @@ const BOTH: u64 = 3;
 /// kernel chooses, and the loopback device has a whole network.
 #[inline(always)]
 fn is_nobodys(words: [u64; 2], is_v6: bool) -> u64 {
-    let first = words[0] as u8;
+    is_chosen_later(words, is_v6) | is_group(words, is_v6) as u64
+}
+
+/// The same for what a packet may come from: no group, and not all.
+#[inline(always)]
+fn is_chosen_later(words: [u64; 2], is_v6: bool) -> u64 {
     let is = if is_v6 {
-        first == 0xff || (words[0] == 0 && u64::from_be(words[1]) <= 1)
+        words[0] == 0 && u64::from_be(words[1]) <= 1
     } else {
-        matches!(words[0] as u32, 0 | u32::MAX) || first == 127 || first >> 4 == 0xe
+        words[0] as u32 == 0 || words[0] as u8 == 127
     };
     is as u64
+}
+
+/// Multicast, or 255.255.255.255.
+#[inline(always)]
+pub fn is_group(words: [u64; 2], is_v6: bool) -> bool {
+    if is_v6 {
+        return words[0] as u8 == 0xff;
+    }
+    words[0] as u8 >> 4 == 0xe || words[0] as u32 == u32::MAX
 }
 
 /// The socket's `struct net`; 0 when it cannot be read. The verifier allows no arithmetic with a socket's address, so its

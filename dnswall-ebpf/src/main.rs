@@ -18,10 +18,12 @@ mod ingress;
 mod local_address;
 mod maps;
 mod packet;
+mod program;
 mod replies;
 mod sock_create;
 mod socket;
 mod source;
+mod tunnel;
 mod unjudged;
 
 use aya_ebpf::macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, lsm_cgroup};
@@ -54,13 +56,13 @@ pub fn dw_connect6(ctx: SockAddrContext) -> i32 {
 /// `bind()` to an IPv4 address.
 #[cgroup_sock_addr(bind4)]
 pub fn dw_bind4(ctx: SockAddrContext) -> i32 {
-    bind::bind(&ctx)
+    bind::bind4(&ctx)
 }
 
 /// `bind()` to an IPv6 address.
 #[cgroup_sock_addr(bind6)]
 pub fn dw_bind6(ctx: SockAddrContext) -> i32 {
-    bind::bind(&ctx)
+    bind::bind6(&ctx)
 }
 
 /// `sendto()` and its kin on an IPv4 datagram socket.

@@ -12,6 +12,8 @@ use dnswall_common::flow::protocol;
 use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::reason::{Action, Reason, Verdict};
 use dnswall_common::socket::{SOCKET_RAW, SocketState};
+use dnswall_common::unjudged::family;
+use dnswall_common::who::Who;
 
 const ALLOW: i32 = 1;
 /// The system call fails with EPERM.
@@ -28,7 +30,7 @@ pub fn judge(sk: *mut bpf_sock) -> i32 {
     // SAFETY: the context is the socket.
     let Some(state) = (unsafe { socket::create_state(sk) }) else {
         // Nobody would know whose it is: a process can see to it that there is no memory (`net.core.optmem_max`).
-        return if image.header().mode == MODE_ENFORCE { REFUSE } else { ALLOW };
+        return if image.header().treatment(&Who::NONE).0 == MODE_ENFORCE { REFUSE } else { ALLOW };
     };
     // SAFETY: the context is valid.
     let (cookie, netns) = unsafe { (bpf_get_socket_cookie(sk.cast()), bpf_get_netns_cookie(sk.cast())) };
@@ -36,6 +38,10 @@ pub fn judge(sk: *mut bpf_sock) -> i32 {
     identity::record(state, &image, cookie, netns);
     // SAFETY: as above.
     let (kind, next_header, family) = unsafe { ((*sk).type_, (*sk).protocol, (*sk).family) };
+    if next_header == protocol::SMC {
+        // Told as what it is: a socket of that family.
+        return if may_be(&image, state, Reason::UnjudgedSocket, 0, family::SMC) { ALLOW } else { REFUSE };
+    }
     if kind != TYPE_RAW {
         return ALLOW;
     }
@@ -44,29 +50,43 @@ pub fn judge(sk: *mut bpf_sock) -> i32 {
     if next_header == protocol::ICMP as u32 || next_header == protocol::ICMPV6 as u32 {
         return ALLOW;
     }
-    if may_be_raw(&image, state, next_header, family) { ALLOW } else { REFUSE }
+    if may_be(&image, state, Reason::RawSocket, next_header, family) { ALLOW } else { REFUSE }
 }
 
-/// Whether this owner may have a raw socket. A function of its own: its frame must not lie under the cgroup walk.
+/// Whether this owner may have a raw socket, or one whose traffic the wall does not see; `reason` is why not. A function of
+/// its own: its frame must not lie under the cgroup walk.
 #[inline(never)]
-fn may_be_raw(image: &KernelImage, state: &mut SocketState, next_header: u32, family: u32) -> bool {
+fn may_be(
+    image: &KernelImage,
+    state: &mut SocketState,
+    reason: Reason,
+    next_header: u32,
+    family: u32,
+) -> bool {
     let mut owner = MaybeUninit::<Owner>::uninit();
     let owner = zero(&mut owner);
     socket::recorded_owner(state, image, owner);
-    if image.header().raw.intersects(&owner.who) {
+    let header = image.header();
+    let is_raw = reason as u8 == Reason::RawSocket as u8;
+    let those = if is_raw { &header.raw } else { &header.unjudged };
+    if those.intersects(&owner.who) {
         return true;
     }
-    let verdict = Verdict::without_rule(Action::Deny, Reason::RawSocket);
+    let verdict = Verdict::without_rule(Action::Deny, reason);
     let (mode, _) = image.header().treatment(&owner.who);
     let refusal = Refusal {
-        hook: hook::SOCK_CREATE,
+        hook: if is_raw { hook::SOCK_CREATE } else { hook::SOCKET },
         mode,
-        family: if family == 2 { 4 } else { 6 },
+        family: match family {
+            family::INET => 4,
+            family::INET6 => 6,
+            _ => 0,
+        },
         protocol: next_header as u8,
         source: [0; 2],
         destination: [0; 2],
         source_port: 0,
-        destination_port: 0,
+        destination_port: if is_raw { 0 } else { family as u16 },
         packet_bytes: 0,
         skb: core::ptr::null_mut(),
         payload_offset: 0,

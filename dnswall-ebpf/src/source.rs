@@ -3,15 +3,15 @@
 //!
 //! The packet says it, and the addresses of its namespace's devices, at that very moment. One that no device has is made up
 //! unless it is netfilter that wrote it (the hook comes after source NAT): then the socket itself has no such address, and
-//! never named one (`bind.rs`). Whoever `[unjudged]` names may do it all the same.
+//! never named one (`bind.rs`), since it may be bound anew, and a corked datagram keeps its source. Whoever `[unjudged]` names may do it all the same.
 
 use crate::identity::{field, offsets, pointer};
 use crate::image::KernelImage;
-use crate::local_address::{Pair, ours_among};
+use crate::local_address::{Pair, is_group, ours_among};
 use crate::packet::{half, linear};
-use crate::socket;
+use crate::{socket, tunnel};
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock};
+use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use dnswall_common::flow::{Address, protocol};
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES};
 use dnswall_common::socket::SOCKET_FOREIGN;
@@ -21,12 +21,10 @@ use dnswall_common::verifier::{forget, not_zero, opaque, unbounded};
 const TYPE_RAW: u32 = 3;
 /// The loopback device has this index in every network namespace (`LOOPBACK_IFINDEX`).
 pub const LOOPBACK: u32 = 1;
-/// Words of `struct sk_buff` that are read to find its socket.
-const BUFFER_WORDS: usize = 8;
 
 /// Whether a packet on the loopback device plainly says where it comes from: a loopback address, or the same address it
-/// goes to, which a raw socket may have made up; and has nothing between its headers that leads it elsewhere. Nearly all
-/// do. A function of its own, for its frame.
+/// goes to, which a raw socket may have made up; has nothing between its headers that leads it elsewhere; and is for nobody
+/// who sends it on. Nearly all are. A function of its own, for its frame.
 #[inline(never)]
 pub fn is_plain(skb: *mut __sk_buff) -> bool {
     // Volatile, so that the compiler keeps the context an argument: the verifier takes no packet pointers there.
@@ -34,30 +32,36 @@ pub fn is_plain(skb: *mut __sk_buff) -> bool {
     if unsafe { core::ptr::addr_of!((*skb).len).read_volatile() } < IPV4_BYTES as u32 {
         return false;
     }
-    let is_there = if let Some(header) = linear::<IPV6_BYTES>(skb)
+    if let Some(header) = linear::<IPV6_BYTES>(skb)
         && header[0] >> 4 == 6
     {
-        if !matches!(header[6], protocol::TCP | protocol::UDP | protocol::ICMPV6) {
-            return false;
-        }
         let (high, low) = (half(header, 8), half(header, 16));
-        (high == 0 && low == 1) || (high == half(header, 24) && low == half(header, 32))
-    } else if let Some(header) = linear::<IPV4_BYTES>(skb)
+        let is_there = (high == 0 && low == 1) || (high == half(header, 24) && low == half(header, 32));
+        return is_there
+            && match header[6] {
+                protocol::UDP => !tunnel::takes(skb, true, IPV6_BYTES as u32),
+                next_header => matches!(next_header, protocol::TCP | protocol::ICMPV6),
+            }
+            && !is_raw(socket::of(skb));
+    }
+    if let Some(header) = linear::<IPV4_BYTES>(skb)
         && header[0] == 0x45
     {
-        if header[12] == 127 && header[16] == 127 {
-            return true;
-        }
-        header[12] == 127
+        let within = header[12] == 127 && header[16] == 127;
+        let is_there = header[12] == 127
             || (header[12] ^ header[16])
                 | (header[13] ^ header[17])
                 | (header[14] ^ header[18])
                 | (header[15] ^ header[19])
-                == 0
-    } else {
-        false
-    };
-    is_there && !is_raw(socket::of(skb))
+                == 0;
+        return is_there
+            && match header[9] {
+                protocol::UDP => !tunnel::takes(skb, false, IPV4_BYTES as u32),
+                next_header => matches!(next_header, protocol::TCP | protocol::ICMP),
+            }
+            && (within || !is_raw(socket::of(skb)));
+    }
+    false
 }
 
 /// 0 when a packet says that it comes from another host, or (written by hand, on the loopback device) that it goes to one:
@@ -94,19 +98,27 @@ pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
             return 1;
         }
         Some(state) => state.flags,
-        // Nobody's that writes headers: the kernel's own.
-        None if by_hand => return 1,
+        None if by_hand && socket::is_kernels(skb) => return 1,
         None => 0,
     };
     // Numbers of which the verifier knows nothing: on 6.1 it walks the search once for each combination of them.
+    // Whoever answers that over loopback asks a router.
+    let nameless = on_loopback && source[0] | source[1] == 0;
     let leads_away = is_raw && on_loopback && !matches!(next_header, protocol::ICMP | protocol::ICMPV6);
     let other = select(leads_away, destination, bound_to(full, is_v6));
+    // A socket that is bound to a group sends from another address, which an earlier bind() may have named.
+    let other_is_group = is_group(other, is_v6) as u64;
     let pair = Pair::new(source, other, is_v6).forgotten(unknown);
-    let evidence = by_hand as u64 | is_group(destination, is_v6) as u64 | (flags & SOCKET_FOREIGN) as u64;
+    let evidence = by_hand as u64
+        | is_group(destination, is_v6) as u64
+        | other_is_group
+        | (flags & SOCKET_FOREIGN) as u64;
     let (evidence, leads_away) = (forget(evidence, unknown), forget(leads_away as u64, unknown));
+    let nameless = forget(nameless as u64, unknown);
     let ours = ours_among(sk, &pair);
     let elsewhere = ours >> 1 ^ 1;
-    let made_up = forget((ours & 1 ^ 1) & not_zero(evidence | elsewhere) | leads_away & elsewhere, unknown);
+    let made_up = (ours & 1 ^ 1) & not_zero(evidence | elsewhere) | leads_away & elsewhere;
+    let made_up = forget(made_up | nameless, unknown);
     if made_up == 0
         && let Some(state) = socket::state(sk)
     {
@@ -181,34 +193,12 @@ fn bound_to(full: *mut bpf_sock, is_v6: bool) -> [u64; 2] {
     }
 }
 
-/// Multicast, or 255.255.255.255.
-#[inline(always)]
-fn is_group(words: [u64; 2], is_v6: bool) -> bool {
-    if is_v6 {
-        return words[0] as u8 == 0xff;
-    }
-    words[0] as u8 >> 4 == 0xe || words[0] as u32 == u32::MAX
-}
-
 /// Whether the socket last heard from this host itself. One that was accepted there has its other end here: what it sends
-/// elsewhere (it was bound to a device, or that end's address has left the host) is no answer to anybody. A function of its
-/// own, for its frame.
-#[inline(never)]
+/// elsewhere (it was bound to a device, or that end's address has left the host) is no answer to anybody.
+#[inline(always)]
 pub fn heard_on_loopback(skb: *mut __sk_buff) -> bool {
-    let mut words = [0u64; BUFFER_WORDS];
-    // The verifier allows no arithmetic with a socket's address; what is copied is a number to it.
-    // SAFETY: the helper checks the address and fills the words, or zeroes them.
-    unsafe { bpf_probe_read_kernel(words.as_mut_ptr().cast(), size_of_val(&words) as u32, skb.cast()) };
-    let wanted = field!(offsets().buffer_sock) as usize / 8;
-    let mut at = 0;
-    // VERIFIER: constant indices.
-    while at < BUFFER_WORDS {
-        if at == wanted {
-            return pointer(words[at], field!(offsets().sock_rx_device)) as u32 == LOOPBACK;
-        }
-        at += 1;
-    }
-    true
+    let sock = socket::address(skb);
+    sock == 0 || pointer(sock, field!(offsets().sock_rx_device)) as u32 == LOOPBACK
 }
 
 /// Whether whoever sends writes headers of its own: a raw socket, the kernel's own among them.

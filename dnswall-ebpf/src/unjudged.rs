@@ -16,6 +16,7 @@ use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::reason::{Action, Reason, Verdict};
 use dnswall_common::socket::SocketState;
 use dnswall_common::unjudged::{DEVICE_CHAR, DEVICE_OPEN, is_judged, is_unjudged_device};
+use dnswall_common::who::Who;
 
 const ALLOW: i32 = 1;
 /// The system call fails with EPERM.
@@ -65,7 +66,7 @@ fn may_open(hook: u8, major: u16, number: u16) -> bool {
         return may;
     }
     count(Counter::StorageFailed);
-    image.header().mode != MODE_ENFORCE
+    image.header().treatment(&Who::NONE).0 != MODE_ENFORCE
 }
 
 /// Records the process at hand. A function of its own, for its frame.

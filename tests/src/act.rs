@@ -109,6 +109,12 @@ pub enum Act {
         /// TCP, else UDP.
         tcp: bool,
     },
+    /// Opens a raw ICMP socket and says [`READY`]; sends an echo reply that nobody asked for once for each line of its
+    /// standard input, with a report for each.
+    HoldRaw {
+        /// Where to.
+        to: IpAddr,
+    },
     /// Says [`READY`]; then sends a datagram to each of `to`, round after round, until its standard input ends, and
     /// reports how many were sent and refused for each.
     Flood {
@@ -409,6 +415,9 @@ impl Act {
         match self {
             Self::Tcp { by: TcpBy::Multipath, .. } => Some(Feature::Multipath),
             Self::Udp { by: UdpBy::Lite, .. } => Some(Feature::UdpLite),
+            Self::Udp { by: UdpBy::UringSocket, .. } | Self::Tcp { by: TcpBy::UringSocket, .. } => {
+                Some(Feature::UringSocket)
+            }
             Self::As { act, .. } => act.needs(),
             _ => None,
         }

@@ -7,6 +7,7 @@
 use std::io::Error;
 
 use anyhow::{Context as _, Result, bail};
+use io_uring::{IoUring, Probe, opcode};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::act::Report;
@@ -18,6 +19,8 @@ pub enum Feature {
     Multipath,
     /// UDP-Lite: 7.2 no longer has it, 6.18 did.
     UdpLite,
+    /// Sockets that io_uring makes: from 5.19.
+    UringSocket,
 }
 
 impl Feature {
@@ -26,6 +29,7 @@ impl Feature {
         match self {
             Self::Multipath => "multipath TCP",
             Self::UdpLite => "UDP-Lite",
+            Self::UringSocket => "sockets of io_uring's",
         }
     }
 
@@ -34,33 +38,52 @@ impl Feature {
     /// # Errors
     /// When it is missing where everything has to be there, or the kernel says something else than yes or no.
     pub fn is_here(self) -> Result<bool> {
-        let (kind, protocol) = match self {
-            Self::Multipath => (Type::STREAM, Protocol::MPTCP),
-            Self::UdpLite => (Type::DGRAM, Protocol::from(libc::IPPROTO_UDPLITE)),
+        let asked = match self {
+            Self::Multipath => makes(Type::STREAM, Protocol::MPTCP),
+            Self::UdpLite => makes(Type::DGRAM, Protocol::from(libc::IPPROTO_UDPLITE)),
+            Self::UringSocket => ring_makes_sockets(),
         };
-        match Socket::new(Domain::IPV4, kind, Some(protocol)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.raw_os_error() != Some(LACKING) => {
-                Err(error).with_context(|| format!("ask the kernel for {}", self.name()))
-            }
-            Err(_) if std::env::var_os(VARIABLE).is_none() => {
-                bail!("this kernel has no {}, which a case is about", self.name())
-            }
-            Err(_) => Ok(false),
+        let is_here = asked.with_context(|| format!("ask the kernel for {}", self.name()))?;
+        if !is_here && std::env::var_os(VARIABLE).is_none() {
+            bail!("this kernel has no {}, which a case is about", self.name());
+        }
+        Ok(is_here)
+    }
+
+    /// What `socket()`, or the ring, says of what the kernel does not know.
+    fn error(self) -> i32 {
+        match self {
+            Self::Multipath | Self::UdpLite => LACKING,
+            Self::UringSocket => libc::EINVAL,
         }
     }
 
     /// What is wrong with what a probe saw on a kernel without it.
     pub fn lacking(self, report: &Report) -> Option<String> {
-        let told = !report.ok && report.step.as_deref() == Some("socket") && report.errno == Some(LACKING);
+        let told =
+            !report.ok && report.step.as_deref() == Some("socket") && report.errno == Some(self.error());
         (!told).then(|| {
             format!(
                 "without {} it should fail with {}: {report:?}",
                 self.name(),
-                Error::from_raw_os_error(LACKING)
+                Error::from_raw_os_error(self.error())
             )
         })
     }
+}
+
+fn makes(kind: Type, protocol: Protocol) -> std::io::Result<bool> {
+    match Socket::new(Domain::IPV4, kind, Some(protocol)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(LACKING) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn ring_makes_sockets() -> std::io::Result<bool> {
+    let mut probe = Probe::new();
+    IoUring::new(1)?.submitter().register_probe(&mut probe)?;
+    Ok(probe.is_supported(opcode::Socket::CODE))
 }
 
 /// What `socket()` says of a protocol that the kernel does not know.

@@ -75,6 +75,12 @@ pub enum Forgery {
     UdpBoundTwice,
     /// [`Self::Tcp`] likewise.
     TcpBoundTwice,
+    /// [`Self::Udp`] from a socket that was then disconnected and bound to a group: that succeeds, and the source stays.
+    BoundToGroup,
+    /// [`Self::Udp`], held back by the socket until that is bound to an address of one's own.
+    Corked,
+    /// An echo request by hand to an address of one's own, from a group, from all or from nobody. Takes a raw socket.
+    RawNobodys,
     /// [`Self::Tcp`] by multipath TCP, whose first subflow the kernel makes.
     Multipath,
     /// An echo request that says it comes from where it goes, and goes over the loopback device all the same. Takes a raw
@@ -118,4 +124,8 @@ pub enum LinkBy {
     Tun,
     /// A VXLAN tunnel: the outer packets.
     Vxlan,
+    /// A VXLAN tunnel that others made: a datagram over loopback, whose inner packet the kernel sends on.
+    Unwrapped,
+    /// What the one before needs, for root: the tunnel's device, and a kernel that forwards. Sends nothing.
+    Overlay,
 }

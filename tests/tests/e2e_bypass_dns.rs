@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use dnswall_tests::act::{Act, TcpBy, UdpBy, dns, tcp, tcp_by, udp, udp_by};
+use dnswall_tests::act::{Act, TcpBy, UdpBy, address, dns, tcp, tcp_by, udp, udp_by};
 use dnswall_tests::case::{allowed, case, not_for_you, refused};
 use dnswall_tests::check::check;
 use dnswall_tests::resolver::{ANSWER, Dnsmasq, FOREIGN, RESOLVER, SECOND};
@@ -154,4 +154,21 @@ fn another_program_here_may_ask_for_others() -> Result<()> {
 
 fn nobody() -> Who {
     at("app.service").uid(65534)
+}
+
+/// A rule for a stub resolver on loopback is none for the wire.
+#[test]
+fn a_loopback_resolver_is_not_asked_by_way_of_a_device() -> Result<()> {
+    let wall =
+        Wall::raise("version = 1\nmode = \"enforce\"\n[dns]\nresolvers = [\"127.0.0.53\", \"::1\"]\n")?;
+    for to in ["127.0.0.53:53", "[::1]:53"] {
+        let to = address(to);
+        let mark = wall.capture.mark()?;
+        let sent = wall.run(&nobody(), Act::Udp { to, by: UdpBy::BoundDevice })?;
+        wall.run(&nobody(), Act::Tcp { to, by: TcpBy::BoundDevice })?;
+        wall.capture.mark()?;
+        let arrived = wall.capture.since(mark, to.ip()).len();
+        ensure!(!sent.ok && arrived == 0, "{to}: {sent:?}, {arrived} arrived");
+    }
+    Ok(())
 }

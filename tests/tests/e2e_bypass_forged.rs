@@ -22,6 +22,8 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
         (&user, Forgery::Tcp, "[2001:db8:4::9]:9999", "[fd00:77::2]:5998"),
         (&user, Forgery::UdpBoundTwice, "[2001:db8:4::8]:9998", "[fd00:77::2]:5997"),
         (&user, Forgery::TcpBoundTwice, "[2001:db8:4::8]:9998", "[fd00:77::2]:5996"),
+        (&user, Forgery::BoundToGroup, "[2001:db8:4::a]:9997", "[fd00:77::2]:5992"),
+        (&user, Forgery::Corked, "[2001:db8:4::b]:9997", "[fd00:77::2]:5991"),
         (&root, Forgery::RawToItself, "[2001:db8:4::7]:0", "[fd00:77::2]:0"),
         (&root, Forgery::Udp, "10.0.4.9:9999", "10.77.0.2:5999"),
         (&root, Forgery::Udp, "240.0.4.9:9999", "10.77.0.2:5997"),
@@ -29,6 +31,8 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
         (&root, Forgery::Tcp, "10.0.4.9:9999", "10.77.0.2:5998"),
         (&root, Forgery::GroupInterface, "10.0.4.10:9999", "10.77.0.2:5993"),
         (&root, Forgery::OwnCopy, "10.0.4.11:68", "10.77.0.2:67"),
+        (&root, Forgery::BoundToGroup, "10.0.4.12:9999", "10.77.0.2:5990"),
+        (&root, Forgery::Corked, "10.0.4.13:9999", "10.77.0.2:5989"),
     ];
     if Feature::Multipath.is_here()? {
         tries.push((&user, Forgery::Multipath, "[2001:db8:4::6]:9999", "[fd00:77::2]:5995"));
@@ -44,6 +48,26 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
     // Each was really tried: the wall tells of every flow.
     for (_, by, source, _) in &tries {
         told(&wall, "forged-source", source).with_context(|| format!("told of {by:?}"))?;
+    }
+    Ok(())
+}
+
+/// A source that no host has: the kernel would answer a group, or all, on the link.
+#[test]
+fn what_comes_from_a_group_is_answered_on_no_link() -> Result<()> {
+    let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    for (source, to) in [
+        ("239.1.1.9:0", "10.77.0.2:0"),
+        ("255.255.255.255:0", "10.77.0.2:0"),
+        ("224.0.0.251:0", "127.0.0.1:0"),
+        ("[::]:0", "[fd00:77::2]:0"),
+    ] {
+        let forged = Forged { source: address(source), to: address(to), by: Forgery::RawNobodys };
+        let mark = wall.capture.mark()?;
+        let report = wall.run(&at("app.service"), Act::Forge(forged))?;
+        wall.capture.mark()?;
+        let arrived = wall.capture.since(mark, forged.source.ip()).len();
+        ensure!(report.errno == Some(libc::EPERM) && arrived == 0, "{source}: {report:?}, {arrived} arrived");
     }
     Ok(())
 }
@@ -76,6 +100,10 @@ ports = ["udp/9999", "icmp/echo"]
         (&root, Forgery::GroupInterface, "10.0.4.7:9999", "239.1.1.7:9999"),
         (&user, Forgery::Ping, "[2001:db8:4::8]:9999", "[2001:db8:3::7]:9999"),
         (&root, Forgery::Ping, "10.0.4.8:9999", "10.0.3.7:9999"),
+        (&user, Forgery::BoundToGroup, "[2001:db8:4::9]:9999", "[2001:db8:3::7]:9999"),
+        (&user, Forgery::Corked, "[2001:db8:4::a]:9999", "[2001:db8:3::7]:9999"),
+        (&root, Forgery::BoundToGroup, "10.0.4.9:9999", "10.0.3.7:9999"),
+        (&root, Forgery::Corked, "10.0.4.10:9999", "10.0.3.7:9999"),
     ];
     let mut leaked = Vec::new();
     for (who, by, source, to) in tries {

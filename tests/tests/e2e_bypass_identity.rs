@@ -1,14 +1,17 @@
 //! Sockets in other hands, and processes that want to look like others.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use dnswall_tests::act::{Act, address, disguised, tcp, udp};
 use dnswall_tests::case::{allowed, case, not_for_you};
 use dnswall_tests::check::{check, check_wall};
 use dnswall_tests::trick::{Disguise, Handed, Handover};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::{Exe, Who, at};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 const GOOD_ONLY: &str = r#"
 version = 1
@@ -258,4 +261,69 @@ fn bad() -> Who {
 
 fn no() -> dnswall_tests::case::Expect {
     not_for_you("egress.denied")
+}
+
+/// Layers of an overlay (as subvolumes of btrfs) have numbers of their own under one device: a user makes files until one has
+/// the number of the program that a rule names.
+#[test]
+fn a_files_number_is_not_enough() -> Result<()> {
+    let mut wall = Wall::build()?;
+    let (lower, upper) = (wall.scratch("lower"), wall.scratch("upper"));
+    let layers = [Mounted::tmpfs(&lower)?, Mounted::tmpfs(&upper)?];
+    for number in 0..32 {
+        fs::write(lower.join(format!("filler{number}")), "")?;
+    }
+    fs::copy(wall.probe(), lower.join("tool"))?;
+    let (own, work) = (upper.join("own"), upper.join("work"));
+    fs::create_dir(&own)?;
+    fs::create_dir(&work)?;
+    let overlay = Mounted::overlay(&lower, &own, &work, &wall.copies())?;
+    let wanted = fs::metadata(lower.join("tool"))?.ino();
+    let forged = (0..256).find(|number| {
+        let name = format!("forged{number}");
+        fs::copy(wall.probe(), wall.copies().join(&name)).is_ok()
+            && fs::metadata(own.join(&name)).is_ok_and(|made| made.ino() == wanted)
+    });
+    let forged = forged.with_context(|| format!("no file got the number {wanted}"))?;
+    fs::rename(wall.copies().join(format!("forged{forged}")), wall.copies().join("forged"))?;
+    chown(wall.copies().join("forged"), Some(65534), None)?;
+    let policy = wall.fill_in(TOOL_ONLY);
+    wall.agent.start(Some(&policy))?;
+    let as_copy = |name| at("app.service").uid(65534).exe(Exe::Copy(name));
+    check_wall(
+        &mut wall,
+        &[
+            case("the program", as_copy("tool"), tcp("10.0.3.8:9000"), allowed("allow.tool")),
+            case("a user's file of its number", as_copy("forged"), tcp("10.0.3.9:9000"), no()),
+        ],
+    )?;
+    drop((overlay, layers));
+    Ok(())
+}
+
+/// A file system that goes with the test.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn tmpfs(at: &Path) -> Result<Self> {
+        fs::create_dir(at)?;
+        mount("tmpfs", at, "tmpfs", MountFlags::empty(), None).context("mount a tmpfs")?;
+        Ok(Self(at.to_owned()))
+    }
+
+    fn overlay(lower: &Path, upper: &Path, work: &Path, at: &Path) -> Result<Self> {
+        let layers = [("lowerdir", lower), ("upperdir", upper), ("workdir", work)];
+        let layers = layers.map(|(name, path)| format!("{name}={}", path.display())).join(",");
+        let options = std::ffi::CString::new(format!("{layers},xino=off"))?;
+        mount("overlay", at, "overlay", MountFlags::empty(), options.as_c_str())
+            .context("mount an overlay")?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Whoever still runs a program of it keeps it until then.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
 }

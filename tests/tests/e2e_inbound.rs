@@ -1,8 +1,8 @@
 //! What begins at the other end: replies leave, questions come in only from whom they are served.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use dnswall_agent::demo::network::{NEAR_V4, NEAR_V6};
@@ -15,7 +15,7 @@ use dnswall_tests::resolver::{Dnsmasq, FOREIGN, RESOLVER};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 #[test]
 fn replies_leave_and_nothing_else_does() -> Result<()> {
@@ -92,6 +92,46 @@ fn counter(text: &str, name: &str) -> Option<u64> {
         let place = pair.first()?.split_whitespace().position(|word| word == name)?;
         pair.get(1)?.split_whitespace().nth(place)?.parse().ok()
     })
+}
+
+/// A client of a connection that this host has forgotten is told so at once, and does not wait. Over IPv4 the kernel answers
+/// in the listener's name from 6.13.
+#[test]
+fn a_segment_of_no_connection_is_reset() -> Result<()> {
+    let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    let from = Ipv4Addr::new(198, 51, 100, 9);
+    let _server = wall.start(&at("web.service"), Act::Serve { at: (NEAR_V4, 8082).into(), tcp: true })?;
+    for port in [8082, 8083] {
+        let mark = wall.capture.mark()?;
+        let raw = wall.network.far.run(|| {
+            let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+            raw.bind(&SocketAddr::from((from, 0)).into())?;
+            raw.send_to(&acknowledgement(from, port), &SocketAddr::from((NEAR_V4, 0)).into())?;
+            Ok(raw)
+        })?;
+        let until = Instant::now() + within(Duration::from_secs(5));
+        while wall.capture.since(mark, from.into()).is_empty() {
+            ensure!(Instant::now() < until, "port {port}: no reset came");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(raw);
+    }
+    ensure!(wall.agent.alerts()?.is_empty(), "{:?}", wall.agent.alerts()?);
+    Ok(())
+}
+
+/// A TCP segment with nothing but ACK, from port 9999.
+fn acknowledgement(from: Ipv4Addr, port: u16) -> Vec<u8> {
+    let mut segment = vec![0; 20];
+    segment[..2].copy_from_slice(&9999u16.to_be_bytes());
+    segment[2..4].copy_from_slice(&port.to_be_bytes());
+    (segment[12], segment[13]) = (5 << 4, 0x10);
+    let pseudo = [&from.octets()[..], &NEAR_V4.octets(), &[0, 6, 0, 20]].concat();
+    let words = [pseudo, segment.clone()].concat();
+    let sum: u32 = words.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    segment[16..18].copy_from_slice(&(!(((sum & 0xffff) + (sum >> 16)) as u16)).to_be_bytes());
+    segment
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Raw sockets, other protocols, and what only privileged processes send.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use dnswall_tests::act::{Act, UdpBy, icmp, raw, raw_forged, raw_own, raw_ping, segment, udp_by};
 use dnswall_tests::case::{allowed, case, passes, refused, refused_for};
 use dnswall_tests::check::check;
+use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
 
 #[test]
@@ -153,3 +154,29 @@ const ACK: u8 = 16;
 /// Through 10.0.6.1, where the packet may not go.
 const LOOSE: [u8; 8] = [131, 7, 4, 10, 0, 6, 1, 0];
 const STRICT: [u8; 8] = [137, 7, 4, 10, 0, 6, 1, 0];
+
+/// Errors, replies and resets are the kernel's alone to write; a socket of which nothing is recorded is not for that the kernel's.
+#[test]
+fn a_raw_socket_older_than_the_wall_is_a_processs() -> Result<()> {
+    let mut wall = Wall::build()?;
+    let destinations = ["198.51.100.7", "2001:db8:9::7"];
+    let mut held = destinations
+        .iter()
+        .map(|to| wall.start(&at("app.service"), Act::HoldRaw { to: to.parse()? }))
+        .collect::<Result<Vec<_>>>()?;
+    let mut sent = |wall: &Wall| -> Result<Vec<(bool, usize)>> {
+        let each = held.iter_mut().zip(destinations).map(|(held, to)| {
+            let mark = wall.capture.mark()?;
+            let report = held.exchange()?;
+            wall.capture.mark()?;
+            Ok((report.ok, wall.capture.since(mark, to.parse()?).len()))
+        });
+        each.collect()
+    };
+    let before = sent(&wall)?;
+    ensure!(before.iter().all(|(ok, arrived)| *ok && *arrived > 0), "without a wall: {before:?}");
+    wall.agent.start(Some("version = 1\nmode = \"enforce\"\n"))?;
+    let after = sent(&wall)?;
+    ensure!(after.iter().all(|sent| *sent == (false, 0)), "with one: {after:?}");
+    Ok(())
+}

@@ -54,7 +54,7 @@ pub fn enriched() -> EnrichedEvent {
             parent: Some(Parent { pid: 4_300, exe: Some("/usr/bin/bash".to_owned()) }),
         }),
         started: Some("2026-03-01T11:59:59Z".parse().unwrap()),
-        exe: Some(ExeId { inode: 777, device: 8 << 20 | 1 }),
+        exe: Some(ExeId { number: 777, device: 8 << 20 | 1 }),
         comm,
         uid: Some(1_000),
         user: Some(Arc::from("orders")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// A file as the kernel knows it: inode number, and device as `major << 20 | minor`.
+/// A file as the kernel knows it: [`dnswall_common::identity::exe_number`], and device as `major << 20 | minor`.
 pub type FileId = (u64, u32);
 
 /// The host, as far as a policy depends on it.

@@ -64,7 +64,7 @@ impl Scene {
         if !Path::new(path).starts_with(&image.root.path) {
             return None;
         }
-        let exe = exe.map(|exe| (exe.inode, exe.device));
+        let exe = exe.map(|exe| (exe.number, exe.device));
         Some(image.who(&Identity { cgroup: path.clone(), uid: Some(uid), exe, ..Identity::default() }))
     }
 }
@@ -129,7 +129,7 @@ impl Refused<'_> {
             cgroup,
             netns: 0,
             start_ns,
-            exe_inode: exe.map_or(0, |exe| exe.inode),
+            exe_inode: exe.map_or(0, |exe| exe.number),
             refusals: 1,
             source: address(connection.local.ip()).to_words(),
             destination: address(connection.remote.ip()).to_words(),

@@ -64,6 +64,7 @@ fn sockets(proc: &Path, pid: u32) -> impl Iterator<Item = u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dnswall_common::identity::exe_number;
     use std::os::unix::fs::MetadataExt;
     use std::time::Duration;
 
@@ -77,7 +78,7 @@ mod tests {
         let owner = found[&inode];
         assert_eq!(owner.pid, std::process::id());
         let exe = std::fs::metadata("/proc/self/exe").unwrap();
-        assert_eq!(owner.exe.unwrap().inode, exe.ino());
+        assert_eq!(owner.exe.unwrap().number, exe_number(exe.ino(), exe.uid()));
         assert!(owner.start_ns > 0);
         assert!(owners(Path::new("/proc"), &HashSet::from([0]), later).is_empty());
         assert!(owners(Path::new("/proc"), &HashSet::from([inode]), Instant::now()).is_empty());

@@ -39,13 +39,13 @@ impl Recorded {
                 <$type>::from_ne_bytes(field(bytes, offset_of!(SocketState, $field))?)
             };
         }
-        let exe = ExeId { inode: number!(exe_inode: u64), device: number!(exe_device: u32) };
+        let exe = ExeId { number: number!(exe_inode: u64), device: number!(exe_device: u32) };
         Some(Self {
             cgroup: number!(cgroup: u64),
             uid: number!(uid: u32),
             pid: number!(pid: u32),
             start_ns: number!(start_ns: u64),
-            exe: (exe.inode != 0).then_some(exe),
+            exe: (exe.number != 0).then_some(exe),
             comm: field(bytes, offset_of!(SocketState, comm))?,
             cookie: number!(cookie: u64),
             inbound: number!(flags: u32) & SOCKET_INBOUND != 0,

@@ -184,7 +184,7 @@ impl Enricher {
             payload: _,
         } = *event;
         let now_ns = clocks.monotonic_ns;
-        let exe = (exe_inode != 0).then_some(ExeId { inode: exe_inode, device: exe_device });
+        let exe = (exe_inode != 0).then_some(ExeId { number: exe_inode, device: exe_device });
         let workload = self.workloads.find(cgroup, pid, now_ns);
         let uid = (uid != u32::MAX).then_some(uid);
         EnrichedEvent {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, statat};
 
 use super::lru::Lru;
-use super::proc_dir::identity;
+use super::proc_dir::executable;
 use crate::host::HostRoot;
 
 /// Executables remembered.
@@ -22,8 +22,8 @@ pub const PATH_BYTES_MAX: usize = 4_096;
 /// An executable as the kernel knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExeId {
-    /// Inode number.
-    pub inode: u64,
+    /// [`dnswall_common::identity::exe_number`]: the inode number, and the owner.
+    pub number: u64,
     /// Device, `major << 20 | minor`.
     pub device: u32,
 }
@@ -78,7 +78,7 @@ impl ExePaths {
             if kind != FileType::RegularFile {
                 continue;
             }
-            if let Some(exe) = identity(&opened, name) {
+            if let Some(exe) = executable(&opened, name) {
                 let path = directory.join(OsStr::from_bytes(name.to_bytes()));
                 self.paths.insert(exe, Seen { path, visible: true, seen_ns: 0 });
                 learned += 1;
@@ -134,7 +134,7 @@ impl ExePaths {
     /// What a path leads to on the host. Only the kernel's name cache is asked (a binary that just ran is in it), so
     /// that a dead server or a hostile FUSE mount on the way cannot stop the agent.
     fn look(&self, path: &Path) -> Option<ExeId> {
-        identity(self.host.open_cached(path).ok()?, "")
+        executable(self.host.open_cached(path).ok()?, "")
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
     fn file(directory: &Path, name: &str) -> (PathBuf, ExeId) {
         let path = directory.canonicalize().unwrap().join(name);
         std::fs::write(&path, name).unwrap();
-        let exe = identity(CWD, &path).unwrap();
+        let exe = executable(CWD, &path).unwrap();
         (path, exe)
     }
 
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_path_nobody_can_see_is_believed_for_a_while() {
-        let exe = ExeId { inode: 5, device: 6 };
+        let exe = ExeId { number: 5, device: 6 };
         let mut paths = ExePaths::new(HostRoot::default());
         paths.learn(exe, b"/only/in/a/container", 0);
         paths.learn(exe, b"/only/in/a/container", 1_000);

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use dnswall_common::identity::exe_number;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
 
 use super::exe::ExeId;
@@ -69,11 +70,16 @@ impl ProcDir {
     /// own, by the mapping that has its path.
     pub fn exe(&self) -> Option<ExeId> {
         let path = self.exe_path()?;
-        let exe = identity(&self.dir, "exe");
         let maps = self.read("maps", MAPS_BYTES_MAX).unwrap_or_default();
-        match exe {
-            Some(known) if maps_hold(&maps, known, &path) => exe,
-            _ => mappings(&maps, &path).next().or(exe),
+        let found = look(&self.dir, "exe");
+        let is_mapped = |file: &Seen| mappings(&maps, &path).any(|it| it == (file.inode, file.device));
+        match found {
+            Some(known) if is_mapped(&known) => Some(known.id()),
+            known => {
+                let (inode, device) =
+                    mappings(&maps, &path).next().or(known.map(|it| (it.inode, it.device)))?;
+                Some(Seen { inode, device, owner: known.map_or(0, |it| it.owner) }.id())
+            }
         }
     }
 
@@ -87,8 +93,11 @@ impl ProcDir {
     /// Where stat reports another device than the kernel's own (btrfs subvolumes, some overlays), the mappings have
     /// the kernel's numbers.
     pub fn runs(&self, exe: ExeId, path: &[u8]) -> bool {
-        identity(&self.dir, "exe") == Some(exe)
-            || self.read("maps", MAPS_BYTES_MAX).is_some_and(|maps| maps_hold(&maps, exe, path))
+        let Some(known) = look(&self.dir, "exe") else { return false };
+        known.id() == exe
+            || self.read("maps", MAPS_BYTES_MAX).is_some_and(|maps| {
+                mappings(&maps, path).any(|(inode, device)| Seen { inode, device, ..known }.id() == exe)
+            })
     }
 
     /// The path of its cgroup in the unified hierarchy.
@@ -115,12 +124,37 @@ pub fn pids(proc: &Path) -> io::Result<impl Iterator<Item = u32>> {
     Ok(fs::read_dir(proc)?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
-/// Inode and device of a file, without waiting for a file system that asks a process or a server for them: whoever
-/// runs a binary from a FUSE mount must not be able to stop the agent.
-pub(super) fn identity(dir: impl AsFd, name: impl rustix::path::Arg) -> Option<ExeId> {
+/// A file as stat shows it.
+#[derive(Clone, Copy)]
+struct Seen {
+    inode: u64,
+    device: u32,
+    owner: u32,
+}
+
+impl Seen {
+    fn id(self) -> ExeId {
+        ExeId { number: exe_number(self.inode, self.owner), device: self.device }
+    }
+}
+
+/// An executable, as the kernel knows it.
+pub(super) fn executable(dir: impl AsFd, name: impl rustix::path::Arg) -> Option<ExeId> {
+    look(dir, name).map(Seen::id)
+}
+
+/// The inode number of a file.
+pub(super) fn inode(path: impl rustix::path::Arg) -> Option<u64> {
+    look(rustix::fs::CWD, path).map(|seen| seen.inode)
+}
+
+/// Without waiting for a file system that asks a process or a server: whoever runs a binary from a FUSE mount must not be
+/// able to stop the agent.
+fn look(dir: impl AsFd, name: impl rustix::path::Arg) -> Option<Seen> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;
-    let stat = statx(dir, name, flags, StatxFlags::INO).ok()?;
-    Some(ExeId { inode: stat.stx_ino, device: ExeId::device_of(stat.stx_dev_major, stat.stx_dev_minor) })
+    let stat = statx(dir, name, flags, StatxFlags::INO | StatxFlags::UID).ok()?;
+    let device = ExeId::device_of(stat.stx_dev_major, stat.stx_dev_minor);
+    Some(Seen { inode: stat.stx_ino, device, owner: stat.stx_uid })
 }
 
 /// The fields after the name, which is in parentheses and may hold any byte, parentheses too.
@@ -132,19 +166,14 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
     Some(Stat { parent_pid: fields.nth(1)?.parse().ok()?, start_ticks: fields.nth(17)?.parse().ok()? })
 }
 
-/// Whether a line of `maps` has the file's identity and path.
-fn maps_hold(maps: &[u8], exe: ExeId, path: &[u8]) -> bool {
-    mappings(maps, path).any(|mapped| mapped == exe)
-}
-
-/// The files that are mapped under this path.
-fn mappings<'m>(maps: &'m [u8], path: &'m [u8]) -> impl Iterator<Item = ExeId> + 'm {
+/// Inode and device of the files that are mapped under this path.
+fn mappings<'m>(maps: &'m [u8], path: &'m [u8]) -> impl Iterator<Item = (u64, u32)> + 'm {
     maps.split(|byte| *byte == b'\n').filter_map(move |line| {
         let mut fields = line.splitn(6, |byte| *byte == b' ');
         let device = fields.nth(3).and_then(parse_device)?;
         let inode = fields.next().and_then(|field| std::str::from_utf8(field).ok()?.parse().ok())?;
         let name = fields.next().map(<[u8]>::trim_ascii_start)?;
-        (name == path).then_some(ExeId { inode, device })
+        (name == path).then_some((inode, device))
     })
 }
 
@@ -183,14 +212,14 @@ mod tests {
     #[test]
     fn the_executable_is_recognised_by_stat_and_by_its_mappings() {
         let path = this().exe_path().unwrap();
-        let exe = identity(&this().dir, "exe").unwrap();
+        let exe = executable(&this().dir, "exe").unwrap();
         assert!(this().runs(exe, &path));
         assert_eq!(this().exe(), Some(exe));
-        assert!(!this().runs(ExeId { inode: exe.inode + 1, device: exe.device }, &path));
+        assert!(!this().runs(ExeId { number: exe.number + 1, device: exe.device }, &path));
         let maps = this().read("maps", MAPS_BYTES_MAX).unwrap();
-        assert!(maps_hold(&maps, exe, &path));
-        assert!(!maps_hold(&maps, exe, b"/other"));
-        assert!(!maps_hold(&maps, ExeId { inode: exe.inode, device: exe.device + 1 }, &path));
+        let seen = look(&this().dir, "exe").unwrap();
+        assert!(mappings(&maps, &path).any(|mapped| mapped == (seen.inode, seen.device)));
+        assert_eq!(mappings(&maps, b"/other").next(), None);
     }
 
     #[test]

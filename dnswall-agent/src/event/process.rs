@@ -185,7 +185,7 @@ mod tests {
         let tick_ns = processes().tick_ns;
         // Somewhere inside the tick.
         let start_ns = dir.stat().unwrap().start_ticks * tick_ns + tick_ns / 2;
-        let exe = crate::event::proc_dir::identity(CWD, format!("/proc/{pid}/exe"));
+        let exe = crate::event::proc_dir::executable(CWD, format!("/proc/{pid}/exe"));
         let mut comm = [0; 16];
         comm[..5].copy_from_slice(b"sleep");
         Recorded { pid, start_ns, exe, comm }
@@ -272,7 +272,7 @@ mod tests {
     fn a_process_that_became_another_program_lends_it_no_name() {
         let child = sleeper();
         let mut recorded = recorded(child.id());
-        recorded.exe.as_mut().unwrap().inode += 1;
+        recorded.exe.as_mut().unwrap().number += 1;
         let seen = processes().find(&recorded, 0);
         end(child);
         assert_eq!((&seen.exe, &seen.command_line), (&None, &None));
@@ -301,7 +301,7 @@ mod tests {
         std::fs::write(dir.join("stat"), "5 (x) S 0 5 5 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 300 0").unwrap();
         std::fs::write(dir.join("cmdline"), "first").unwrap();
         std::os::unix::fs::symlink("/bin/sleep", dir.join("exe")).unwrap();
-        let exe = crate::event::proc_dir::identity(CWD, dir.join("exe"));
+        let exe = crate::event::proc_dir::executable(CWD, dir.join("exe"));
         let mut processes = Processes::new(root.path().to_owned(), HostRoot::default());
         let recorded = Recorded { pid: 5, start_ns: 300 * processes.tick_ns, exe, comm: [0; 16] };
         let line = |processes: &mut Processes, now_ns| processes.find(&recorded, now_ns).command_line.clone();

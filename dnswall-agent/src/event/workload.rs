@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dnswall_common::identity::{CONTAINER_ID_BYTES, container_in};
-use rustix::fs::CWD;
 
 use super::lru::Lru;
-use super::proc_dir::{ProcDir, identity};
+use super::proc_dir::{ProcDir, inode};
 use super::text::printable;
 
 /// Cgroups remembered.
@@ -119,8 +118,8 @@ impl Workloads {
         if below.split('/').any(|component| component == "..") {
             return None;
         }
-        let found = identity(CWD, self.mount.join(below))?;
-        (found.inode == cgroup).then(|| self.remember(cgroup, &path))
+        let found = inode(self.mount.join(below))?;
+        (found == cgroup).then(|| self.remember(cgroup, &path))
     }
 
     fn remember(&mut self, cgroup: u64, path: &[u8]) -> Arc<Workload> {
@@ -131,8 +130,8 @@ impl Workloads {
 
     /// Reads every directory of the hierarchy, nearest first. A directory's entries carry their inode numbers.
     fn walk(&mut self) {
-        if let Some(root) = identity(CWD, &self.mount) {
-            self.remember(root.inode, b"/");
+        if let Some(root) = inode(&self.mount) {
+            self.remember(root, b"/");
         }
         let mut paths = VecDeque::from([b"".to_vec()]);
         let mut visited = 0;
@@ -220,7 +219,7 @@ mod tests {
     }
 
     fn id(workloads: &Workloads, path: &str) -> u64 {
-        identity(CWD, workloads.mount.join(path)).unwrap().inode
+        inode(workloads.mount.join(path)).unwrap()
     }
 
     #[test]
@@ -278,7 +277,7 @@ mod tests {
         };
         let path = ProcDir::open(Path::new("/proc"), std::process::id()).unwrap().cgroup_path().unwrap();
         let path = String::from_utf8(path).unwrap();
-        let inode = identity(CWD, mount.join(path.trim_start_matches('/'))).unwrap().inode;
+        let inode = inode(mount.join(path.trim_start_matches('/'))).unwrap();
         let mut workloads = Workloads::new(mount.clone(), &mount, PathBuf::from("/proc"));
         assert_eq!(workloads.find(inode, 0, 0).cgroup.as_deref(), Some(path.as_str()));
         let mut workloads = Workloads::new(mount.clone(), &mount, PathBuf::from("/proc"));

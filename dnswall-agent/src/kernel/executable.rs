@@ -6,15 +6,18 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
+use dnswall_common::identity::exe_number;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Inode number and device (`major << 20 | minor`) of a file opened for reading.
+/// [`exe_number`] and device (`major << 20 | minor`) of a file opened for reading.
 ///
 /// # Errors
 /// When it is no file, or empty (nothing that can run is).
 pub fn executable_identity(file: &File) -> io::Result<(u64, u32)> {
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     // SAFETY: a fresh private mapping that nothing else knows of; it is never read, only looked up by address.
@@ -26,7 +29,7 @@ pub fn executable_identity(file: &File) -> io::Result<(u64, u32)> {
     });
     // SAFETY: the mapping just made; the length is rounded up to the same page.
     unsafe { munmap(address, 1)? };
-    found
+    found.map(|(inode, device)| (exe_number(inode, metadata.uid()), device))
 }
 
 /// Inode and device of the mapping that begins at `address`.
@@ -44,7 +47,6 @@ fn identity_at(maps: &str, address: usize) -> Option<(u64, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt as _;
     use std::path::Path;
 
     #[test]
@@ -57,7 +59,8 @@ mod tests {
         fs::hard_link(&one, &link).unwrap();
         let identify = |path: &Path| executable_identity(&File::open(path)?);
         let identity = identify(&one).unwrap();
-        assert_eq!(identity.0, fs::metadata(&one).unwrap().ino());
+        let metadata = fs::metadata(&one).unwrap();
+        assert_eq!(identity.0, exe_number(metadata.ino(), metadata.uid()));
         assert_eq!(identify(&link).unwrap(), identity);
         assert_ne!(identify(&two).unwrap(), identity);
         assert!(identify(directory.path()).is_err());

@@ -39,8 +39,8 @@ pub fn outdated(proc: &Path, files: &[FileId]) -> Vec<Outdated> {
         .flatten()
         .filter_map(|pid| {
             let process = ProcDir::open(proc, pid)?;
-            let ExeId { inode, device } = process.exe()?;
-            let file = *files.iter().find(|file| **file == (inode, device))?;
+            let ExeId { number, device } = process.exe()?;
+            let file = *files.iter().find(|file| **file == (number, device))?;
             Some((process.stat()?.start_ticks, file, process))
         })
         .collect();
@@ -64,7 +64,7 @@ pub fn outdated(proc: &Path, files: &[FileId]) -> Vec<Outdated> {
 }
 
 fn is(process: &ProcDir, file: FileId) -> bool {
-    process.exe().is_some_and(|exe| (exe.inode, exe.device) == file)
+    process.exe().is_some_and(|exe| (exe.number, exe.device) == file)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,7 +23,8 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
             (Forgery::Tcp | Forgery::TcpBoundTwice | Forgery::LedOut, _) => (Type::STREAM, Protocol::TCP),
             (Forgery::OwnCopy | Forgery::HeaderAway, _) => (Type::RAW, Protocol::ICMPV4),
             (Forgery::Multipath, _) => (Type::STREAM, Protocol::MPTCP),
-            (Forgery::RawToItself, _) => (Type::RAW, Protocol::ICMPV6),
+            (Forgery::RawNobodys, SocketAddr::V4(_)) => (Type::RAW, Protocol::ICMPV4),
+            (Forgery::RawToItself | Forgery::RawNobodys, _) => (Type::RAW, Protocol::ICMPV6),
             (Forgery::Ping, SocketAddr::V4(_)) => (Type::DGRAM, Protocol::ICMPV4),
             (Forgery::Ping, SocketAddr::V6(_)) => (Type::DGRAM, Protocol::ICMPV6),
             _ => (Type::DGRAM, Protocol::UDP),
@@ -56,6 +58,10 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
         }
         match by {
             Forgery::GroupInterface => return by_group(&made, source, to).map(|()| None),
+            Forgery::BoundToGroup if to.is_ipv4() => {
+                made.bind(&SocketAddr::from((GROUP, 0)).into()).step("bind to a group")?;
+                return by_group(&made, source, to).map(|()| None);
+            }
             Forgery::OwnCopy => return by_own_copy(&made, source).map(|()| None),
             Forgery::HeaderAway => {
                 let packet = begun_by_hand(to, source).step("family")?;
@@ -76,10 +82,16 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
             _ => {}
         }
         if by == Forgery::RawToItself {
-            let packet = to_itself(source.ip()).step("family")?;
-            option::set_number(&made, libc::IPPROTO_IPV6, libc::IPV6_HDRINCL, 1).step("write the header")?;
-            let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
-            made.send_to(&packet, &loopback.into()).step("send")?;
+            return echo6(&made, source.ip(), source.ip()).map(|()| None);
+        }
+        if by == Forgery::RawNobodys {
+            let (IpAddr::V4(from), IpAddr::V4(own)) = (source.ip(), to.ip()) else {
+                return echo6(&made, source.ip(), to.ip()).map(|()| None);
+            };
+            let echo = echo_request(8);
+            let packet = [header(from, own, 1, echo.len() as u16), echo].concat();
+            made.set_header_included_v4(true).step("write the header")?;
+            made.send_to(&packet, &to.into()).step("send")?;
             return Ok(None);
         }
         if by == Forgery::Segments {
@@ -92,7 +104,32 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
             made.send_to(text.as_bytes(), &source.into()).step("send")?;
             return Ok(None);
         }
-        take_address(&made, source)?;
+        // A port of its own choice would be kept, and the socket never be bound anew.
+        let port = if matches!(by, Forgery::BoundToGroup | Forgery::Corked) { 0 } else { source.port() };
+        take_address(&made, SocketAddr::new(source.ip(), port))?;
+        match by {
+            Forgery::BoundToGroup => {
+                disconnect(&made).step("disconnect")?;
+                let group: IpAddr = match to {
+                    SocketAddr::V4(_) => GROUP.into(),
+                    SocketAddr::V6(_) => GROUP_V6.into(),
+                };
+                made.bind(&SocketAddr::new(group, 0).into()).step("bind to a group")?;
+                made.connect(&to.into()).step("connect")?;
+                made.send(text.as_bytes()).step("send")?;
+                return Ok(None);
+            }
+            Forgery::Corked => {
+                made.connect(&to.into()).step("connect")?;
+                made.send_with_flags(text.as_bytes(), libc::MSG_MORE).step("hold back")?;
+                disconnect(&made).step("disconnect")?;
+                made.bind(&SocketAddr::new(own(to), 0).into()).step("bind anew")?;
+                // The last part of it; what becomes of the whole a socket's option would not say.
+                made.send_to(b"", &to.into()).step("send")?;
+                return Ok(None);
+            }
+            _ => {}
+        }
         if matches!(by, Forgery::UdpBoundTwice | Forgery::TcpBoundTwice) {
             let again = made.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into());
             if again.is_ok() {
@@ -140,6 +177,34 @@ fn by_group(made: &Socket, source: SocketAddr, to: SocketAddr) -> Result<(), Fai
     }
     made.connect(&to.into()).step("connect")?;
     made.send(greeting().as_bytes()).step("send").map(drop)
+}
+
+/// `connect()` to no family: the socket keeps the address it was bound to, and has no port any more.
+fn disconnect(made: &Socket) -> io::Result<()> {
+    // SAFETY: sockaddr is plain data for which all zeroes is a valid value; AF_UNSPEC is 0.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = size_of::<libc::sockaddr>() as u32;
+    // SAFETY: a live address with its length.
+    if unsafe { libc::connect(made.as_raw_fd(), &raw const nowhere, length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// An address of one's own in the other's family.
+fn own(to: SocketAddr) -> IpAddr {
+    match to {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// Sends an IPv6 echo request by hand, over the loopback device.
+fn echo6(made: &Socket, from: IpAddr, to: IpAddr) -> Result<(), Failed> {
+    let packet = echo_by_hand(from, to).step("family")?;
+    option::set_number(made, libc::IPPROTO_IPV6, libc::IPV6_HDRINCL, 1).step("write the header")?;
+    let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    made.send_to(&packet, &loopback.into()).step("send").map(drop)
 }
 
 /// First the datagram that this host hears as well, then what answers it.
@@ -205,20 +270,19 @@ fn take_address(socket: &Socket, source: SocketAddr) -> Result<(), Failed> {
     socket.bind(&source.into()).step("bind")
 }
 
-/// An IPv6 packet with an echo request, from an address to the same.
-fn to_itself(address: IpAddr) -> io::Result<Vec<u8>> {
-    let IpAddr::V6(address) = address else { return Err(ErrorKind::Unsupported.into()) };
+/// An IPv6 packet with an echo request.
+fn echo_by_hand(from: IpAddr, to: IpAddr) -> io::Result<Vec<u8>> {
+    let (IpAddr::V6(from), IpAddr::V6(to)) = (from, to) else { return Err(ErrorKind::Unsupported.into()) };
     let mut echo = echo_request(128);
     echo[2..4].fill(0);
-    let upper =
-        [&address.octets()[..], &address.octets(), &(echo.len() as u32).to_be_bytes(), &[0, 0, 0, 58]];
+    let upper = [&from.octets()[..], &to.octets(), &(echo.len() as u32).to_be_bytes(), &[0, 0, 0, 58]];
     let summed = [upper.concat(), echo.clone()].concat();
     echo[2..4].copy_from_slice(&checksum(&summed).to_be_bytes());
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend((echo.len() as u16).to_be_bytes());
     packet.extend([58, 64]);
-    packet.extend(address.octets());
-    packet.extend(address.octets());
+    packet.extend(from.octets());
+    packet.extend(to.octets());
     packet.extend(echo);
     Ok(packet)
 }
@@ -234,6 +298,7 @@ fn segments(last: IpAddr, own: IpAddr) -> io::Result<Vec<u8>> {
 
 /// Nobody's group.
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
+const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0, 0x99);
 
 fn listen(at: SocketAddr) -> io::Result<Socket> {
     let listener = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;

@@ -1,7 +1,7 @@
 //! Traffic that goes on while the policy changes.
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Type};
 
 use super::attempt::{Attempt, Step, as_six, greeting, socket};
+use super::icmp::echo_request;
 use super::udp::receive;
 use crate::act::{READY, Report};
 
@@ -26,6 +27,28 @@ pub fn hold(to: SocketAddr, tcp: bool, wait_ms: u64) -> io::Result<()> {
         let report = Attempt::run(|_| {
             made.write_all(greeting().as_bytes()).step("send")?;
             receive(&made).step("receive").map(Some)
+        });
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+/// One raw socket; one echo reply and one report for each line of input.
+///
+/// # Errors
+/// The kernel's while it makes the socket.
+pub fn hold_raw(to: IpAddr) -> io::Result<()> {
+    let (domain, protocol, kind) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 0),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 129),
+    };
+    let made = socket(domain, Type::RAW, Some(protocol), 1)?;
+    println!("{READY}");
+    for line in io::stdin().lock().lines() {
+        line?;
+        let report = Attempt::run(|_| {
+            made.send_to(&echo_request(kind), &SocketAddr::new(to, 0).into()).step("send")?;
+            Ok(None)
         });
         println!("{}", serde_json::to_string(&report)?);
     }

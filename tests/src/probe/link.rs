@@ -33,6 +33,16 @@ pub fn send(to: SocketAddr, by: LinkBy) -> Report {
             }
             LinkBy::Tun => forward_from_tun(&packet).step("write")?,
             LinkBy::Vxlan => through_tunnel(to).step("send")?,
+            LinkBy::Overlay => make_overlay().step("tunnel")?,
+            LinkBy::Unwrapped => {
+                let made = socket(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP), 1).step("socket")?;
+                let wrapped =
+                    [&[8, 0, 0, 0, 0, 0, 7, 0][..], &OVERLAY_LINK, &[2, 0, 0, 0, 0, 9, 8, 0], &packet];
+                for receiver in [Ipv4Addr::LOCALHOST, OWN] {
+                    made.send_to(&wrapped.concat(), &SocketAddr::from((receiver, OVERLAY_PORT)).into())
+                        .step("send")?;
+                }
+            }
         }
         Ok(None)
     })
@@ -124,6 +134,18 @@ fn through_tunnel(to: SocketAddr) -> io::Result<()> {
     made.send_to(greeting().as_bytes(), &SocketAddr::new(INNER.into(), INNER_PORT).into()).map(drop)
 }
 
+/// As on a node of a cluster: a tunnel's device, and packets that come out of it are forwarded.
+fn make_overlay() -> io::Result<()> {
+    let port = OVERLAY_PORT.to_string();
+    let link = OVERLAY_LINK.map(|byte| format!("{byte:02x}")).join(":");
+    let kind = ["type", "vxlan", "id", "7", "dstport", &port, "nolearning"];
+    ip(&[&["link", "add", "dwoverlay", "address", &link][..], &kind].concat())?;
+    ip(&["address", "add", "10.66.0.2/24", "dev", "dwoverlay"])?;
+    ip(&["link", "set", "dwoverlay", "up"])?;
+    std::fs::write("/proc/sys/net/ipv4/conf/dwoverlay/rp_filter", "0")?;
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+}
+
 fn ip(arguments: &[&str]) -> io::Result<()> {
     let program = ["/usr/sbin/ip", "/sbin/ip"].into_iter().find(|path| Path::new(path).exists());
     let output = Command::new(program.unwrap_or("ip")).args(arguments).output()?;
@@ -136,6 +158,11 @@ const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
 const FOREIGN_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 9);
 const TUN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
 const TUN_NAME: &str = "dwtun";
+/// The tunnel's device, and where it listens.
+const OVERLAY_LINK: [u8; 6] = [2, 0, 0, 0, 0, 7];
+const OVERLAY_PORT: u16 = 8472;
+/// The near side's address.
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Where the inner packet goes: policies allow it.
 const INNER: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 77);
 const INNER_PORT: u16 = 9000;

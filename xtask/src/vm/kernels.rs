@@ -52,6 +52,7 @@ const MODULES: &[&str] = &[
     "overlay",
     "raw_diag",
     "sch_ingress",
+    "overlay",
     "sctp",
     "sit",
     "tap",
