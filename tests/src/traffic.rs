@@ -41,9 +41,12 @@ pub fn measure(policy: &str, time: Duration) -> Result<Vec<Cost>> {
     let (known, known6) = (address("10.1.0.1:443"), address("[2001:db8:1::1]:443"));
     let ten: Vec<SocketAddr> = (0..10).map(|at| address(&format!("10.1.{at}.0:443"))).collect();
     let refused = address("198.51.100.1:443");
+    let (here, here6) = (address("127.0.0.1:7443"), address("[::1]:7443"));
     // The networks of the policy are beyond those the far side plays.
     wall.network.far.run(|| Netlink::open()?.add_own_network(Ipv4Addr::new(10, 0, 0, 0).into(), 8))?;
     wall.echo(&BTreeSet::from([known, known6]), &BTreeSet::new())?;
+    let serve = |at: SocketAddr, tcp| wall.start(&crate::who::at("bench.service"), Act::Serve { at, tcp });
+    let _here = [serve(here, false)?, serve(here6, false)?, serve(here, true)?];
     let return_one = ReturnOne::load()?;
     let _link = return_one.attach(wall.tree.directory())?;
     let flood = |to: Vec<SocketAddr>| Act::Flood { to, one_socket: true };
@@ -56,6 +59,9 @@ pub fn measure(policy: &str, time: Duration) -> Result<Vec<Cost>> {
         ("udp, a socket each", fresh(vec![known])),
         ("tcp, established", Act::Hold { to: known, tcp: true }),
         ("tcp over IPv6, established", Act::Hold { to: known6, tcp: true }),
+        ("udp over loopback, both ways", flood(vec![here])),
+        ("udp over loopback, IPv6, both ways", flood(vec![here6])),
+        ("tcp over loopback, both ways", Act::Hold { to: here, tcp: true }),
     ];
     let programs = Programs::of(&wall, &return_one)?;
     classes.into_iter().map(|(class, act)| one(&wall, &programs, class, act, time)).collect()
