@@ -74,14 +74,9 @@ pub fn record(state: &mut SocketState, image: &KernelImage, cookie: u64, netns: 
 /// made in. No user and no executable is known.
 #[inline(never)]
 pub fn record_kernels(state: &mut SocketState, image: &KernelImage, sk: *mut bpf_sock, netns: u64) {
-    // The verifier allows no arithmetic with a socket's address; what was in memory is a number to it.
-    let place = core::ptr::addr_of_mut!(state.start_ns);
-    // SAFETY: a field of the storage, which holds an address for the moment; the helper fills 16 bytes.
-    let sock = unsafe {
-        bpf_get_current_comm(state.comm.as_mut_ptr().cast(), 16);
-        place.cast::<*mut bpf_sock>().write_volatile(sk);
-        place.read_volatile()
-    };
+    let sock = as_number(sk);
+    // SAFETY: the helper fills 16 bytes.
+    unsafe { bpf_get_current_comm(state.comm.as_mut_ptr().cast(), 16) };
     let offsets = offsets();
     // SAFETY: helpers without arguments.
     let (task, pid) = unsafe { (bpf_get_current_task(), (bpf_get_current_pid_tgid() >> 32) as u32) };
@@ -449,6 +444,16 @@ pub fn pointer(base: u64, offset: u32) -> u64 {
     // SAFETY: the helper checks the address and fills 8 bytes, or zeroes them.
     unsafe { bpf_probe_read_kernel(core::ptr::addr_of_mut!(value).cast(), 8, from as *const _) };
     value
+}
+
+/// A pointer as a number. The verifier allows no arithmetic with the address of a socket or a context; what is copied from
+/// where that is kept is a number to it.
+#[inline(always)]
+pub fn as_number<T>(place: *const T) -> u64 {
+    let mut number = 0u64;
+    // SAFETY: two live words of the stack.
+    unsafe { bpf_probe_read_kernel((&raw mut number).cast(), 8, (&raw const place).cast()) };
+    number
 }
 
 /// Zeroes a name, word by word: the compiler's own way is a call that does it byte by byte.

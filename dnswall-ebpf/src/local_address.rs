@@ -3,15 +3,12 @@
 //! `connect()` to such an address stays on the loopback device, where nothing is judged. No helper tells: routes can be
 //! looked up in tc and XDP alone, and a listener on the wildcard address answers for every address.
 
-use crate::identity::{field, offsets, pointer};
+use crate::identity::{as_number, field, offsets, pointer};
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use dnswall_common::flow::Address;
 use dnswall_common::limits::ADDRESS_STEPS_MAX;
 use dnswall_common::verifier::{forget, next, not_zero, opaque, unbounded};
-
-/// Words of `struct sock` that are read to find its namespace.
-const SOCK_WORDS: usize = 8;
 
 /// Whether the address may be one of the socket's network namespace. "May": also when there are more devices and
 /// addresses than are looked at, or when this kernel keeps them where nobody looks.
@@ -97,23 +94,10 @@ pub fn is_group(words: [u64; 2], is_v6: bool) -> bool {
     words[0] as u8 >> 4 == 0xe || words[0] as u32 == u32::MAX
 }
 
-/// The socket's `struct net`; 0 when it cannot be read. The verifier allows no arithmetic with a socket's address, so its
-/// beginning is copied as a whole.
+/// The socket's `struct net`; 0 when it cannot be read.
 #[inline(always)]
 fn net_of(sk: *mut bpf_sock) -> u64 {
-    let mut words = [0u64; SOCK_WORDS];
-    // SAFETY: the helper checks the address and fills the words, or zeroes them.
-    unsafe { bpf_probe_read_kernel(words.as_mut_ptr().cast(), size_of_val(&words) as u32, sk.cast()) };
-    let wanted = field!(offsets().sock_net) as usize / 8;
-    let mut at = 0;
-    // VERIFIER: constant indices.
-    while at < SOCK_WORDS {
-        if at == wanted {
-            return words[at];
-        }
-        at += 1;
-    }
-    0
+    pointer(as_number(sk), field!(offsets().sock_net))
 }
 
 /// Where one family's addresses are, and which of them is looked for. The kernel keeps IPv4's in a list that ends with

@@ -1,12 +1,10 @@
 //! Who owns a packet's socket, from the socket's own storage; for a socket older than the wall, from the socket.
 
-use crate::identity::{self, Recorded, field, offsets, pointer};
+use crate::identity::{self, Recorded, as_number, field, offsets, pointer};
 use crate::image::KernelImage;
 use crate::maps::{SOCKETS, count};
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_get_socket_uid, bpf_probe_read_kernel, bpf_skb_cgroup_id,
-};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_get_socket_uid, bpf_skb_cgroup_id};
 use core::mem::MaybeUninit;
 use dnswall_common::counter::Counter;
 use dnswall_common::flow::{Address, Flow};
@@ -14,9 +12,6 @@ use dnswall_common::socket::{
     ACCEPTED, SOCKET_INBOUND, SocketState, TAG_WAYS, TAGS, flow_key, flow_tag, source_tag,
 };
 use dnswall_common::who::Who;
-
-/// Words of `struct sk_buff` that are read to find its socket.
-const BUFFER_WORDS: usize = 8;
 
 /// Whom a verdict is about. The rest of what an event says stays in the storage, where it is read from: no pointer to it is
 /// kept here, because to the verifier each kind of owner would be a way of its own through all that follows.
@@ -57,23 +52,10 @@ pub fn cookie(skb: *mut __sk_buff) -> u64 {
     unsafe { bpf_get_socket_cookie(skb.cast()) }
 }
 
-/// The socket's address as a number; 0 for none. The verifier allows no arithmetic with the address itself: what is copied
-/// is a number to it. A function of its own, for its frame.
-#[inline(never)]
+/// The socket's address as a number; 0 for none.
+#[inline(always)]
 pub fn address(skb: *mut __sk_buff) -> u64 {
-    let mut words = [0u64; BUFFER_WORDS];
-    // SAFETY: the helper checks the address and fills the words, or zeroes them.
-    unsafe { bpf_probe_read_kernel(words.as_mut_ptr().cast(), size_of_val(&words) as u32, skb.cast()) };
-    let wanted = field!(offsets().buffer_sock) as usize / 8;
-    let mut at = 0;
-    // VERIFIER: constant indices.
-    while at < BUFFER_WORDS {
-        if at == wanted {
-            return words[at];
-        }
-        at += 1;
-    }
-    0
+    pointer(as_number(skb), field!(offsets().buffer_sock))
 }
 
 /// Whether no process has the socket: the kernel's own, which writes errors, resets and neighbour discovery.

@@ -1,11 +1,9 @@
 //! Tunnels of this host's own. What is sent to one over the loopback device the kernel unwraps and sends on, and the packet
 //! that leaves belongs to no socket: no program would judge it.
 
-use crate::identity::{field, offsets, pointer};
+use crate::identity::{as_number, field, offsets, pointer};
 use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_tuple};
-use aya_ebpf::helpers::generated::{
-    bpf_probe_read_kernel, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes,
-};
+use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes};
 
 /// Bytes of a tuple: two addresses and two ports, as they are in a packet.
 const TUPLE4_BYTES: usize = 12;
@@ -39,11 +37,7 @@ pub fn takes(skb: *mut __sk_buff, is_v6: bool, ports_at: u32) -> bool {
     if found.is_null() {
         return false;
     }
-    let mut address = 0u64;
-    // The verifier allows no arithmetic with a socket's address; what is copied is a number to it.
-    // SAFETY: two live words of the stack.
-    unsafe { bpf_probe_read_kernel((&raw mut address).cast(), 8, (&raw const found).cast()) };
-    let kind = pointer(address, field!(offsets().udp_encapsulation)) as u8;
+    let kind = pointer(as_number(found), field!(offsets().udp_encapsulation)) as u8;
     // SAFETY: released once, and not used after.
     unsafe { bpf_sk_release(found.cast()) };
     kind != 0
