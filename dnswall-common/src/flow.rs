@@ -22,10 +22,10 @@ pub mod protocol {
 }
 
 /// Whether the kernel unwraps what arrives with this protocol, where somebody has set up such a tunnel, and sends on what is
-/// inside: IP in IP, GRE, IPsec, PIM's register, L2TP, MPLS in IP.
+/// inside: IP in IP, GRE, IPsec, PIM's register (in its first version as IGMP), L2TP, MPLS in IP.
 #[inline(always)]
 pub const fn is_encapsulation(next_header: u8) -> bool {
-    matches!(next_header, 4 | 41 | 47 | 50 | 51 | 103 | 108 | 115 | 137)
+    matches!(next_header, 2 | 4 | 41 | 47 | 50 | 51 | 103 | 108 | 115 | 137)
 }
 
 /// The port of DNS.

@@ -2,6 +2,7 @@
 
 use crate::bind;
 use crate::emit::{self, Refusal};
+use crate::group;
 use crate::identity;
 use crate::image::{KernelImage, decide};
 use crate::local_address::may_be_ours;
@@ -13,10 +14,9 @@ use aya_ebpf::programs::SockAddrContext;
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
 use dnswall_common::flow::{Address, Flow, protocol};
-use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
+use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::reason::{Action, Verdict};
 use dnswall_common::socket::{SOCKET_FOREIGN, SOCKET_INBOUND, SocketState};
-use dnswall_common::who::Who;
 
 const ALLOW: i32 = 1;
 /// The system call fails with EPERM.
@@ -64,19 +64,23 @@ pub fn destination6(ctx: &SockAddrContext) -> (Address, u16) {
 /// An unconnected send from an IPv4 address.
 #[inline(always)]
 pub fn sendmsg4(ctx: &SockAddrContext) -> i32 {
-    sendmsg(ctx, bind::source4)
+    sendmsg(ctx, bind::source4, destination4)
 }
 
 /// An unconnected send from an IPv6 address.
 #[inline(always)]
 pub fn sendmsg6(ctx: &SockAddrContext) -> i32 {
-    sendmsg(ctx, bind::source6)
+    sendmsg(ctx, bind::source6, destination6)
 }
 
 /// Who asks is recorded anew when it is not the process that was recorded. The packet itself is judged on its way out,
-/// where `sendto()` gets the error just as soon.
+/// where `sendto()` gets the error just as soon; but for what the kernel hands to this host before (`group.rs`).
 #[inline(always)]
-fn sendmsg(ctx: &SockAddrContext, source: impl FnOnce(&SockAddrContext) -> Option<Address>) -> i32 {
+fn sendmsg(
+    ctx: &SockAddrContext,
+    source: impl FnOnce(&SockAddrContext) -> Option<Address>,
+    destination: impl FnOnce(&SockAddrContext) -> (Address, u16),
+) -> i32 {
     let Some(image) = KernelImage::active() else {
         return ALLOW;
     };
@@ -92,6 +96,11 @@ fn sendmsg(ctx: &SockAddrContext, source: impl FnOnce(&SockAddrContext) -> Optio
         && !may_be_ours(socket_of(ctx), &source)
     {
         state.flags |= SOCKET_FOREIGN;
+    }
+    if let (Address::V4(address), port) = destination(ctx)
+        && !group::may_send(ctx, &image, state, address, port)
+    {
+        return REFUSE;
     }
     ALLOW
 }
@@ -112,11 +121,14 @@ fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> 
     let next_header = unsafe { (*ctx.sock_addr).protocol };
     // A UDP connect sends nothing and is how address sorting works; its datagrams are judged on their way out.
     if next_header != protocol::TCP as u32 {
+        let (Address::V4(address), port) = destination(ctx) else {
+            return ALLOW;
+        };
         // A group's interface may name any source (`IP_MULTICAST_IF`), which stays the socket's.
-        if matches!(destination(ctx).0, Address::V4(address) if address >> 28 == 14) {
+        if address >> 28 == 14 {
             state.flags |= SOCKET_FOREIGN;
         }
-        return ALLOW;
+        return if group::may_send(ctx, &image, state, address, port) { ALLOW } else { REFUSE };
     }
     // Read only now: the verifier walks everything that follows once for each family.
     let (address, port) = destination(ctx);
@@ -145,22 +157,23 @@ fn may_connect(ctx: &SockAddrContext, image: &KernelImage, state: &mut SocketSta
     if may_be_ours(socket_of(ctx), &flow.address) {
         return true;
     }
-    refuse(image, state, &who, &verdict, flow);
-    false
+    refuse(image, state, &verdict, flow)
 }
 
-/// Tells of a refused connection. A function of its own: its frame must not lie under the cgroup walk.
+/// Tells of a refused connection or datagram, of a socket whose selectors under this image were just asked for; whether it may
+/// go all the same (audit). A function of its own: its frame must not lie under the cgroup walk.
 #[inline(never)]
-fn refuse(image: &KernelImage, state: &SocketState, who: &Who, verdict: &Verdict, flow: &Flow) {
+pub fn refuse(image: &KernelImage, state: &SocketState, verdict: &Verdict, flow: &Flow) -> bool {
     let mut owner = MaybeUninit::<Owner>::uninit();
     let owner = zero(&mut owner);
-    owner.who = *who;
+    owner.who = state.who[(image.generation & 1) as usize];
     socket::describe(state, owner);
+    let mode = image.header().treatment(&owner.who).0;
     let refusal = Refusal {
         hook: hook::CONNECT,
-        mode: MODE_ENFORCE,
+        mode,
         family: if matches!(flow.address, Address::V4(_)) { 4 } else { 6 },
-        protocol: protocol::TCP,
+        protocol: flow.protocol,
         source: [0; 2],
         destination: flow.address.to_words(),
         source_port: 0,
@@ -170,6 +183,7 @@ fn refuse(image: &KernelImage, state: &SocketState, who: &Who, verdict: &Verdict
         payload_offset: 0,
     };
     emit::refused(image, owner, state, verdict, &refusal);
+    mode == MODE_AUDIT
 }
 
 /// Whether the storage is a listener's copy, or says that the socket was accepted: what connects or sends of its own
@@ -181,11 +195,18 @@ fn is_anothers(ctx: &SockAddrContext, state: &SocketState) -> bool {
         || state.cookie != unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
 }
 
-/// The socket's storage, made where there is none: the socket is older than the wall, or the kernel's own.
+/// The socket's storage, made where there is none: the socket is older than the wall, or the kernel's own. What source it has
+/// named before nobody knows.
 #[inline(always)]
 fn state<'a>(ctx: &SockAddrContext) -> Option<&'a mut SocketState> {
+    let sk = socket_of(ctx);
     // SAFETY: the context's socket is never null.
-    unsafe { socket::create_state(socket_of(ctx)) }
+    let state = unsafe { socket::create_state(sk) }?;
+    // Only just made: nobody is recorded in it.
+    if state.cookie == 0 {
+        state.flags |= SOCKET_FOREIGN;
+    }
+    Some(state)
 }
 
 #[inline(always)]

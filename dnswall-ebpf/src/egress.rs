@@ -14,7 +14,7 @@ use dnswall_common::event::hook;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, is_encapsulation, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
-use dnswall_common::reason::{Action, Reason, Verdict};
+use dnswall_common::reason::{Action, Reason, Verdict, pack};
 use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
 use dnswall_common::verifier::{forget, unbounded};
 use dnswall_common::who::Who;
@@ -270,13 +270,6 @@ fn reviewed(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, verdict: 
     verdict
 }
 
-/// A verdict's bytes.
-#[inline(always)]
-fn pack(verdict: Verdict) -> u64 {
-    // SAFETY: 8 bytes, all of them written.
-    unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
-}
-
 /// For a socket whose owner is recorded.
 #[inline(always)]
 fn verdict_recorded(
@@ -342,7 +335,7 @@ fn may_forge(image: &KernelImage, owner: &Owner) -> bool {
 #[inline(always)]
 fn verdict_old(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, owner: &Owner) -> Verdict {
     let flow = packet.outbound();
-    let from_process = !socket::is_kernels(skb);
+    let from_process = !socket::is_kernels(socket::address(skb));
     if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, from_process) {
         return Verdict::without_rule(Action::Allow, Reason::Essential);
     }
@@ -414,7 +407,7 @@ fn continues_old(skb: *mut __sk_buff, packet: &Packet, flow: &Flow) -> Option<Re
     if kind == TYPE_STREAM && !source::heard_on_loopback(skb) {
         return Some(Reason::Preexisting);
     }
-    (socket::is_kernels(skb) && carries_nothing(skb, packet)).then_some(Reason::KernelOwn)
+    (socket::is_kernels(socket::address(skb)) && carries_nothing(skb, packet)).then_some(Reason::KernelOwn)
 }
 
 /// Whether it is a reset or an acknowledgement and nothing else: what the kernel answers to a segment of no connection,

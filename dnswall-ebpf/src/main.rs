@@ -12,6 +12,7 @@ mod bind;
 mod connect;
 mod egress;
 mod emit;
+mod group;
 mod identity;
 mod image;
 mod ingress;

@@ -58,11 +58,11 @@ pub fn address(skb: *mut __sk_buff) -> u64 {
     pointer(as_number(skb), field!(offsets().buffer_sock))
 }
 
-/// Whether no process has the socket: the kernel's own, which writes errors, resets and neighbour discovery.
+/// Whether no process has the socket at this address: the kernel's own, which writes errors, resets and neighbour discovery.
 #[inline(always)]
-pub fn is_kernels(skb: *mut __sk_buff) -> bool {
+pub fn is_kernels(address: u64) -> bool {
     let offsets = offsets();
-    let socket = pointer(address(skb), field!(offsets.sock_socket));
+    let socket = pointer(address, field!(offsets.sock_socket));
     socket == 0 || pointer(socket, field!(offsets.socket_file)) == 0
 }
 

@@ -98,16 +98,22 @@ pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
             return 1;
         }
         Some(state) => state.flags,
-        None if by_hand && socket::is_kernels(skb) => return 1,
-        None => 0,
+        None if socket::is_kernels(socket::address(skb)) => {
+            if by_hand {
+                return 1;
+            }
+            0
+        }
+        // What a process's own has named before, or names now, nobody remembers.
+        None => SOCKET_FOREIGN,
     };
-    // Numbers of which the verifier knows nothing: on 6.1 it walks the search once for each combination of them.
     // Whoever answers that over loopback asks a router.
     let nameless = on_loopback && source[0] | source[1] == 0;
     let leads_away = is_raw && on_loopback && !matches!(next_header, protocol::ICMP | protocol::ICMPV6);
     let other = select(leads_away, destination, bound_to(full, is_v6));
     // A socket that is bound to a group sends from another address, which an earlier bind() may have named.
     let other_is_group = is_group(other, is_v6) as u64;
+    // Numbers of which the verifier knows nothing: on 6.1 it walks the search once for each combination of them.
     let pair = Pair::new(source, other, is_v6).forgotten(unknown);
     let evidence = by_hand as u64
         | is_group(destination, is_v6) as u64

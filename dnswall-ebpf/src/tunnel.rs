@@ -1,13 +1,17 @@
-//! Tunnels of this host's own. What is sent to one over the loopback device the kernel unwraps and sends on, and the packet
-//! that leaves belongs to no socket: no program would judge it.
+//! Tunnels of this host's own. What is sent to one over the loopback device, or to all, the kernel unwraps and sends on, and
+//! the packet that leaves belongs to no socket: no program would judge it.
 
 use crate::identity::{as_number, field, offsets, pointer};
+use crate::socket::is_kernels;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes};
+use aya_ebpf::programs::SockAddrContext;
 
 /// Bytes of a tuple: two addresses and two ports, as they are in a packet.
 const TUPLE4_BYTES: usize = 12;
 const TUPLE6_BYTES: usize = 36;
+/// Of two ports in one word, the second.
+const PORT_SECOND: u32 = if cfg!(target_endian = "little") { 1 << 16 } else { 1 };
 /// `BPF_F_CURRENT_NETNS`: the packet's.
 const OWN_NAMESPACE: u64 = u64::MAX;
 
@@ -29,11 +33,30 @@ pub fn takes(skb: *mut __sk_buff, is_v6: bool, ports_at: u32) -> bool {
     if !is_read {
         return true;
     }
-    let tuple = tuple.as_mut_ptr().cast::<bpf_sock_tuple>();
     let bytes = if is_v6 { TUPLE6_BYTES } else { TUPLE4_BYTES };
+    let tuple = tuple.as_mut_ptr().cast::<bpf_sock_tuple>();
     // SAFETY: the tuple holds so many bytes.
-    let found: *mut bpf_sock =
-        unsafe { bpf_sk_lookup_udp(skb.cast(), tuple, bytes as u32, OWN_NAMESPACE, 0) };
+    unwraps(unsafe { bpf_sk_lookup_udp(skb.cast(), tuple, bytes as u32, OWN_NAMESPACE, 0) })
+}
+
+/// Whether such a socket would hear a datagram to this port, sent to the address as one of this host's: one of the kernel's
+/// own, or, if that is asked for, of a process's (IPsec's and GTP's daemons have one, and send to the same port elsewhere). A
+/// function of its own, for its frame.
+#[inline(never)]
+pub fn listens(ctx: &SockAddrContext, address: u32, port: u16, a_process_too: bool) -> bool {
+    // From nobody: the kernel's own socket is connected to nobody.
+    let mut tuple = [0, address.to_be(), port.to_be() as u32 * PORT_SECOND];
+    let tuple = tuple.as_mut_ptr().cast::<bpf_sock_tuple>();
+    // SAFETY: the tuple holds so many bytes.
+    let found =
+        unsafe { bpf_sk_lookup_udp(ctx.sock_addr.cast(), tuple, TUPLE4_BYTES as u32, OWN_NAMESPACE, 0) };
+    let is_wanted = a_process_too || (!found.is_null() && is_kernels(as_number(found)));
+    unwraps(found) && is_wanted
+}
+
+/// What became of the search, which is over then.
+#[inline(always)]
+fn unwraps(found: *mut bpf_sock) -> bool {
     if found.is_null() {
         return false;
     }

@@ -115,6 +115,9 @@ pub enum Act {
         /// Where to.
         to: IpAddr,
     },
+    /// Makes a UDP socket and says [`READY`]; sends from a foreign address ([`crate::trick::Forgery::Corked`]) once for each
+    /// line of its standard input, with a report for each.
+    HoldForged(Forged),
     /// Says [`READY`]; then sends a datagram to each of `to`, round after round, until its standard input ends, and
     /// reports how many were sent and refused for each.
     Flood {

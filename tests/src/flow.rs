@@ -45,7 +45,7 @@ impl Act {
             }
             Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } | Self::Answer { .. } => return None,
             Self::Push { .. } | Self::Load { .. } | Self::Steps { .. } => return None,
-            Self::HoldRaw { .. } => return None,
+            Self::HoldRaw { .. } | Self::HoldForged(_) => return None,
         };
         let icmp = match self {
             Self::Raw { payload, protocol: ICMP | ICMPV6, .. } => payload.first().copied(),

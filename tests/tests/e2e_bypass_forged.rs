@@ -13,7 +13,9 @@ use serde_json::Value;
 
 #[test]
 fn the_kernel_answers_no_forged_source() -> Result<()> {
-    let wall = Wall::raise("version = 1\nmode = \"enforce\"\n")?;
+    let wall = Wall::raise(
+        "version = 1\nmode = \"enforce\"\n[[allow]]\nto = [\"239.1.1.1\"]\nports = [\"udp/9\"]\n",
+    )?;
     let (user, root) = (at("app.service").uid(65534), at("app.service"));
     let mut tries = vec![
         (&user, Forgery::Udp, "[2001:db8:4::9]:9999", "[fd00:77::2]:5999"),
@@ -52,6 +54,31 @@ fn the_kernel_answers_no_forged_source() -> Result<()> {
     Ok(())
 }
 
+/// What a socket named before there was a wall nobody knows.
+#[test]
+fn a_socket_older_than_the_wall_sends_in_nobodys_name() -> Result<()> {
+    let mut wall = Wall::build()?;
+    let user = at("app.service").uid(65534);
+    let forged =
+        |source| Forged { source: address(source), to: address("[fd00:77::2]:5988"), by: Forgery::Corked };
+    let [without, with] = ["[2001:db8:4::1]:0", "[2001:db8:4::2]:0"].map(forged);
+    let mut held = [wall.start(&user, Act::HoldForged(without))?, wall.start(&user, Act::HoldForged(with))?];
+    let mark = wall.capture.mark()?;
+    let report = held[0].exchange()?;
+    wall.capture.mark()?;
+    ensure!(
+        !wall.capture.since(mark, without.source.ip()).is_empty(),
+        "without a wall nothing leaves: {report:?}"
+    );
+    wall.agent.start(Some("version = 1\nmode = \"enforce\"\n"))?;
+    let mark = wall.capture.mark()?;
+    let report = held[1].exchange()?;
+    wall.capture.mark()?;
+    let arrived = wall.capture.since(mark, with.source.ip()).len();
+    ensure!(report.errno == Some(libc::EPERM) && arrived == 0, "{report:?}, {arrived} arrived");
+    told(&wall, "forged-source", "[2001:db8:4::2]:0")
+}
+
 /// A source that no host has: the kernel would answer a group, or all, on the link.
 #[test]
 fn what_comes_from_a_group_is_answered_on_no_link() -> Result<()> {
@@ -81,6 +108,10 @@ mode = "enforce"
 name = "friends and a group"
 to = ["2001:db8:3::7", "10.0.3.7", "ff15::7", "239.1.1.7"]
 ports = ["udp/9999", "icmp/echo"]
+[[allow]]
+name = "a group to connect to"
+to = ["239.1.1.1"]
+ports = ["udp/9"]
 "#;
     let wall = Wall::raise(policy)?;
     let (user, root) = (at("app.service").uid(65534), at("app.service"));

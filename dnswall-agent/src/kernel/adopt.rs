@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use dnswall_common::socket::{SOCKET_RAW, SocketState, TAGS};
+use dnswall_common::socket::{SOCKET_FOREIGN, SOCKET_RAW, SocketState, TAGS};
 use dnswall_common::who::Who;
 use rustix::net::sockopt::{socket_cookie, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType, getpeername};
@@ -65,7 +65,8 @@ impl Processes {
             exe_device: owner.exe.1,
             uid: owner.uid,
             pid: *socket.holders.first()?,
-            flags: if kind == SocketType::RAW { SOCKET_RAW } else { 0 },
+            // What source it has named before nobody knows.
+            flags: SOCKET_FOREIGN | if kind == SocketType::RAW { SOCKET_RAW } else { 0 },
             comm: owner.comm,
             who: [Who::NONE; 2],
             who_generation: [0; 2],

@@ -32,6 +32,25 @@ pub fn executable_identity(file: &File) -> io::Result<(u64, u32)> {
     found.map(|(inode, device)| (exe_number(inode, metadata.uid()), device))
 }
 
+/// What the kernel may know a file by: [`executable_identity`], and for a file on an overlay what `stat` says. Of such a one an
+/// older kernel (6.1 does) shows the mapped layer's, while a task has the overlay's, which `stat` tells when all layers are of
+/// one file system. What the kernel never gives a task is nobody's.
+///
+/// # Errors
+/// As there.
+pub fn executable_identities(file: &File) -> io::Result<[(u64, u32); 2]> {
+    let shown = executable_identity(file)?;
+    if u64::try_from(rustix::fs::fstatfs(file)?.f_type) != Ok(OVERLAY) {
+        return Ok([shown; 2]);
+    }
+    let metadata = file.metadata()?;
+    let device = rustix::fs::major(metadata.dev()) << 20 | rustix::fs::minor(metadata.dev());
+    Ok([shown, (exe_number(metadata.ino(), metadata.uid()), device)])
+}
+
+/// `OVERLAYFS_SUPER_MAGIC`
+const OVERLAY: u64 = 0x794c_7630;
+
 /// Inode and device of the mapping that begins at `address`.
 fn identity_at(maps: &str, address: usize) -> Option<(u64, u32)> {
     // start-end perms offset major:minor inode path

@@ -41,7 +41,7 @@ pub mod wall;
 
 pub use bpf::{LinkNow, ProgramNow};
 pub use cgroup::{Cgroup2Mount, find_cgroup2};
-pub use executable::executable_identity;
+pub use executable::{executable_identities, executable_identity};
 pub use fork::Child;
 pub use hold::{Hold, HookNow, MapNow, Mended, PlaceNow};
 pub use maps::Maps;

@@ -11,7 +11,7 @@ use rustix::fs::{Dir, OFlags};
 
 use crate::compile::{EXECUTABLES_PER_PATTERN_MAX, FileId};
 use crate::host::HostRoot;
-use crate::kernel::executable_identity;
+use crate::kernel::executable_identities;
 
 /// Files looked at for one pattern: one more than it may name, so that the compiler can say that there are too many.
 pub const MATCHES_MAX: usize = EXECUTABLES_PER_PATTERN_MAX + 1;
@@ -38,7 +38,7 @@ pub fn sightings(host: &HostRoot, pattern: &str) -> Vec<Sighting> {
 /// The same files as the kernel knows them; those that cannot be opened are left out.
 pub fn identities(host: &HostRoot, sightings: &[Sighting]) -> Vec<FileId> {
     let mut found: Vec<FileId> =
-        sightings.iter().filter_map(|sighting| identity(host, &sighting.path).ok()).collect();
+        sightings.iter().filter_map(|sighting| known_by(host, &sighting.path).ok()).flatten().collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -49,9 +49,14 @@ pub fn identities(host: &HostRoot, sightings: &[Sighting]) -> Vec<FileId> {
 /// # Errors
 /// When it cannot be opened, or nothing like it can run.
 pub fn identity(host: &HostRoot, path: &Path) -> io::Result<FileId> {
+    known_by(host, path).map(|[first, _]| first)
+}
+
+/// All that the kernel may know it by.
+fn known_by(host: &HostRoot, path: &Path) -> io::Result<[FileId; 2]> {
     // A star may name somebody's pipe or terminal: neither may keep the agent waiting.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    executable_identity(&File::from(host.open(path, flags)?))
+    executable_identities(&File::from(host.open(path, flags)?))
 }
 
 // As a shell does it: a star stands for any characters of one name, and for none of a name that begins with a dot

@@ -43,6 +43,7 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Serve { at, tcp } => return serve::serve(*at, *tcp).map(|()| None),
         Act::Answer { at, others } => serve::answer(*at, others)?,
         Act::Hold { to, tcp } => return hold::hold(*to, *tcp, wait_ms).map(|()| None),
+        Act::HoldForged(forged) => return forge::hold(forged).map(|()| None),
         Act::HoldRaw { to } => return hold::hold_raw(*to).map(|()| None),
         Act::Push { at } => return serve::push(*at).map(|()| None),
         Act::Flood { to, one_socket } => hold::flood(to, *one_socket)?,

@@ -1,7 +1,7 @@
 //! Packets to oneself that seem to come from elsewhere: the kernel answers whom they seem to come from.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, BufRead as _, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::attempt::{Attempt, Failed, Step, greeting, socket};
 use super::icmp::echo_request;
 use super::option::{self, CABLE, source6};
-use crate::act::Report;
+use crate::act::{READY, Report};
 use crate::trick::{Forged, Forgery};
 
 /// Sends one; that nothing comes back says nothing.
@@ -119,15 +119,7 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
                 made.send(text.as_bytes()).step("send")?;
                 return Ok(None);
             }
-            Forgery::Corked => {
-                made.connect(&to.into()).step("connect")?;
-                made.send_with_flags(text.as_bytes(), libc::MSG_MORE).step("hold back")?;
-                disconnect(&made).step("disconnect")?;
-                made.bind(&SocketAddr::new(own(to), 0).into()).step("bind anew")?;
-                // The last part of it; what becomes of the whole a socket's option would not say.
-                made.send_to(b"", &to.into()).step("send")?;
-                return Ok(None);
-            }
+            Forgery::Corked => return let_go_later(&made, to).map(|()| None),
             _ => {}
         }
         if matches!(by, Forgery::UdpBoundTwice | Forgery::TcpBoundTwice) {
@@ -177,6 +169,35 @@ fn by_group(made: &Socket, source: SocketAddr, to: SocketAddr) -> Result<(), Fai
     }
     made.connect(&to.into()).step("connect")?;
     made.send(greeting().as_bytes()).step("send").map(drop)
+}
+
+/// One socket, made before anything else; a [`Forgery::Corked`] from it for each line of input, with a report.
+///
+/// # Errors
+/// The kernel's while it makes the socket.
+pub fn hold(forged: &Forged) -> io::Result<()> {
+    let Forged { source, to, .. } = *forged;
+    let made = socket(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP), 1)?;
+    println!("{READY}");
+    for line in io::stdin().lock().lines() {
+        line?;
+        let report = Attempt::run(|_| {
+            take_address(&made, SocketAddr::new(source.ip(), 0))?;
+            let_go_later(&made, to).map(|()| None)
+        });
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+/// Sends from the address the socket is bound to when that is another one by then.
+fn let_go_later(made: &Socket, to: SocketAddr) -> Result<(), Failed> {
+    made.connect(&to.into()).step("connect")?;
+    made.send_with_flags(greeting().as_bytes(), libc::MSG_MORE).step("hold back")?;
+    disconnect(made).step("disconnect")?;
+    made.bind(&SocketAddr::new(own(to), 0).into()).step("bind anew")?;
+    // The last part of it; what becomes of the whole a socket's option would not say.
+    made.send_to(b"", &to.into()).step("send").map(drop)
 }
 
 /// `connect()` to no family: the socket keeps the address it was bound to, and has no port any more.

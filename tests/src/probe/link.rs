@@ -38,10 +38,14 @@ pub fn send(to: SocketAddr, by: LinkBy) -> Report {
                 let made = socket(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP), 1).step("socket")?;
                 let wrapped =
                     [&[8, 0, 0, 0, 0, 0, 7, 0][..], &OVERLAY_LINK, &[2, 0, 0, 0, 0, 9, 8, 0], &packet];
-                for receiver in [Ipv4Addr::LOCALHOST, OWN] {
+                made.set_broadcast(true).step("send to all")?;
+                let sent = HEARD_HERE.map(|receiver| {
                     made.send_to(&wrapped.concat(), &SocketAddr::from((receiver, OVERLAY_PORT)).into())
-                        .step("send")?;
+                });
+                if sent.iter().any(Result::is_ok) && sent.iter().any(Result::is_err) {
+                    return Err(Error::other(format!("{sent:?}"))).step("send");
                 }
+                sent.into_iter().collect::<io::Result<Vec<_>>>().step("send")?;
             }
         }
         Ok(None)
@@ -161,8 +165,14 @@ const TUN_NAME: &str = "dwtun";
 /// The tunnel's device, and where it listens.
 const OVERLAY_LINK: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const OVERLAY_PORT: u16 = 8472;
-/// The near side's address.
-const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Addresses under which the near side hears what it sends itself: its own, and some that stand for all.
+const HEARD_HERE: [Ipv4Addr; 5] = [
+    Ipv4Addr::LOCALHOST,
+    Ipv4Addr::new(10, 77, 0, 2),
+    Ipv4Addr::new(10, 77, 0, 255),
+    Ipv4Addr::BROADCAST,
+    Ipv4Addr::new(224, 0, 0, 1),
+];
 /// Where the inner packet goes: policies allow it.
 const INNER: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 77);
 const INNER_PORT: u16 = 9000;
