@@ -1,6 +1,7 @@
 //! What the running agent gave up, as the kernel says it, and that it does its work all the same.
 
 use std::fs;
+use std::io::ErrorKind;
 
 use anyhow::{Context as _, Result, ensure};
 use dnswall_tests::act::{tcp, udp};
@@ -21,7 +22,15 @@ fn fields(pid: u32, name: &str) -> Result<Vec<String>> {
     let mut values = Vec::new();
     for thread in threads {
         let path = thread?.path().join("status");
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = match fs::read_to_string(&path) {
+            // It ended meanwhile: one that looks at a network namespace lives no longer than that.
+            Err(error)
+                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
+            {
+                continue;
+            }
+            other => other.with_context(|| format!("read {}", path.display()))?,
+        };
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         values.push(line.with_context(|| format!("{name} in {}", path.display()))?.trim().to_owned());
     }
