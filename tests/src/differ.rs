@@ -175,12 +175,13 @@ fn is_made_up(data: &[u8]) -> bool {
             return false;
         };
         let source = Ipv6Addr::from(source);
-        let nobodys = source.is_multicast() || source.is_unspecified() || source.is_loopback();
+        let nobodys = source.is_unspecified() || source.is_loopback();
         return !by_hand(data[6]) && !nobodys && source != SOURCE6;
     }
     let source = Ipv4Addr::new(data[12], data[13], data[14], data[15]);
-    let nobodys = source.is_multicast() || source.is_unspecified() || source.is_loopback();
-    !by_hand(data[9]) && !nobodys && !source.is_broadcast() && source != SOURCE4
+    // The kernel's programs take a source of 0.0.0.0 and of the loopback network for one that the host has; a group's is nobody's.
+    let nobodys = source.is_unspecified() || source.is_loopback();
+    !by_hand(data[9]) && !nobodys && source != SOURCE4
 }
 
 /// What needs no rule of what the kernel itself sends (`verdict_old` in `dnswall-ebpf/src/egress.rs`).

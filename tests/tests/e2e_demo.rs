@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use dnswall_agent::demo::cgroup;
-use dnswall_tests::pace::within;
+use dnswall_tests::pace::{times, within};
 use dnswall_tests::place;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -22,7 +22,7 @@ fn the_demo_refuses_what_it_should_and_leaves_nothing() -> Result<()> {
     ensure!(outcome["as_expected"] == true && outcome["leaks"] == 0, "{outcome:#}");
     let attempts = outcome["attempts"].as_array().context("attempts")?;
     ensure!(attempts.len() >= 8, "{outcome:#}");
-    ensure!(outcome["took_ms"].as_u64() < Some(within(TOOK).as_millis() as u64), "{outcome:#}");
+    ensure!(outcome["took_ms"].as_u64() < Some(times(TOOK, SLOWER).as_millis() as u64), "{outcome:#}");
     ensure!(left_behind(pid)?.is_empty(), "{:?}", left_behind(pid)?);
     Ok(())
 }
@@ -127,3 +127,5 @@ fn left_behind(pid: u32) -> Result<BTreeSet<String>> {
 
 /// A demo is short.
 const TOOK: Duration = Duration::from_secs(10);
+/// Under emulation the wall of its own alone takes minutes to load.
+const SLOWER: Duration = Duration::from_secs(400);

@@ -199,5 +199,5 @@ fn part_command(part: &Part) -> Result<Command> {
 
 const BPFFS: &str = "/sys/fs/bpf";
 const EVERY: Duration = Duration::from_millis(20);
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_secs(300);
 const ALERT_WITHIN: Duration = Duration::from_secs(3);
