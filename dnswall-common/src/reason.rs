@@ -63,8 +63,8 @@ reasons! {
     UnjudgedDevice = 13, "unjudged-device";
     /// The source is not an address of this host, and no `[unjudged]` entry names the owner.
     ForgedSource = 14, "forged-source";
-    /// On the loopback device, for a tunnel of this host's, which sends on what is inside; and no `[unjudged]` entry names
-    /// the owner.
+    /// For a tunnel of this host's, which sends on what is inside: over loopback, or in what this host hears of its own
+    /// groups and broadcasts. And no `[unjudged]` entry names the owner.
     Tunnel = 15, "tunnel";
     /// The packet never leaves this host.
     Loopback = 32, "loopback";
