@@ -46,17 +46,10 @@ fn sockets_of_other_families_are_for_some() -> Result<()> {
         case("to the hypervisor", at("app.service"), local(AF_VSOCK, libc::SOCK_STREAM), no),
         case("only reported", at("trial.service"), packet(), Expect::WouldDeny(alarm)),
     ];
-    let warned = wall.agent.status()?["warnings"].to_string().contains("AF_PACKET");
-    match lsm::obstacle() {
-        None => {
-            ensure!(!warned, "the wall says that it does not refuse what it refuses");
-            cases.extend(refused);
-        }
-        // Then everybody may, and it is said.
-        Some(obstacle) => {
-            ensure!(warned, "nobody says that AF_PACKET is open: {obstacle}");
-            cases.extend(refused.into_iter().map(|case| quiet(case.name, case.who, case.act)));
-        }
+    if guards(&wall, "AF_PACKET")? {
+        cases.extend(refused);
+    } else {
+        cases.extend(refused.into_iter().map(|case| quiet(case.name, case.who, case.act)));
     }
     check_wall(&mut wall, &cases)
 }
@@ -67,6 +60,10 @@ fn devices_that_carry_packets_are_for_some() -> Result<()> {
     // Its number counts, not its name: with or without the driver it is refused or not.
     let node = Node::make(10, 200)?;
     let refused = |who: &Who| is_refused(&wall, who, &node.0);
+    if !guards(&wall, TUN)? {
+        ensure!(!refused(&at("app.service"))?, "a tunnel is refused where no hook is");
+        return Ok(());
+    }
     ensure!(!refused(&at("vpn.service"))?, "one that may");
     ensure!(!is_refused(&wall, &at("app.service"), "/dev/null")?, "any other device");
     ensure!(!refused(&at("trial.service"))?, "audit only reports");
@@ -89,6 +86,14 @@ fn devices_that_carry_packets_are_for_some() -> Result<()> {
 const NOBODY_ASKS: dnswall_tests::case::Because =
     dnswall_tests::case::Because { reason: "rule", rule: "default" };
 const TUN: &str = "/dev/net/tun";
+
+/// Whether this kernel lets the wall refuse them. Where it does not, everybody may, and `status` must say so of `what`.
+fn guards(wall: &Wall, what: &str) -> Result<bool> {
+    let obstacle = lsm::obstacle();
+    let warned = wall.agent.status()?["warnings"].to_string().contains(what);
+    ensure!(warned == obstacle.is_some(), "is {what} open? {obstacle:?}, and the wall warns: {warned}");
+    Ok(obstacle.is_none())
+}
 
 fn is_refused(wall: &Wall, who: &Who, device: &str) -> Result<bool> {
     let script = format!("exec 2>&1; exec 3<>{device}; echo opened");

@@ -15,8 +15,8 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p /run/netns /dev/shm
 ln -s /proc/self/fd /dev/fd
 echo dnswall-vm >/proc/sys/kernel/hostname
-# What udev makes a node for before anybody asks.
-modprobe -a veth dummy tun
+# What udev makes a node for before anybody asks, and a family that 5.10 loads for a transport only.
+modprobe -a veth dummy tun vsock
 ip link set lo up
 . /environment
 uptime_secs() { cut -d. -f1 /proc/uptime; }
