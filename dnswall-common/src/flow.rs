@@ -68,6 +68,15 @@ impl Address {
             Self::V6(high, low) => high == 0 && low == 1,
         }
     }
+
+    /// Multicast, or 255.255.255.255.
+    #[inline(always)]
+    pub const fn is_group(self) -> bool {
+        match self {
+            Self::V4(address) => address >> 28 == 14 || address == u32::MAX,
+            Self::V6(high, _) => high >> 56 == 0xff,
+        }
+    }
 }
 
 /// Where a packet or connection attempt goes: what [`crate::decide::decide`] judges.
@@ -99,6 +108,21 @@ pub const fn port_key(class: u32, protocol: u8, port: u16) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_multicast_and_everybody() {
+        for (address, is_group) in [
+            (Address::V4(0xe000_0001), true),
+            (Address::V4(0xefff_ffff), true),
+            (Address::V4(u32::MAX), true),
+            (Address::V4(0xf000_0000), false),
+            (Address::V4(0xdfff_ffff), false),
+            (Address::V6(0xff02 << 48, 1), true),
+            (Address::V6(0xfe80 << 48, 1), false),
+        ] {
+            assert_eq!(address.is_group(), is_group, "{address:?}");
+        }
+    }
 
     #[test]
     fn mapped_addresses_are_ipv4() {

@@ -150,6 +150,10 @@ pub struct KernelOffsets {
     pub address4_next: u32,
     /// `in_ifaddr.ifa_local`
     pub address4_local: u32,
+    /// `net.ipv4.devconf_all`; 0 when it was not found
+    pub net_settings4: u32,
+    /// `ipv4_devconf.data`; 0 when it was not found
+    pub settings4_data: u32,
     /// `inet6_dev.addr_list`
     pub ip6_addresses: u32,
     /// `inet6_ifaddr.if_list`
@@ -161,7 +165,7 @@ pub struct KernelOffsets {
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 132);
+const _: () = assert!(size_of::<KernelOffsets>() == 140);
 
 /// What stands for an executable on its device: the inode number, and the file's owner unless that is root. The number alone
 /// is not unique everywhere: subvolumes of btrfs and layers of an overlay share a device and have numbers of their own, so

@@ -122,6 +122,16 @@ pub const fn pack(verdict: Verdict) -> u64 {
     unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
 }
 
+/// The verdict in such a number.
+///
+/// # Safety
+/// The number is what [`pack`] gave.
+#[inline(always)]
+pub const unsafe fn unpack(number: u64) -> Verdict {
+    // SAFETY: the caller's: the bytes of a verdict.
+    unsafe { core::mem::transmute::<u64, Verdict>(number) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,18 +91,21 @@ fn sendmsg(
         record(ctx, state, &image);
     }
     // A control message may name another source than the socket is bound to. For good: another thread may be sending.
-    if state.flags & SOCKET_FOREIGN == 0
-        && let Some(source) = source(ctx)
-        && !may_be_ours(socket_of(ctx), &source)
-    {
+    if state.flags & SOCKET_FOREIGN == 0 && names_foreign(ctx, source) {
         state.flags |= SOCKET_FOREIGN;
     }
     if let (Address::V4(address), port) = destination(ctx)
-        && !group::may_send(ctx, &image, state, address, port)
+        && !group::may_send(ctx, &image, state, address, port as u32)
     {
         return REFUSE;
     }
     ALLOW
+}
+
+/// Whether it names a source that is not this host's. A function of its own, for its frame.
+#[inline(never)]
+fn names_foreign(ctx: &SockAddrContext, source: impl FnOnce(&SockAddrContext) -> Option<Address>) -> bool {
+    source(ctx).is_some_and(|source| !may_be_ours(socket_of(ctx), &source))
 }
 
 #[inline(always)]
@@ -125,10 +128,12 @@ fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> 
             return ALLOW;
         };
         // A group's interface may name any source (`IP_MULTICAST_IF`), which stays the socket's.
-        if address >> 28 == 14 {
+        if Address::V4(address).is_group() {
             state.flags |= SOCKET_FOREIGN;
         }
-        return if group::may_send(ctx, &image, state, address, port) { ALLOW } else { REFUSE };
+        let sends = next_header == protocol::UDP as u32 || next_header == protocol::UDP_LITE as u32;
+        let whither = port as u32 | group::FOR_GOOD;
+        return if !sends || group::may_send(ctx, &image, state, address, whither) { ALLOW } else { REFUSE };
     }
     // Read only now: the verifier walks everything that follows once for each family.
     let (address, port) = destination(ctx);

@@ -14,7 +14,7 @@ use dnswall_common::event::hook;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, is_encapsulation, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
-use dnswall_common::reason::{Action, Reason, Verdict, pack};
+use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
 use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
 use dnswall_common::verifier::{forget, unbounded};
 use dnswall_common::who::Who;
@@ -95,6 +95,10 @@ fn is_known(skb: *mut __sk_buff, image: &KernelImage) -> bool {
     {
         let source = Address::V6(half(header, 8), half(header, 16));
         let address = Address::V6(half(header, 24), half(header, 32));
+        // This host hears it as well: a tunnel may have come since.
+        if address.is_group() {
+            return false;
+        }
         let port = [header[42], header[43]];
         return is_known_to(state, image, source, address, header[6], port, header[53]);
     }
@@ -158,8 +162,8 @@ fn judge_slowly(
                 first = pack(Verdict::without_rule(Action::Deny, Reason::ForgedSource));
             }
             let last = reviewed(skb, image, packet, forget(first, unknown(skb)));
-            // SAFETY: the number is a verdict that the functions packed.
-            unsafe { core::mem::transmute::<u64, Verdict>(last) }
+            // SAFETY: the functions packed it.
+            unsafe { unpack(last) }
         }
     };
     if verdict.action == Action::Allow {
@@ -219,7 +223,7 @@ fn verdict(
 ) -> u64 {
     let on_loopback = is_on_loopback(skb);
     pack(match state {
-        _ if on_loopback && is_for_tunnel(skb, packet) && !may_forge(image, owner) => {
+        _ if is_for_tunnel(skb, packet) && !may_forge(image, owner) => {
             Verdict::without_rule(Action::Deny, Reason::Tunnel)
         }
         Some(state) if on_loopback => verdict_loopback(skb, state, packet),
@@ -233,8 +237,8 @@ fn verdict(
 /// by, and what the kernel itself sends it sends in its own.
 #[inline(always)]
 fn has_to_be_true(verdict: u64) -> bool {
-    // SAFETY: the number is a verdict that `verdict` packed.
-    let Verdict { action, reason, .. } = unsafe { core::mem::transmute::<u64, Verdict>(verdict) };
+    // SAFETY: `verdict` packed it.
+    let Verdict { action, reason, .. } = unsafe { unpack(verdict) };
     action == Action::Allow
         && matches!(reason, Reason::Rule | Reason::Established | Reason::Essential | Reason::Loopback)
 }
@@ -246,8 +250,8 @@ fn reviewed(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, verdict: 
     if is_on_loopback(skb) {
         return verdict;
     }
-    // SAFETY: the number is a verdict that `judge_slowly` packed.
-    let Verdict { action, reason, .. } = unsafe { core::mem::transmute::<u64, Verdict>(verdict) };
+    // SAFETY: `judge_slowly` packed it.
+    let Verdict { action, reason, .. } = unsafe { unpack(verdict) };
     let flow = packet.outbound();
     match (action, socket::state(socket::of(skb))) {
         (Action::Allow, Some(state)) => match reason {
@@ -316,12 +320,21 @@ fn verdict_loopback(skb: *mut __sk_buff, state: &mut SocketState, packet: &Packe
     Verdict::without_rule(Action::Allow, reason)
 }
 
-/// Whether what is inside would be sent on.
+/// Whether this host would unwrap it and send on what is inside: on the loopback device, or of an IPv6 group, of which it
+/// takes a copy behind this hook (IPv4's is gone by now, see `group.rs`). A tunnel's own packets to its group are no way in.
 #[inline(always)]
 fn is_for_tunnel(skb: *mut __sk_buff, packet: &Packet) -> bool {
+    let on_loopback = is_on_loopback(skb);
+    let is_v6 = packet.family != 4;
     match packet.network.protocol {
-        protocol::UDP => tunnel::takes(skb, packet.family != 4, packet.network.header_bytes),
-        other => is_encapsulation(other),
+        protocol::UDP => {
+            let is_heard = on_loopback
+                || (is_v6
+                    && packet.network.destination.is_group()
+                    && !socket::is_kernels(socket::address(skb)));
+            is_heard && tunnel::takes(skb, is_v6, packet.network.header_bytes)
+        }
+        other => on_loopback && is_encapsulation(other),
     }
 }
 

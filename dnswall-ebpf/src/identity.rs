@@ -41,7 +41,7 @@ const NAME_BITS: u32 = NAME_KEY_FIXED_BITS + 8 * CGROUP_NAME_BYTES as u32;
 /// `task_struct.flags`: a thread of the kernel's own (`PF_KTHREAD`, the same value in 5.10 and 7.2).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 /// `INVALID_UID`: no user has it.
-const UID_UNKNOWN: u32 = u32::MAX;
+pub const UID_UNKNOWN: u32 = u32::MAX;
 
 /// Records the process at hand as the socket's owner.
 #[inline(never)]

@@ -96,7 +96,7 @@ pub fn is_group(words: [u64; 2], is_v6: bool) -> bool {
 
 /// The socket's `struct net`; 0 when it cannot be read.
 #[inline(always)]
-fn net_of(sk: *mut bpf_sock) -> u64 {
+pub fn net_of(sk: *mut bpf_sock) -> u64 {
     pointer(as_number(sk), field!(offsets().sock_net))
 }
 

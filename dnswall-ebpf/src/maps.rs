@@ -60,6 +60,8 @@ pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     ip4_addresses: 0,
     address4_next: 0,
     address4_local: 0,
+    net_settings4: 0,
+    settings4_data: 0,
     ip6_addresses: 0,
     address6_next: 0,
     address6_address: 0,

@@ -1,11 +1,13 @@
 //! Which UDP peers may be answered: those that sent to this socket, or to its port, unasked, for a while.
 
+use crate::connect::socket_of;
 use crate::image::KernelImage;
 use crate::maps::{REPLIES, count};
 use crate::packet::Packet;
 use crate::socket;
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
+use aya_ebpf::programs::SockAddrContext;
 use dnswall_common::counter::Counter;
 use dnswall_common::flow::{Flow, PORT_DNS, protocol};
 use dnswall_common::limits::REPLY_WINDOW_NS;
@@ -28,6 +30,22 @@ pub fn is_reply(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, flow:
         Some(&seen) => seen & REPLY_ASKED == 0 && is_recent(seen, now()),
         None => false,
     }
+}
+
+/// Whether a datagram came from there unasked, and may be answered. A function of its own, for its frame.
+#[inline(never)]
+pub fn was_heard(ctx: &SockAddrContext, image: &KernelImage, state: &SocketState, flow: &Flow) -> bool {
+    let seed = image.header().seed;
+    let receiver = if state.flags & SOCKET_BOUND != 0 {
+        // SAFETY: the context's socket is never null; the field is in the host's byte order.
+        port_tag(seed, state.netns, unsafe { (*socket_of(ctx)).src_port } as u16)
+    } else {
+        // SAFETY: the context is valid.
+        unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
+    };
+    let key = ReplyKey { receiver, peer: peer_tag(seed, flow.address, flow.port) };
+    // SAFETY: read at once.
+    unsafe { REPLIES.get(key) }.is_some_and(|&seen| seen & REPLY_ASKED == 0 && is_recent(seen, now()))
 }
 
 #[inline(always)]

@@ -116,7 +116,7 @@ pub fn is_honest(skb: *mut __sk_buff, image: &KernelImage) -> u64 {
     // Numbers of which the verifier knows nothing: on 6.1 it walks the search once for each combination of them.
     let pair = Pair::new(source, other, is_v6).forgotten(unknown);
     let evidence = by_hand as u64
-        | is_group(destination, is_v6) as u64
+        | (is_group(source, is_v6) | is_group(destination, is_v6)) as u64
         | other_is_group
         | (flags & SOCKET_FOREIGN) as u64;
     let (evidence, leads_away) = (forget(evidence, unknown), forget(leads_away as u64, unknown));

@@ -40,6 +40,12 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         Some(bits) if has_ip6 => bits / 8,
         _ => 0,
     };
+    let member = |structure: &str, member: &str| types.member_offset_bits(structure, &[member]);
+    let settings4 =
+        match (member("net", "ipv4"), member("netns_ipv4", "devconf_all"), member("ipv4_devconf", "data")) {
+            (Some(ipv4), Some(all), Some(data)) => Some([ipv4 + all, data]),
+            _ => None,
+        };
     Ok(KernelOffsets {
         task_cgroups: find("task_struct", &["cgroups"])?,
         task_group_leader: find("task_struct", &["group_leader"])?,
@@ -73,6 +79,8 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         ip4_addresses: find("in_device", &["ifa_list"])?,
         address4_next: find("in_ifaddr", &["ifa_next"])?,
         address4_local: find("in_ifaddr", &["ifa_local"])?,
+        net_settings4: settings4.map_or(0, |[in_net, _]| in_net / 8),
+        settings4_data: settings4.map_or(0, |[_, data]| data / 8),
         ip6_addresses: find6("inet6_dev", "addr_list"),
         address6_next: find6("inet6_ifaddr", "if_list"),
         address6_address: find6("inet6_ifaddr", "addr"),
