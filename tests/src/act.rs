@@ -86,6 +86,12 @@ pub enum Act {
         /// TCP, else UDP.
         tcp: bool,
     },
+    /// Holds a UDP socket of which it says that the kernel is to unwrap what arrives (`UDP_ENCAP`), says [`READY`], and stays
+    /// until its standard input ends.
+    Unwrap {
+        /// Where at; others may share it.
+        at: SocketAddr,
+    },
     /// Says [`READY`] and waits for a datagram, then answers it from the same socket, from a connected one on the same port
     /// and from one on another port, and sends to each of `others` from the first. Reports sent and refused in this
     /// order.
@@ -157,6 +163,24 @@ pub enum Act {
         to: SocketAddr,
         /// What.
         what: Handed,
+    },
+    /// Makes a socket, becomes another program (`execve()`), and uses it there.
+    Outlive {
+        /// Where to.
+        to: SocketAddr,
+        /// What it makes.
+        what: Handed,
+        /// The other program: another probe.
+        program: PathBuf,
+    },
+    /// The other program's part of [`Act::Outlive`]: uses what was left to it.
+    Inherit {
+        /// Where to.
+        to: SocketAddr,
+        /// What it is.
+        what: Handed,
+        /// Its descriptor.
+        number: i32,
     },
     /// Makes the kernel answer a forged source.
     Forge(Forged),

@@ -26,7 +26,9 @@ impl Act {
                 let port = payload.get(2..4).filter(|_| has_port);
                 (*to, *protocol, port.map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
             }
-            Self::Handed { to, what, .. } => match what {
+            Self::Handed { to, what, .. }
+            | Self::Outlive { to, what, .. }
+            | Self::Inherit { to, what, .. } => match what {
                 Handed::Tcp | Handed::TcpConnected => (to.ip(), TCP, Some(to.port())),
                 Handed::Ping => (to.ip(), if to.is_ipv4() { ICMP } else { ICMPV6 }, None),
                 _ => (to.ip(), UDP, Some(to.port())),
@@ -44,7 +46,7 @@ impl Act {
                 return None;
             }
             Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } | Self::Answer { .. } => return None,
-            Self::Push { .. } | Self::Load { .. } | Self::Steps { .. } => return None,
+            Self::Push { .. } | Self::Unwrap { .. } | Self::Load { .. } | Self::Steps { .. } => return None,
             Self::HoldRaw { .. } | Self::HoldForged(_) => return None,
         };
         let icmp = match self {

@@ -310,6 +310,38 @@ fn a_files_number_is_not_enough() -> Result<()> {
     Ok(())
 }
 
+/// Two files with one number and one owner, on two devices: which of them runs is what counts, and at the moment it connects.
+#[test]
+fn who_becomes_another_program_is_judged_as_that_one() -> Result<()> {
+    let mut wall = Wall::build()?;
+    let of = |name: &str| wall.copies().join(name).join("tool");
+    let mut numbers = Vec::new();
+    let mut mounted = Vec::new();
+    for name in ["one", "two"] {
+        mounted.push(Mounted::tmpfs(&wall.copies().join(name))?);
+        fs::copy(wall.probe(), of(name))?;
+        numbers.push(fs::metadata(of(name))?.ino());
+    }
+    ensure!(numbers[0] == numbers[1], "two files with two numbers: {numbers:?}");
+    let (one, two) = (of("one"), of("two"));
+    let policy = wall.fill_in(&TOOL_ONLY.replace("{copies}/tool", "{copies}/one/tool"));
+    wall.agent.start(Some(&policy))?;
+    let to = address("10.0.3.8:9000");
+    wall.echo(&[to].into(), &[to].into())?;
+    let as_copy = |name| at("app.service").exe(Exe::Copy(name));
+    for what in [Handed::Tcp, Handed::UdpConnectedAgain] {
+        let turned = |program: &Path| Act::Outlive { to, what, program: program.to_owned() };
+        let report = wall.run(&as_copy("two/tool"), turned(&one))?;
+        ensure!(report.ok, "{what:?}: the other that became the tool: {report:?}");
+        let mark = wall.capture.mark()?;
+        let report = wall.run(&as_copy("one/tool"), turned(&two))?;
+        ensure!(report.is_refused(), "{what:?}: the tool that became the other: {report:?}");
+        wall.capture.mark()?;
+        ensure!(wall.capture.since(mark, to.ip()).is_empty(), "{what:?}: it arrived");
+    }
+    Ok(())
+}
+
 /// A file system that goes with the test.
 struct Mounted(PathBuf);
 

@@ -1,9 +1,14 @@
 //! What leaves below the sockets that the wall sees, as docs/bypasses.md says it: by whom it can be done, and what it
 //! looks like when it is. Families and protocols that this kernel does not have are seen not to be there.
 
-use anyhow::{Result, ensure};
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use dnswall_agent::kernel::lsm;
-use dnswall_tests::act::{Act, address};
+use dnswall_tests::act::{Act, address, udp};
+use dnswall_tests::pace::within;
 use dnswall_tests::trick::LinkBy;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::{Who, at};
@@ -60,19 +65,59 @@ fn tunnels_take_a_privilege_and_the_kernels_outer_packets_are_not_seen() -> Resu
 #[test]
 fn a_tunnel_of_this_host_takes_nothing_from_it() -> Result<()> {
     let policy = format!(
-        "{NOTHING}[[allow]]\nto = [\"127.0.0.1\", \"10.77.0.0/24\", \"255.255.255.255\", \"224.0.0.1\"]\n[unjudged]\nfrom = [{{ unit = \"overlay.service\" }}]\n"
+        "{NOTHING}[[allow]]\nto = [\"10.77.0.255\", \"255.255.255.255\", \"224.0.0.1\", \"ff02::1\"]\n[unjudged]\nfrom = [{{ unit = \"overlay.service\" }}]\n"
     );
     let wall = Wall::raise(&policy)?;
     let to = "198.51.100.55:53";
     send(&wall, &root(), to, LinkBy::Overlay)?;
     let trusted = at("overlay.service").uid(65534);
     let (report, arrived) = send(&wall, &trusted, to, LinkBy::Unwrapped)?;
-    ensure!(report.is_none() && arrived >= 5, "not all was unwrapped: {report:?}, {arrived} arrived");
+    ensure!(report.is_none() && arrived >= 8, "not all was unwrapped: {report:?}, {arrived} arrived");
     for who in [user(), root()] {
         let (report, arrived) = send(&wall, &who, to, LinkBy::Unwrapped)?;
         ensure!(report == Some(libc::EPERM) && arrived == 0, "{report:?}, {arrived} arrived");
     }
-    wall.agent.wait_for_alert(0, |alert| alert["reason"] == "tunnel").map(drop)
+    wall.agent.wait_for_alert(0, |alert| alert["reason"] == "tunnel")?;
+    // Whoever asks from the tunnel's port is answered.
+    let place = address("10.77.0.2:8080");
+    let _server = wall.start(&user(), Act::Serve { at: place, tcp: false })?;
+    let client = wall.network.far.run(|| UdpSocket::bind("198.51.100.9:8472"))?;
+    client.set_read_timeout(Some(within(Duration::from_secs(2))))?;
+    client.send_to(b"hello", place)?;
+    client.recv(&mut [0; 16]).context("the answer to a tunnel's port")?;
+    Ok(())
+}
+
+/// Anybody may say so of a socket of his own, on a port that he shares with others.
+#[test]
+fn who_says_that_he_has_a_tunnel_stops_nobody() -> Result<()> {
+    let wall =
+        Wall::raise(&format!("{NOTHING}[[allow]]\nto = [\"239.255.255.250\"]\nports = [\"udp/1900\"]\n"))?;
+    let _tunnel = wall.start(&user(), Act::Unwrap { at: address("0.0.0.0:1900") })?;
+    let mark = wall.capture.mark()?;
+    let to = "239.255.255.250:1900";
+    let report = wall.run(&at("other.service"), udp(to))?;
+    wall.capture.mark()?;
+    let arrived = wall.capture.to_port(mark, 17, address(to)).len();
+    ensure!(report.is_silence() && arrived == 1, "{report:?}, {arrived} arrived");
+    Ok(())
+}
+
+/// What is sent to a group over the loopback device stays here.
+#[test]
+fn a_group_on_loopback_takes_no_rule() -> Result<()> {
+    let wall = Wall::raise(NOTHING)?;
+    let to = "239.1.1.1:9000";
+    let report = wall.run(&user(), udp(to))?;
+    ensure!(report.is_refused(), "over the cable: {report:?}");
+    let added = wall
+        .network
+        .near
+        .run(|| Command::new("ip").args(["route", "add", "239.1.1.0/24", "dev", "lo"]).status())?;
+    ensure!(added.success(), "no route: {added}");
+    let report = wall.run(&user(), udp(to))?;
+    ensure!(report.is_silence(), "over loopback: {report:?}");
+    Ok(())
 }
 
 /// AF_XDP sockets are made by anyone with CAP_NET_RAW; what they need beyond that, a program of theirs on the device, is
@@ -109,6 +154,7 @@ fn families_beside_ip_are_known() -> Result<()> {
         ("802.15.4", libc::AF_IEEE802154, libc::SOCK_DGRAM, 0, false),
         ("Qualcomm IPC", QIPCRTR, libc::SOCK_DGRAM, 0, false),
         ("SMC", SMC, libc::SOCK_STREAM, 0, false),
+        ("SMC, as a kind of TCP", libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SMC, false),
         ("MCTP", MCTP, libc::SOCK_DGRAM, 0, false),
         ("virtual machine sockets", libc::AF_VSOCK, libc::SOCK_STREAM, 0, true),
         ("SCTP", libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP, false),
@@ -146,6 +192,7 @@ fn root() -> Who {
 
 const QIPCRTR: i32 = 42;
 const SMC: i32 = 43;
+const IPPROTO_SMC: i32 = 256;
 const MCTP: i32 = 45;
 const SOCK_DCCP: i32 = 6;
 const L2TP: i32 = 115;

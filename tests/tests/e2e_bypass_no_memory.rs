@@ -20,3 +20,18 @@ fn a_socket_without_storage_escapes_no_rule() -> Result<()> {
     ensure!(!report.ok, "LEAKED: {report:?}");
     Ok(())
 }
+
+/// Nobody knows then that it is of the one workload that is walled.
+#[test]
+fn nor_does_it_where_one_workload_alone_is_walled() -> Result<()> {
+    let mut wall = Wall::raise(
+        "version = 1\nmode = \"audit\"\n[[scope]]\nname = \"walled\"\nmode = \"enforce\"\n\
+         from = [{ unit = \"app.service\" }]\n[[deny]]\nname = \"probe\"\nto = [\"10.0.4.0/24\"]\n\
+         from = [{ exe = \"{probe}\" }]\n[[allow]]\nname = \"all\"\nto = [\"10.0.0.0/16\"]\n",
+    )?;
+    let to = address("10.0.4.8:9000");
+    wall.echo(&[].into(), &[to].into())?;
+    let report = wall.run(&at("app.service"), disguised(Disguise::NoSocketMemory, udp("10.0.4.8:9000")))?;
+    ensure!(!report.ok, "LEAKED: {report:?}");
+    Ok(())
+}

@@ -11,6 +11,7 @@ use dnswall_tests::case::{allowed, case, refused};
 use dnswall_tests::check::check_wall;
 use dnswall_tests::pace::within;
 use dnswall_tests::probe::dns::question;
+use dnswall_tests::probe::header::checksum;
 use dnswall_tests::resolver::{Dnsmasq, FOREIGN, RESOLVER};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
@@ -211,18 +212,11 @@ fn a_question_behind_extension_headers_is_a_question() -> Result<()> {
 /// A UDP header and what it carries, from `from` to port 53.
 fn udp_datagram(from: SocketAddrV6, to: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
     let length = (8 + payload.len()) as u16;
-    let header = |checksum: u16| {
-        [from.port(), 53, length, checksum].into_iter().flat_map(u16::to_be_bytes).collect::<Vec<u8>>()
-    };
+    let header =
+        |sum: u16| [from.port(), 53, length, sum].into_iter().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
     let pseudo = [&from.ip().octets()[..], &to.octets(), &u32::from(length).to_be_bytes(), &[0, 0, 0, 17]];
     let whole = [pseudo.concat(), header(0), payload.to_vec()].concat();
-    let sum: u32 = whole
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    [header(checksum), payload.to_vec()].concat()
+    [header(checksum(&whole)), payload.to_vec()].concat()
 }
 
 #[test]

@@ -33,6 +33,7 @@ to = ["10.0.5.0/24"]
     let no_socket = refused_for("socket.raw", "raw-socket");
     let fragment = refused_for("egress.denied", "fragment");
     let route = refused_for("egress.denied", "source-route");
+    let tunnel = refused_for("egress.denied", "tunnel");
     let make = |family, kind, protocol| Act::Socket { family, kind, protocol };
     check(
         policy,
@@ -84,6 +85,8 @@ to = ["10.0.5.0/24"]
             case("SCTP, elsewhere", netops(), raw("10.0.6.1:9999", 132), no),
             case("GRE where everything may go", netops(), raw("10.0.5.1:1", 47), allowed("allow.lab")),
             case("GRE", netops(), raw("10.0.4.1:1", 47), no),
+            case("GRE to this host", netops(), raw("127.0.0.1:1", 47), tunnel).unexplained(),
+            case("IGMP to this host", netops(), raw("127.0.0.1:1", 2), tunnel).unexplained(),
             case("IP in IP", netops(), raw("10.0.4.1:1", 4), no),
             case("ESP with a header of its own", netops(), raw_own("10.0.4.1:1", 50, 0, &[]), no),
             case("neighbour discovery stays on the link", netops(), icmp("2001:db8:7::1", 133), no),

@@ -41,6 +41,7 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Raw { to, protocol, header, payload } => raw::send(*to, *protocol, header, payload),
         Act::Socket { family, kind, protocol } => raw::make(*family, *kind, *protocol),
         Act::Serve { at, tcp } => return serve::serve(*at, *tcp).map(|()| None),
+        Act::Unwrap { at } => return serve::unwrap(*at).map(|()| None),
         Act::Answer { at, others } => serve::answer(*at, others)?,
         Act::Hold { to, tcp } => return hold::hold(*to, *tcp, wait_ms).map(|()| None),
         Act::HoldForged(forged) => return forge::hold(forged).map(|()| None),
@@ -59,6 +60,8 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         },
         Act::Make { to, what } => return hand::give(*to, *what, wait_ms).map(|()| None),
         Act::Handed { .. } => return Err(io::Error::other("nobody handed anything over")),
+        Act::Outlive { to, what, program } => return Err(hand::outlive(*to, *what, program, wait_ms)),
+        Act::Inherit { to, what, number } => hand::inherit(*to, *what, *number, wait_ms),
         Act::Launch { program, arguments } => return Err(Command::new(program).args(arguments).exec()),
     };
     Ok(Some(report))

@@ -1,12 +1,12 @@
 //! Steps of an attempt, timed, until one fails.
 
-use std::io;
+use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::act::{GREETING, Report};
+use crate::act::{GREETING, READY, Report};
 
 /// An attempt under way.
 pub struct Attempt {
@@ -67,6 +67,19 @@ pub fn as_six(to: SocketAddr) -> SocketAddr {
         SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
         SocketAddr::V6(_) => to,
     }
+}
+
+/// Says [`READY`]; then does `act` once for each line of the standard input, and reports.
+///
+/// # Errors
+/// The pipes'.
+pub fn for_each_line(mut act: impl FnMut() -> Report) -> io::Result<()> {
+    println!("{READY}");
+    for line in io::stdin().lock().lines() {
+        line?;
+        println!("{}", serde_json::to_string(&act())?);
+    }
+    Ok(())
 }
 
 /// What this process sends.

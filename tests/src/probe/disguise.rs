@@ -58,7 +58,8 @@ pub fn put_on(disguise: &Disguise, act: &Act, wait_ms: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn become_program(mut command: Command, act: &Act, wait_ms: u64) -> Error {
+/// Runs it with an order for `act`; comes back only with an error.
+pub fn become_program(mut command: Command, act: &Act, wait_ms: u64) -> Error {
     // Where and as whom it is already.
     let order = Order { cgroup: None, netns: None, uid: 0, maker: None, wait_ms, act: act.clone() };
     match serde_json::to_string(&order) {

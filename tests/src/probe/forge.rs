@@ -1,17 +1,18 @@
 //! Packets to oneself that seem to come from elsewhere: the kernel answers whom they seem to come from.
 
 use std::fs;
-use std::io::{self, BufRead as _, ErrorKind};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::attempt::{Attempt, Failed, Step, greeting, socket};
+use super::attempt::{Attempt, Failed, Step, for_each_line, greeting, socket};
+use super::header::{checksum, ipv4};
 use super::icmp::echo_request;
 use super::option::{self, CABLE, source6};
-use crate::act::{READY, Report};
+use crate::act::Report;
 use crate::trick::{Forged, Forgery};
 
 /// Sends one; that nothing comes back says nothing.
@@ -89,7 +90,7 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
                 return echo6(&made, source.ip(), to.ip()).map(|()| None);
             };
             let echo = echo_request(8);
-            let packet = [header(from, own, 1, echo.len() as u16), echo].concat();
+            let packet = [ipv4(from, own, 1, echo.len()), echo].concat();
             made.set_header_included_v4(true).step("write the header")?;
             made.send_to(&packet, &to.into()).step("send")?;
             return Ok(None);
@@ -178,16 +179,12 @@ fn by_group(made: &Socket, source: SocketAddr, to: SocketAddr) -> Result<(), Fai
 pub fn hold(forged: &Forged) -> io::Result<()> {
     let Forged { source, to, .. } = *forged;
     let made = socket(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP), 1)?;
-    println!("{READY}");
-    for line in io::stdin().lock().lines() {
-        line?;
-        let report = Attempt::run(|_| {
+    for_each_line(|| {
+        Attempt::run(|_| {
             take_address(&made, SocketAddr::new(source.ip(), 0))?;
             let_go_later(&made, to).map(|()| None)
-        });
-        println!("{}", serde_json::to_string(&report)?);
-    }
-    Ok(())
+        })
+    })
 }
 
 /// Sends from the address the socket is bound to when that is another one by then.
@@ -234,7 +231,7 @@ fn by_own_copy(raw: &Socket, source: SocketAddr) -> Result<(), Failed> {
     let server = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).step("socket")?;
     server.set_broadcast(true).and_then(|()| raw.set_broadcast(true)).step("send to all")?;
     server.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 67)).into()).step("bind")?;
-    let mut packet = header(address, Ipv4Addr::BROADCAST, 17, 16);
+    let mut packet = ipv4(address, Ipv4Addr::BROADCAST, 17, 16);
     packet.extend([68u16, 67, 16, 0].iter().flat_map(|word| word.to_be_bytes()));
     packet.extend([0; 8]);
     raw.set_header_included_v4(true).step("write the header")?;
@@ -257,24 +254,7 @@ fn begun_by_hand(from: SocketAddr, to: SocketAddr) -> io::Result<Vec<u8>> {
     let pseudo = [&source.octets()[..], &destination.octets(), &[0, 6, 0, 20]].concat();
     let sum = checksum(&[pseudo, segment.clone()].concat());
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
-    Ok([header(source, destination, 6, 20), segment].concat())
-}
-
-/// An IPv4 header; the kernel fills in the checksum.
-fn header(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload_bytes: u16) -> Vec<u8> {
-    let mut header = vec![0x45, 0];
-    header.extend((20 + payload_bytes).to_be_bytes());
-    header.extend([0, 7, 0, 0, 64, protocol, 0, 0]);
-    header.extend(from.octets());
-    header.extend(to.octets());
-    header
-}
-
-/// Of a whole number of words.
-fn checksum(bytes: &[u8]) -> u16 {
-    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !(((sum & 0xffff) + (sum >> 16)) as u16)
+    Ok([ipv4(source, destination, 6, 20), segment].concat())
 }
 
 /// Over IPv6 anyone may (`IPV6_FREEBIND`), over IPv4 it takes a privilege (`IP_TRANSPARENT`).

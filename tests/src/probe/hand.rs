@@ -4,6 +4,7 @@ use std::io::{self, Error, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::attempt::{Attempt, Step, greeting, socket};
+use super::disguise::become_program;
 use super::icmp::echo_request;
 use super::udp::receive;
 use crate::act::{Act, Order, Report};
@@ -63,6 +65,25 @@ pub fn receive_gift(order: &Order, to: SocketAddr, what: Handed, how: Handover) 
     };
     // A descriptor that is read from here on is the receiver's; the maker stays.
     Ok(Gift { socket: Socket::from(descriptor), _maker: Some(maker) })
+}
+
+/// Makes a socket and becomes another program that has it; comes back only with an error.
+pub fn outlive(to: SocketAddr, what: Handed, program: &Path, wait_ms: u64) -> Error {
+    let made = match make(to, what, wait_ms) {
+        Ok(made) => made,
+        Err(error) => return error,
+    };
+    if let Err(error) = made.set_cloexec(false) {
+        return error;
+    }
+    become_program(Command::new(program), &Act::Inherit { to, what, number: made.as_raw_fd() }, wait_ms)
+}
+
+/// Uses what the program before this one left.
+pub fn inherit(to: SocketAddr, what: Handed, number: i32, wait_ms: u64) -> Report {
+    // SAFETY: a socket that the program before opened, and nothing else here uses.
+    let socket = unsafe { Socket::from_raw_fd(number) };
+    use_gift(&Gift { socket, _maker: None }, to, what, wait_ms)
 }
 
 /// Forks; the parent stays until the child has ended.

@@ -1,6 +1,6 @@
 //! Traffic that goes on while the policy changes.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Type};
 
-use super::attempt::{Attempt, Step, as_six, greeting, socket};
+use super::attempt::{Attempt, Step, as_six, for_each_line, greeting, socket};
 use super::icmp::echo_request;
 use super::udp::receive;
 use crate::act::{READY, Report};
@@ -21,16 +21,12 @@ pub fn hold(to: SocketAddr, tcp: bool, wait_ms: u64) -> io::Result<()> {
     let (kind, protocol) = if tcp { (Type::STREAM, Protocol::TCP) } else { (Type::DGRAM, Protocol::UDP) };
     let mut made = socket(Domain::for_address(to), kind, Some(protocol), wait_ms)?;
     made.connect_timeout(&to.into(), Duration::from_millis(wait_ms.max(1)))?;
-    println!("{READY}");
-    for line in io::stdin().lock().lines() {
-        line?;
-        let report = Attempt::run(|_| {
+    for_each_line(|| {
+        Attempt::run(|_| {
             made.write_all(greeting().as_bytes()).step("send")?;
             receive(&made).step("receive").map(Some)
-        });
-        println!("{}", serde_json::to_string(&report)?);
-    }
-    Ok(())
+        })
+    })
 }
 
 /// One raw socket; one echo reply and one report for each line of input.
@@ -43,16 +39,12 @@ pub fn hold_raw(to: IpAddr) -> io::Result<()> {
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 129),
     };
     let made = socket(domain, Type::RAW, Some(protocol), 1)?;
-    println!("{READY}");
-    for line in io::stdin().lock().lines() {
-        line?;
-        let report = Attempt::run(|_| {
+    for_each_line(|| {
+        Attempt::run(|_| {
             made.send_to(&echo_request(kind), &SocketAddr::new(to, 0).into()).step("send")?;
             Ok(None)
-        });
-        println!("{}", serde_json::to_string(&report)?);
-    }
-    Ok(())
+        })
+    })
 }
 
 /// A datagram to each of `count` IPv6 addresses, of which the first is `from`.

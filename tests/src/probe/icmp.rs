@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, Type};
 
 use super::attempt::{Attempt, Step, socket};
+use super::header::checksum;
 use super::udp::receive;
 use crate::act::Report;
 
@@ -26,8 +27,7 @@ pub fn ping(to: IpAddr, raw: bool, wait_ms: u64) -> Report {
 pub fn echo_request(kind: u8) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0, 1, 0, 1];
     message.extend(b"dnswall!");
-    let sum: u32 = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let checksum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    let checksum = checksum(&message);
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
     message
 }

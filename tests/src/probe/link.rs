@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Error, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +11,7 @@ use dnswall_agent::demo::netlink::Netlink;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::attempt::{Attempt, Step, greeting, socket};
+use super::header::{checksum, ipv4};
 use super::option::{CABLE, set_number};
 use crate::act::Report;
 use crate::trick::LinkBy;
@@ -35,13 +36,23 @@ pub fn send(to: SocketAddr, by: LinkBy) -> Report {
             LinkBy::Vxlan => through_tunnel(to).step("send")?,
             LinkBy::Overlay => make_overlay().step("tunnel")?,
             LinkBy::Unwrapped => {
-                let made = socket(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP), 1).step("socket")?;
                 let wrapped =
                     [&[8, 0, 0, 0, 0, 0, 7, 0][..], &OVERLAY_LINK, &[2, 0, 0, 0, 0, 9, 8, 0], &packet];
-                made.set_broadcast(true).step("send to all")?;
-                let sent = HEARD_HERE.map(|receiver| {
-                    made.send_to(&wrapped.concat(), &SocketAddr::from((receiver, OVERLAY_PORT)).into())
-                });
+                let wrapped = wrapped.concat();
+                let four = socket(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP), 1).step("socket")?;
+                four.set_broadcast(true).step("send to all")?;
+                let six = socket(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP), 1).step("socket")?;
+                let cable =
+                    rustix::net::netdevice::name_to_index(&six, CABLE).map_err(Error::from).step("device")?;
+                let mut sent: Vec<_> = HEARD_HERE
+                    .map(|receiver| {
+                        four.send_to(&wrapped, &SocketAddr::from((receiver, OVERLAY_PORT)).into())
+                    })
+                    .into();
+                sent.extend(HEARD_HERE6.map(|receiver| {
+                    let to = SocketAddrV6::new(receiver, OVERLAY_PORT, 0, cable);
+                    six.send_to(&wrapped, &SocketAddr::V6(to).into())
+                }));
                 if sent.iter().any(Result::is_ok) && sent.iter().any(Result::is_err) {
                     return Err(Error::other(format!("{sent:?}"))).step("send");
                 }
@@ -72,18 +83,13 @@ pub fn join(group: IpAddr) -> Report {
 
 /// An IPv4 packet with a UDP datagram, from [`FOREIGN_SOURCE`], with its checksum.
 fn datagram(to: Ipv4Addr, port: u16, text: &[u8]) -> Vec<u8> {
-    let length = (28 + text.len()) as u16;
-    let mut packet = vec![0x45, 0];
-    packet.extend(length.to_be_bytes());
-    packet.extend([0, 7, 0, 0, 64, 17, 0, 0]);
-    packet.extend(FOREIGN_SOURCE.octets());
-    packet.extend(to.octets());
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let checksum = !(((sum & 0xffff) + (sum >> 16)) as u16);
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let length = (8 + text.len()) as u16;
+    let mut packet = ipv4(FOREIGN_SOURCE, to, 17, usize::from(length));
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet.extend(4000u16.to_be_bytes());
     packet.extend(port.to_be_bytes());
-    packet.extend((length - 20).to_be_bytes());
+    packet.extend(length.to_be_bytes());
     packet.extend([0, 0]);
     packet.extend(text);
     packet
@@ -143,10 +149,15 @@ fn make_overlay() -> io::Result<()> {
     let port = OVERLAY_PORT.to_string();
     let link = OVERLAY_LINK.map(|byte| format!("{byte:02x}")).join(":");
     let kind = ["type", "vxlan", "id", "7", "dstport", &port, "nolearning"];
-    ip(&[&["link", "add", "dwoverlay", "address", &link][..], &kind].concat())?;
-    ip(&["address", "add", "10.66.0.2/24", "dev", "dwoverlay"])?;
-    ip(&["link", "set", "dwoverlay", "up"])?;
-    std::fs::write("/proc/sys/net/ipv4/conf/dwoverlay/rp_filter", "0")?;
+    for (name, address, remote) in
+        [("dwoverlay", "10.66.0.2/24", "10.77.0.98"), ("dwoverlay6", "10.67.0.2/24", "fd00:77::98")]
+    {
+        let tunnel = [&["link", "add", name, "address", &link][..], &kind, &["remote", remote]].concat();
+        ip(&tunnel)?;
+        ip(&["address", "add", address, "dev", name])?;
+        ip(&["link", "set", name, "up"])?;
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"), "0")?;
+    }
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")
 }
 
@@ -172,6 +183,12 @@ const HEARD_HERE: [Ipv4Addr; 5] = [
     Ipv4Addr::new(10, 77, 0, 255),
     Ipv4Addr::BROADCAST,
     Ipv4Addr::new(224, 0, 0, 1),
+];
+/// The same over IPv6.
+const HEARD_HERE6: [Ipv6Addr; 3] = [
+    Ipv6Addr::LOCALHOST,
+    Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 2),
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
 ];
 /// Where the inner packet goes: policies allow it.
 const INNER: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 77);

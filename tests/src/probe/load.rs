@@ -1,7 +1,7 @@
 //! Many small errands, over and over, while something else happens to the wall. What is refused, what fails otherwise
 //! and what goes through is counted apart.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::attempt::{greeting, socket};
+use super::attempt::{for_each_line, greeting, socket};
 use crate::act::{Errand, ErrandBy, READY, Report, Tally};
 
 /// Does the errands until the standard input ends.
@@ -41,15 +41,11 @@ pub fn load(errands: &[Errand], pause_us: u64) -> io::Result<Report> {
 /// When what is to stay for all steps cannot be made.
 pub fn steps(errands: &[Errand]) -> io::Result<()> {
     let mut walkers = errands.iter().map(|errand| Walker::new(*errand)).collect::<io::Result<Vec<_>>>()?;
-    println!("{READY}");
-    for line in io::stdin().lock().lines() {
-        line?;
+    for_each_line(|| {
         walkers.iter_mut().for_each(Walker::go);
         let tallies = walkers.iter_mut().map(|walker| std::mem::take(&mut walker.tally)).collect();
-        let report = Report { ok: true, tallies, ..Report::default() };
-        println!("{}", serde_json::to_string(&report)?);
-    }
-    Ok(())
+        Report { ok: true, tallies, ..Report::default() }
+    })
 }
 
 /// One errand, and the socket it keeps.

@@ -1,10 +1,11 @@
 //! Raw sockets, and sockets of other families.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, Type};
 
 use super::attempt::{Attempt, Step, socket};
+use super::header::{ipv4, ipv4_with};
 use crate::act::{FORGED_SOURCE, Header, OWN_SOURCE, Report};
 
 /// Sends `payload` as the given IP protocol.
@@ -20,15 +21,15 @@ pub fn send(to: IpAddr, protocol: u8, header: &Header, payload: &[u8]) -> Report
         let made = socket(Domain::for_address(address), Type::RAW, kind, 1).step("socket")?;
         let packet = match (to, header) {
             (IpAddr::V4(to), Header::Own { fragment, options }) => {
-                let header = own_header(OWN_SOURCE, to, protocol, *fragment, options, payload.len());
+                let header = ipv4_with(OWN_SOURCE.into(), to, protocol, *fragment, options, payload.len());
                 [header, payload.to_vec()].concat()
             }
             (IpAddr::V4(to), Header::Forged) => {
-                [own_header(FORGED_SOURCE, to, protocol, 0, &[], payload.len()), payload.to_vec()].concat()
+                [ipv4(FORGED_SOURCE.into(), to, protocol, payload.len()), payload.to_vec()].concat()
             }
             (IpAddr::V4(to), Header::Hidden) => {
                 made.set_header_included_v4(true).step("header")?;
-                [own_header(OWN_SOURCE, to, protocol, 0, &[], payload.len()), payload.to_vec()].concat()
+                [ipv4(OWN_SOURCE.into(), to, protocol, payload.len()), payload.to_vec()].concat()
             }
             _ => payload.to_vec(),
         };
@@ -42,25 +43,4 @@ pub fn make(family: i32, kind: i32, protocol: i32) -> Report {
         let protocol = Some(Protocol::from(protocol));
         socket(Domain::from(family), Type::from(kind), protocol, 1).step("socket").map(|_| None)
     })
-}
-
-/// An IPv4 header; the kernel fills in the checksum.
-fn own_header(
-    from: [u8; 4],
-    to: Ipv4Addr,
-    protocol: u8,
-    fragment: u16,
-    options: &[u8],
-    payload_bytes: usize,
-) -> Vec<u8> {
-    let length = 20 + options.len();
-    let mut header = vec![0x40 | (length / 4) as u8, 0];
-    header.extend(((length + payload_bytes) as u16).to_be_bytes());
-    header.extend([0, 7]);
-    header.extend(fragment.to_be_bytes());
-    header.extend([64, protocol, 0, 0]);
-    header.extend(from);
-    header.extend(to.octets());
-    header.extend(options);
-    header
 }

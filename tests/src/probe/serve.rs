@@ -34,6 +34,17 @@ pub fn serve(at: SocketAddr, tcp: bool) -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }
 
+/// Stays until the standard input ends.
+///
+/// # Errors
+/// The kernel's.
+pub fn unwrap(at: SocketAddr) -> io::Result<()> {
+    let made = shared(at)?;
+    set_number(&made, libc::IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)?;
+    println!("{READY}");
+    io::stdin().read_to_end(&mut Vec::new()).map(drop)
+}
+
 /// Answers one datagram from three sockets, then sends elsewhere from the first.
 ///
 /// # Errors
@@ -100,3 +111,7 @@ fn echo(stream: &mut (impl Read + Write)) -> io::Result<()> {
         stream.write_all(&buffer[..length])?;
     }
 }
+
+/// linux/udp.h
+const UDP_ENCAP: i32 = 100;
+const UDP_ENCAP_ESPINUDP: i32 = 2;
