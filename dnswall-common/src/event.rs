@@ -38,7 +38,7 @@ pub struct Event {
     /// When the owner's leader started, nanoseconds since boot; 0 when unknown.
     pub start_ns: u64,
     /// The owner's executable.
-    pub exe_inode: u64,
+    pub exe_number: u64,
     /// How often this flow was refused since the kernel began to count it, this one included. Only ever grows, so
     /// that whoever reads loses nothing by reading late.
     pub refusals: u64,

@@ -61,12 +61,12 @@ pub struct UserKey {
     pub slot: u32,
 }
 
-/// Key of map `WHO_EXES`: an executable by inode, which a process cannot choose, not by a path, which it can.
+/// Key of map `WHO_EXES`: an executable by its file, which a process cannot choose, not by a path, which it can.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExeKey {
-    /// Inode number.
-    pub inode: u64,
+    /// See [`exe_number`].
+    pub number: u64,
     /// The superblock's device as the kernel keeps it: `major << 20 | minor`.
     pub device: u32,
     /// Which image.

@@ -29,7 +29,7 @@ pub struct SocketState {
     /// When the process's leader started, nanoseconds since boot.
     pub start_ns: u64,
     /// The executable ([`crate::identity::exe_number`]); 0 when unknown.
-    pub exe_inode: u64,
+    pub exe_number: u64,
     /// Device of the executable's superblock, `major << 20 | minor`.
     pub exe_device: u32,
     /// User id in the initial user namespace.

@@ -173,7 +173,7 @@ fn send(
                 (*event).cookie = state.cookie;
                 (*event).netns = state.netns;
                 (*event).start_ns = state.start_ns;
-                (*event).exe_inode = state.exe_inode;
+                (*event).exe_number = state.exe_number;
                 (*event).exe_device = state.exe_device;
                 (*event).comm = state.comm;
                 (*event).identity = IDENTITY_SOCKET;
@@ -182,7 +182,7 @@ fn send(
                 (*event).cookie = 0;
                 (*event).netns = 0;
                 (*event).start_ns = 0;
-                (*event).exe_inode = 0;
+                (*event).exe_number = 0;
                 (*event).exe_device = 0;
                 (*event).comm = [0; 16];
                 (*event).identity = IDENTITY_OLD_SOCKET;

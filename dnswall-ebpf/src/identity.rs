@@ -60,7 +60,7 @@ pub fn record(state: &mut SocketState, image: &KernelImage, cookie: u64, netns: 
     let leader = pointer(task, field!(offsets.task_group_leader));
     let inode = program::of(task);
     state.start_ns = pointer(leader, field!(offsets.task_start_boottime));
-    state.exe_inode = program::number(inode);
+    state.exe_number = program::number(inode);
     state.exe_device = program::device(inode);
     state.cgroup = cgroup;
     state.uid = uid;
@@ -85,7 +85,7 @@ pub fn record_kernels(state: &mut SocketState, image: &KernelImage, sk: *mut bpf
     // Before 5.16 the last two bits are flags.
     let cgroup = pointer(sock, field!(offsets.sock_cgroup)) & !3;
     let node = pointer(cgroup, field!(offsets.cgroup_kn));
-    state.exe_inode = 0;
+    state.exe_number = 0;
     state.exe_device = 0;
     state.cgroup = pointer(node, field!(offsets.kernfs_id));
     state.uid = UID_UNKNOWN;
@@ -113,7 +113,7 @@ fn begin_anew(state: &mut SocketState, image: &KernelImage, node: u64, task: u64
         pointer(pointer(set, field!(offsets.css_set_dfl_cgrp)), field!(offsets.cgroup_kn))
     };
     if resolve(image, node, state.cgroup, &mut names) {
-        let who = combine(image, &names, state.uid, state.exe_inode, state.exe_device);
+        let who = combine(image, &names, state.uid, state.exe_number, state.exe_device);
         crate::socket::remember_who(state, image, &who);
     }
 }
@@ -143,7 +143,7 @@ pub fn changed(state: &SocketState) -> bool {
 /// What a verdict knows of an owner apart from the names of its cgroup.
 pub struct Recorded {
     pub cgroup: u64,
-    pub exe_inode: u64,
+    pub exe_number: u64,
     pub exe_device: u32,
     pub uid: u32,
 }
@@ -158,12 +158,12 @@ pub fn from_record(image: &KernelImage, recorded: &Recorded, who: &mut Who) -> b
         Some(names) => (*names, true),
         None => (Who::NONE, false),
     };
-    *who = combine(image, &names, recorded.uid, recorded.exe_inode, recorded.exe_device);
+    *who = combine(image, &names, recorded.uid, recorded.exe_number, recorded.exe_device);
     known
 }
 
 #[inline(always)]
-fn combine(image: &KernelImage, names: &Who, uid: u32, exe_inode: u64, exe_device: u32) -> Who {
+fn combine(image: &KernelImage, names: &Who, uid: u32, exe_number: u64, exe_device: u32) -> Who {
     let free = &image.header().unconstrained;
     let mut who = *names;
     // A look-up only where it matters.
@@ -175,7 +175,7 @@ fn combine(image: &KernelImage, names: &Who, uid: u32, exe_inode: u64, exe_devic
         };
     }
     if !who.is_within(&free.exe) {
-        let key = ExeKey { inode: exe_inode, device: exe_device, slot: image.slot };
+        let key = ExeKey { number: exe_number, device: exe_device, slot: image.slot };
         // SAFETY: copied out at once.
         who = match unsafe { WHO_EXES.get(key) } {
             Some(exes) => who.and(&free.exe.or(exes)),

@@ -10,7 +10,7 @@ use dnswall_common::socket::SocketState;
 pub fn is_another(state: &SocketState) -> bool {
     // SAFETY: no arguments.
     let inode = of(unsafe { bpf_get_current_task() });
-    state.exe_inode != number(inode) || state.exe_device != device(inode)
+    state.exe_number != number(inode) || state.exe_device != device(inode)
 }
 
 /// The inode of the program a task runs; 0 for a thread of the kernel's.

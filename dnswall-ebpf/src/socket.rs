@@ -98,7 +98,7 @@ pub fn who(state: &mut SocketState, image: &KernelImage) -> Who {
 pub fn refresh_who(state: &mut SocketState, image: &KernelImage) -> bool {
     let recorded = Recorded {
         cgroup: state.cgroup,
-        exe_inode: state.exe_inode,
+        exe_number: state.exe_number,
         exe_device: state.exe_device,
         uid: state.uid,
     };
@@ -209,7 +209,7 @@ pub fn old_owner(skb: *mut __sk_buff, image: &KernelImage, owner: &mut Owner) {
     count(Counter::OwnerUnknown);
     // SAFETY: the context is valid.
     let (cgroup, uid) = unsafe { (bpf_skb_cgroup_id(skb), bpf_get_socket_uid(skb)) };
-    identity::from_record(image, &Recorded { cgroup, uid, exe_inode: 0, exe_device: 0 }, &mut owner.who);
+    identity::from_record(image, &Recorded { cgroup, uid, exe_number: 0, exe_device: 0 }, &mut owner.who);
     owner.cgroup = cgroup;
     owner.uid = uid;
     owner.pid = 0;

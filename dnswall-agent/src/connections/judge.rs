@@ -129,7 +129,7 @@ impl Refused<'_> {
             cgroup,
             netns: 0,
             start_ns,
-            exe_inode: exe.map_or(0, |exe| exe.number),
+            exe_number: exe.map_or(0, |exe| exe.number),
             refusals: 1,
             source: address(connection.local.ip()).to_words(),
             destination: address(connection.remote.ip()).to_words(),

@@ -39,7 +39,7 @@ impl Recorded {
                 <$type>::from_ne_bytes(field(bytes, offset_of!(SocketState, $field))?)
             };
         }
-        let exe = ExeId { number: number!(exe_inode: u64), device: number!(exe_device: u32) };
+        let exe = ExeId { number: number!(exe_number: u64), device: number!(exe_device: u32) };
         Some(Self {
             cgroup: number!(cgroup: u64),
             uid: number!(uid: u32),

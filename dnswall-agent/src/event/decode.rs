@@ -126,7 +126,7 @@ fn read(record: &[u8; EVENT_BYTES]) -> Event {
         cgroup: u64::from_ne_bytes(at!(cgroup)),
         netns: u64::from_ne_bytes(at!(netns)),
         start_ns: u64::from_ne_bytes(at!(start_ns)),
-        exe_inode: u64::from_ne_bytes(at!(exe_inode)),
+        exe_number: u64::from_ne_bytes(at!(exe_number)),
         refusals: u64::from_ne_bytes(at!(refusals)),
         source: [u64::from_ne_bytes(at!(source)), u64::from_ne_bytes(at!(source, second))],
         destination: [u64::from_ne_bytes(at!(destination)), u64::from_ne_bytes(at!(destination, second))],

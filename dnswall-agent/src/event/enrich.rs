@@ -160,7 +160,7 @@ impl Enricher {
             cgroup,
             netns: _,
             start_ns,
-            exe_inode,
+            exe_number,
             refusals,
             source,
             destination,
@@ -184,7 +184,7 @@ impl Enricher {
             payload: _,
         } = *event;
         let now_ns = clocks.monotonic_ns;
-        let exe = (exe_inode != 0).then_some(ExeId { number: exe_inode, device: exe_device });
+        let exe = (exe_number != 0).then_some(ExeId { number: exe_number, device: exe_device });
         let workload = self.workloads.find(cgroup, pid, now_ns);
         let uid = (uid != u32::MAX).then_some(uid);
         EnrichedEvent {
@@ -308,7 +308,7 @@ mod tests {
     fn what_is_not_known_is_none() {
         let (_root, mut enricher) = enricher();
         let mut event = sample::event();
-        (event.cgroup, event.pid, event.start_ns, event.uid, event.exe_inode) = (0, 0, 0, u32::MAX, 0);
+        (event.cgroup, event.pid, event.start_ns, event.uid, event.exe_number) = (0, 0, 0, u32::MAX, 0);
         (event.source, event.source_port, event.packet_bytes, event.destination) = ([0; 2], 0, 0, [0; 2]);
         event.comm = [0; 16];
         (event.mode, event.hook) = (MODE_AUDIT, hook::SOCK_CREATE);

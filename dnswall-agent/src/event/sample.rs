@@ -24,7 +24,7 @@ pub fn event() -> Event {
         cgroup: 4_242,
         netns: 1,
         start_ns: 99_000_000_000,
-        exe_inode: 777,
+        exe_number: 777,
         refusals: 1,
         source: words("10.0.0.5"),
         destination: words("198.51.100.53"),
@@ -65,7 +65,7 @@ pub fn bytes(event: &Event) -> Vec<u8> {
         cgroup,
         netns,
         start_ns,
-        exe_inode,
+        exe_number,
         refusals,
         source,
         destination,
@@ -89,7 +89,7 @@ pub fn bytes(event: &Event) -> Vec<u8> {
         payload,
     } = event;
     let mut bytes = Vec::new();
-    for word in [time_ns, cookie, cgroup, netns, start_ns, exe_inode, refusals] {
+    for word in [time_ns, cookie, cgroup, netns, start_ns, exe_number, refusals] {
         bytes.extend(word.to_ne_bytes());
     }
     for word in source.iter().chain(destination) {

@@ -61,7 +61,7 @@ impl Processes {
             cgroup: owner.cgroup,
             netns: 0,
             start_ns: 0,
-            exe_inode: owner.exe.0,
+            exe_number: owner.exe.0,
             exe_device: owner.exe.1,
             uid: owner.uid,
             pid: *socket.holders.first()?,

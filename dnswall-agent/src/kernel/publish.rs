@@ -86,7 +86,7 @@ impl Maps {
             image
                 .exes
                 .iter()
-                .map(|((inode, device), who)| (ExeKey { inode: *inode, device: *device, slot }, *who)),
+                .map(|((number, device), who)| (ExeKey { number: *number, device: *device, slot }, *who)),
         )?;
         replace(
             &mut self.paths,

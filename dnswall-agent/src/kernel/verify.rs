@@ -54,8 +54,8 @@ impl Maps {
     fn holds_exes(&self, image: &MapImage, slot: u32) -> bool {
         let mine = self.exes.keys().flatten().filter(|key| key.slot == slot).count();
         mine == image.exes.len()
-            && image.exes.iter().all(|((inode, device), who)| {
-                let key = ExeKey { inode: *inode, device: *device, slot };
+            && image.exes.iter().all(|((number, device), who)| {
+                let key = ExeKey { number: *number, device: *device, slot };
                 self.exes.get(&key, 0).is_ok_and(|it| it == *who)
             })
     }
