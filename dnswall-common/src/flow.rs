@@ -22,10 +22,16 @@ pub mod protocol {
 }
 
 /// Whether the kernel unwraps what arrives with this protocol, where somebody has set up such a tunnel, and sends on what is
-/// inside: IP in IP, GRE, IPsec, PIM's register (in its first version as IGMP), L2TP, MPLS in IP.
+/// inside: as [`is_tunnel`], IPsec, PIM's register (in its first version as IGMP).
 #[inline(always)]
 pub const fn is_encapsulation(next_header: u8) -> bool {
-    matches!(next_header, 2 | 4 | 41 | 47 | 50 | 51 | 103 | 108 | 115 | 137)
+    is_tunnel(next_header) || matches!(next_header, 2 | 50 | 51 | 103 | 108)
+}
+
+/// The same without those that are spoken to groups in earnest: IP in IP, GRE, L2TP, MPLS in IP.
+#[inline(always)]
+pub const fn is_tunnel(next_header: u8) -> bool {
+    matches!(next_header, 4 | 41 | 47 | 115 | 137)
 }
 
 /// The port of DNS.

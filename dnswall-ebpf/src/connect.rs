@@ -128,7 +128,7 @@ fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> 
             return ALLOW;
         };
         // A group's interface may name any source (`IP_MULTICAST_IF`), which stays the socket's.
-        if Address::V4(address).is_group() {
+        if Address::V4(address).is_group() && address != u32::MAX {
             state.flags |= SOCKET_FOREIGN;
         }
         let sends = next_header == protocol::UDP as u32 || next_header == protocol::UDP_LITE as u32;

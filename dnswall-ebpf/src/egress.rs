@@ -11,7 +11,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
-use dnswall_common::flow::{Address, Flow, PORT_DNS, is_encapsulation, protocol};
+use dnswall_common::flow::{Address, Flow, PORT_DNS, is_encapsulation, is_tunnel, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
@@ -324,18 +324,16 @@ fn verdict_loopback(skb: *mut __sk_buff, state: &mut SocketState, packet: &Packe
 /// takes a copy behind this hook (IPv4's is gone by now, see `group.rs`). A tunnel's own packets to its group are no way in.
 #[inline(always)]
 fn is_for_tunnel(skb: *mut __sk_buff, packet: &Packet) -> bool {
-    let on_loopback = is_on_loopback(skb);
     let is_v6 = packet.family != 4;
-    match packet.network.protocol {
-        protocol::UDP => {
-            let is_heard = on_loopback
-                || (is_v6
-                    && packet.network.destination.is_group()
-                    && !socket::is_kernels(socket::address(skb)));
-            is_heard && tunnel::takes(skb, is_v6, packet.network.header_bytes)
+    let network = &packet.network;
+    let on_loopback = is_on_loopback(skb);
+    let is_heard =
+        on_loopback || (is_v6 && network.destination.is_group() && !socket::is_kernels(socket::address(skb)));
+    is_heard
+        && match network.protocol {
+            protocol::UDP => tunnel::takes(skb, is_v6, network.header_bytes),
+            other => is_tunnel(other) || (on_loopback && is_encapsulation(other)),
         }
-        other => on_loopback && is_encapsulation(other),
-    }
 }
 
 /// Whether the owner may send in another's name, or into a tunnel: what comes of that the wall does not see.

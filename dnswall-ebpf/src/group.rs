@@ -36,9 +36,9 @@ pub fn may_send(
 ) -> bool {
     let is_tunnels = reaches_tunnel(ctx, image, state, address, whither as u16);
     let whither = whither | if is_tunnels { TUNNEL } else { 0 };
-    // Nobody listens at port 0.
-    let is_judged =
-        Address::V4(address).is_group() && whither as u16 != 0 && (whither & FOR_GOOD != 0 || is_routed(ctx));
+    // Whoever connects to port 0 asks for his own address; no tunnel has it, but routing does not look at ports.
+    let goes_on = whither & FOR_GOOD != 0 && whither as u16 != 0;
+    let is_judged = Address::V4(address).is_group() && (goes_on || is_routed(ctx));
     if !is_tunnels && !is_judged {
         return true;
     }

@@ -32,7 +32,7 @@ pub fn is_reply(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, flow:
     }
 }
 
-/// Whether a datagram came from there unasked, and may be answered. A function of its own, for its frame.
+/// Whether a datagram ever came from there unasked, as far as anybody remembers. A function of its own, for its frame.
 #[inline(never)]
 pub fn was_heard(ctx: &SockAddrContext, image: &KernelImage, state: &SocketState, flow: &Flow) -> bool {
     let seed = image.header().seed;
@@ -45,7 +45,7 @@ pub fn was_heard(ctx: &SockAddrContext, image: &KernelImage, state: &SocketState
     };
     let key = ReplyKey { receiver, peer: peer_tag(seed, flow.address, flow.port) };
     // SAFETY: read at once.
-    unsafe { REPLIES.get(key) }.is_some_and(|&seen| seen & REPLY_ASKED == 0 && is_recent(seen, now()))
+    unsafe { REPLIES.get(key) }.is_some_and(|&seen| seen & REPLY_ASKED == 0)
 }
 
 #[inline(always)]

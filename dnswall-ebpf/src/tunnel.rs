@@ -7,7 +7,6 @@ use crate::socket;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes};
 use aya_ebpf::programs::SockAddrContext;
-use dnswall_common::flow::Address;
 
 /// Bytes of a tuple: two addresses and two ports, as they are in a packet.
 const TUPLE4_BYTES: usize = 12;
@@ -23,9 +22,10 @@ const ANYBODYS_MAX: u8 = 3;
 const RXRPC: u8 = 6;
 
 /// Whether a datagram goes to a socket of which the kernel unwraps what arrives: VXLAN, Geneve, GUE, L2TP, GTP, ESP in UDP.
-/// Found as the kernel finds who receives it, but on the loopback device, where what another device's address receives is not
-/// found when it is bound to that device. Nobody can share a kernel's own socket's port; whoever shares another's by binding
-/// to a device counts as it. Also when the ports, at `ports_at`, cannot be read. A function of its own, for its frame.
+/// Found as the kernel finds who receives it, but on the loopback device: what is bound to another device, and receives for
+/// that one's address, is not found. Nobody can share the port of the kernel's own socket that is bound to none; whoever
+/// shares a process's by binding to the loopback device counts as it. Also when the ports, at `ports_at`, cannot be
+/// read. A function of its own, for its frame.
 #[inline(never)]
 pub fn takes(skb: *mut __sk_buff, is_v6: bool, ports_at: u32) -> bool {
     let mut tuple = [0u8; TUPLE6_BYTES];
@@ -41,16 +41,14 @@ pub fn takes(skb: *mut __sk_buff, is_v6: bool, ports_at: u32) -> bool {
     if !is_read {
         return true;
     }
-    let destination = if is_v6 {
-        Address::V6(half(&tuple, 16), half(&tuple, 24))
-    } else {
-        Address::V4(half(&tuple, 0) as u32)
-    };
+    // The destination is behind the source. Flags, not an address: there is little stack.
+    let (is_group, is_loopback) =
+        if is_v6 { (tuple[16] == 0xff, half(&tuple, 16) == 0) } else { (tuple[4] >= 224, tuple[4] == 127) };
     let bytes = if is_v6 { TUPLE6_BYTES } else { TUPLE4_BYTES };
     let tuple = tuple.as_mut_ptr().cast::<bpf_sock_tuple>();
     // SAFETY: the tuple holds so many bytes.
     let found = unsafe { bpf_sk_lookup_udp(skb.cast(), tuple, bytes as u32, OWN_NAMESPACE, 0) };
-    unwraps(found, !destination.is_loopback() && !destination.is_group())
+    unwraps(found, is_group, !is_group && !is_loopback)
 }
 
 /// Whether such a socket would hear a datagram to this port, sent to the address as one of this host's: one of the kernel's
@@ -65,22 +63,25 @@ pub fn listens(ctx: &SockAddrContext, address: u32, port: u16, a_process_too: bo
     let found =
         unsafe { bpf_sk_lookup_udp(ctx.sock_addr.cast(), tuple, TUPLE4_BYTES as u32, OWN_NAMESPACE, 0) };
     let is_wanted = a_process_too || (!found.is_null() && socket::is_kernels(as_number(found)));
-    unwraps(found, false) && is_wanted
+    unwraps(found, a_process_too, false) && is_wanted
 }
 
-/// What became of the search, which is over then. A user who made a tunnel's socket of his own counts for nobody: else he
-/// would keep others from a port that he shares with them.
+/// What became of the search, which is over then. Where many may hear it, a user who made a tunnel's socket of his own counts
+/// for nobody: else he would keep others from a port that he shares with them.
 #[inline(always)]
-fn unwraps(found: *mut bpf_sock, counts_when_bound_to_device: bool) -> bool {
+fn unwraps(found: *mut bpf_sock, by_many: bool, counts_when_bound_to_device: bool) -> bool {
     if found.is_null() {
         return false;
     }
-    let kind = pointer(as_number(found), field!(offsets().udp_encapsulation)) as u8;
+    let number = as_number(found);
+    let kind = pointer(number, field!(offsets().udp_encapsulation)) as u8;
     // SAFETY: not null, and not released yet.
     let is_bound = unsafe { (*found).bound_dev_if } != 0;
-    let is_users = socket::state(found).is_some_and(|state| !matches!(state.uid, 0 | UID_UNKNOWN));
+    let is_users = by_many
+        && kind <= ANYBODYS_MAX
+        && !socket::is_kernels(number)
+        && socket::state(found).is_some_and(|state| !matches!(state.uid, 0 | UID_UNKNOWN));
     // SAFETY: released once, and not used after.
     unsafe { bpf_sk_release(found.cast()) };
-    let is_tunnel = kind != 0 && kind != RXRPC && !(kind <= ANYBODYS_MAX && is_users);
-    is_tunnel || (is_bound && counts_when_bound_to_device)
+    (kind != 0 && kind != RXRPC && !is_users) || (is_bound && counts_when_bound_to_device)
 }

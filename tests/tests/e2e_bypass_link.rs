@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use dnswall_agent::kernel::lsm;
-use dnswall_tests::act::{Act, address, udp};
+use dnswall_tests::act::{Act, UdpBy, address, udp, udp_by};
 use dnswall_tests::pace::within;
+use dnswall_tests::probe::option::set_number;
 use dnswall_tests::trick::LinkBy;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::{Who, at};
+use socket2::{Domain, Socket, Type};
 
 const NOTHING: &str = "version = 1\nmode = \"enforce\"\n";
 
@@ -117,6 +119,13 @@ fn a_group_on_loopback_takes_no_rule() -> Result<()> {
     ensure!(added.success(), "no route: {added}");
     let report = wall.run(&user(), udp(to))?;
     ensure!(report.is_silence(), "over loopback: {report:?}");
+    // Where it would be sent on, by whatever port, it does.
+    let router = wall.network.near.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(IGMP.into())))?;
+    set_number(&router, libc::IPPROTO_IP, MRT_INIT, 1)?;
+    for act in [udp(to), udp_by(to, UdpBy::Connected), udp_by("239.1.1.1:0", UdpBy::Connected)] {
+        let report = wall.run(&user(), act.clone())?;
+        ensure!(report.is_refused(), "where multicast is routed, {act:?}: {report:?}");
+    }
     Ok(())
 }
 
@@ -190,6 +199,9 @@ fn root() -> Who {
     at("app.service")
 }
 
+const IGMP: i32 = 2;
+/// linux/mroute.h
+const MRT_INIT: i32 = 200;
 const QIPCRTR: i32 = 42;
 const SMC: i32 = 43;
 const IPPROTO_SMC: i32 = 256;

@@ -18,6 +18,8 @@ fn a_socket_without_storage_escapes_no_rule() -> Result<()> {
     ensure!(wall.run(&app, udp("10.0.4.8:9000"))?.is_refused());
     let report = wall.run(&app, disguised(Disguise::NoSocketMemory, udp("10.0.4.8:9000")))?;
     ensure!(!report.ok, "LEAKED: {report:?}");
+    let failed = &wall.agent.status()?["counters"]["storage-failed"];
+    ensure!(failed.as_u64() > Some(0), "there was memory for it: {failed}");
     Ok(())
 }
 
@@ -33,5 +35,7 @@ fn nor_does_it_where_one_workload_alone_is_walled() -> Result<()> {
     wall.echo(&[].into(), &[to].into())?;
     let report = wall.run(&at("app.service"), disguised(Disguise::NoSocketMemory, udp("10.0.4.8:9000")))?;
     ensure!(!report.ok, "LEAKED: {report:?}");
+    let failed = &wall.agent.status()?["counters"]["storage-failed"];
+    ensure!(failed.as_u64() > Some(0), "there was memory for it: {failed}");
     Ok(())
 }

@@ -34,6 +34,7 @@ pub struct TestProgram {
 pub const TEST_PROGRAMS: &[TestProgram] = &[
     TestProgram { program: "ip", package: "iproute2" },
     TestProgram { program: "nsenter", package: "util-linux" },
+    TestProgram { program: "unshare", package: "util-linux" },
     TestProgram { program: "dig", package: "bind9-dnsutils" },
     TestProgram { program: "unbound", package: "unbound" },
     TestProgram { program: "dnsmasq", package: "dnsmasq-base" },
