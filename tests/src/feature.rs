@@ -7,6 +7,7 @@
 use std::io::Error;
 
 use anyhow::{Context as _, Result, bail};
+use aya::util::KernelVersion;
 use io_uring::{IoUring, Probe, opcode};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -21,6 +22,8 @@ pub enum Feature {
     UdpLite,
     /// Sockets that io_uring makes: from 5.19.
     UringSocket,
+    /// A network namespace's own limit of what its sockets keep (`net.core.optmem_max`): from 6.8.
+    OwnSocketMemory,
 }
 
 impl Feature {
@@ -30,6 +33,7 @@ impl Feature {
             Self::Multipath => "multipath TCP",
             Self::UdpLite => "UDP-Lite",
             Self::UringSocket => "sockets of io_uring's",
+            Self::OwnSocketMemory => "limits of socket memory for each namespace",
         }
     }
 
@@ -42,6 +46,9 @@ impl Feature {
             Self::Multipath => makes(Type::STREAM, Protocol::MPTCP),
             Self::UdpLite => makes(Type::DGRAM, Protocol::from(libc::IPPROTO_UDPLITE)),
             Self::UringSocket => ring_makes_sockets(),
+            Self::OwnSocketMemory => KernelVersion::current()
+                .map(|version| version >= KernelVersion::new(6, 8, 0))
+                .map_err(Error::other),
         };
         let is_here = asked.with_context(|| format!("ask the kernel for {}", self.name()))?;
         if !is_here && std::env::var_os(VARIABLE).is_none() {
@@ -50,23 +57,24 @@ impl Feature {
         Ok(is_here)
     }
 
-    /// What `socket()`, or the ring, says of what the kernel does not know.
-    fn error(self) -> i32 {
+    /// The step at which a kernel tells that it does not know it, and the error.
+    fn told_by(self) -> (&'static str, i32) {
         match self {
-            Self::Multipath | Self::UdpLite => LACKING,
-            Self::UringSocket => libc::EINVAL,
+            Self::Multipath | Self::UdpLite => ("socket", LACKING),
+            Self::UringSocket => ("socket", libc::EINVAL),
+            Self::OwnSocketMemory => ("disguise", libc::ENOENT),
         }
     }
 
     /// What is wrong with what a probe saw on a kernel without it.
     pub fn lacking(self, report: &Report) -> Option<String> {
-        let told =
-            !report.ok && report.step.as_deref() == Some("socket") && report.errno == Some(self.error());
+        let (step, errno) = self.told_by();
+        let told = !report.ok && report.step.as_deref() == Some(step) && report.errno == Some(errno);
         (!told).then(|| {
             format!(
-                "without {} it should fail with {}: {report:?}",
+                "without {} it should fail at {step} with {}: {report:?}",
                 self.name(),
-                Error::from_raw_os_error(self.error())
+                Error::from_raw_os_error(errno)
             )
         })
     }

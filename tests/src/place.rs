@@ -44,6 +44,16 @@ pub fn probe() -> Result<PathBuf> {
     existing(profile_directory()?.join("probe"))
 }
 
+/// A program of the system's.
+///
+/// # Errors
+/// When there is none of this name on `PATH`.
+pub fn on_path(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").context("read PATH")?;
+    let found = std::env::split_paths(&path).map(|directory| directory.join(program));
+    found.into_iter().find(|path| path.is_file()).with_context(|| format!("find {program} on PATH"))
+}
+
 fn existing(path: PathBuf) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("{} does not exist: build it first (cargo xtask test does)", path.display());

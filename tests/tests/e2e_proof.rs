@@ -12,6 +12,7 @@ use dnswall_common::image::{Active, Cell, ImageHeader, MODE_AUDIT};
 use dnswall_tests::act::{address, tcp, udp};
 use dnswall_tests::agent::Agent;
 use dnswall_tests::lab::ReturnOne;
+use dnswall_tests::place;
 use dnswall_tests::tamper;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
@@ -370,14 +371,16 @@ fn in_a_cgroup_namespace_that_hides_the_hierarchy_it_does_not_start() -> Result<
     let path = |name: &str| wall.scratch(name).to_string_lossy().into_owned();
     // As in a container: a namespace of its own, in which the mount calls itself the root and is not.
     let script = format!(
-        "echo 0 > {home}/cgroup.procs && exec unshare --cgroup --mount sh -c 'umount -l {mount} && mount -t cgroup2 none {mount} && \
+        "echo 0 > {home}/cgroup.procs && exec {unshare} --cgroup --mount sh -c 'umount -l {mount} && mount -t cgroup2 none {mount} && \
          grep -q \"/ {mount} .* - cgroup2\" /proc/self/mountinfo && exec \"$0\" \"$@\"' \"$0\" \"$@\"",
+        // By its path: busybox's shell knows one of its own, which cannot.
+        unshare = place::on_path("unshare")?.display(),
         home = home.display(),
         mount = mount.display()
     );
     let said = Command::new("sh")
         .args(["-c", &script])
-        .arg(dnswall_tests::place::dnswall()?)
+        .arg(place::dnswall()?)
         .args(["agent", "run", "--pins"])
         .arg(wall.agent.pins())
         .args(["--state", &path("state"), "--socket", &path("control.sock"), "--config", &path("agent.toml")])

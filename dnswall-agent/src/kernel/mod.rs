@@ -45,7 +45,7 @@ pub use executable::{executable_identities, executable_identity};
 pub use fork::Child;
 pub use hold::{Hold, HookNow, MapNow, Mended, PlaceNow};
 pub use maps::Maps;
-pub use object::{object, object_digest};
+pub use object::{object, object_digest, raise_memlock_limit};
 pub use publish::PublishError;
 pub use ring::Ring;
 pub use socket_map::socket_map;

@@ -132,10 +132,10 @@ pub fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
     }
 }
 
-/// Kernels before 5.11 count maps against this limit.
-fn raise_memlock_limit() {
+/// Lifts the limit of locked memory, against which kernels before 5.11 count maps and programs.
+pub fn raise_memlock_limit() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    // Where it is refused, either the kernel does not need it, or creating a map says so.
+    // Where it is refused, either the kernel does not need it, or loading says so.
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use dnswall_agent::kernel::raise_memlock_limit;
 
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
@@ -85,6 +86,7 @@ impl ReturnOne {
     /// # Errors
     /// When the kernel refuses.
     pub fn load() -> Result<Self> {
+        raise_memlock_limit();
         // r0 = 1; exit
         let code: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
         let mut attributes = Load {
