@@ -81,6 +81,14 @@ pub fn ipv4(
     packet
 }
 
+/// The Internet checksum of bytes in which its own place is zero; an odd one counts as if a zero followed.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(word(pair))).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(((sum & 0xffff) + (sum >> 16)) as u16)
+}
+
 /// An IPv4 packet with options, from the usual source.
 pub fn with_options(to: &str, options: &[u8], protocol: u8, segment: &[u8]) -> Vec<u8> {
     ipv4(SOURCE4, to.parse().expect("a test's address"), protocol, options, 0, segment)

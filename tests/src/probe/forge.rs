@@ -9,10 +9,10 @@ use std::path::Path;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::attempt::{Attempt, Failed, Step, for_each_line, greeting, socket};
-use super::header::{checksum, ipv4};
 use super::icmp::echo_request;
 use super::option::{self, CABLE, source6};
 use crate::act::Report;
+use crate::lab::packet::{checksum, ipv4};
 use crate::trick::{Forged, Forgery};
 
 /// Sends one; that nothing comes back says nothing.
@@ -90,7 +90,7 @@ pub fn send(forged: &Forged, wait_ms: u64) -> Report {
                 return echo6(&made, source.ip(), to.ip()).map(|()| None);
             };
             let echo = echo_request(8);
-            let packet = [ipv4(from, own, 1, echo.len()), echo].concat();
+            let packet = ipv4(from, own, 1, &[], 0, &echo);
             made.set_header_included_v4(true).step("write the header")?;
             made.send_to(&packet, &to.into()).step("send")?;
             return Ok(None);
@@ -231,9 +231,9 @@ fn by_own_copy(raw: &Socket, source: SocketAddr) -> Result<(), Failed> {
     let server = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).step("socket")?;
     server.set_broadcast(true).and_then(|()| raw.set_broadcast(true)).step("send to all")?;
     server.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 67)).into()).step("bind")?;
-    let mut packet = ipv4(address, Ipv4Addr::BROADCAST, 17, 16);
-    packet.extend([68u16, 67, 16, 0].iter().flat_map(|word| word.to_be_bytes()));
-    packet.extend([0; 8]);
+    let mut datagram: Vec<u8> = [68u16, 67, 16, 0].iter().flat_map(|word| word.to_be_bytes()).collect();
+    datagram.extend([0; 8]);
+    let packet = ipv4(address, Ipv4Addr::BROADCAST, 17, &[], 0, &datagram);
     raw.set_header_included_v4(true).step("write the header")?;
     // Whether it is refused or heard: what counts is what is answered.
     let _ = raw.send_to(&packet, &SocketAddr::from((Ipv4Addr::BROADCAST, 0)).into());
@@ -254,7 +254,7 @@ fn begun_by_hand(from: SocketAddr, to: SocketAddr) -> io::Result<Vec<u8>> {
     let pseudo = [&source.octets()[..], &destination.octets(), &[0, 6, 0, 20]].concat();
     let sum = checksum(&[pseudo, segment.clone()].concat());
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
-    Ok([ipv4(source, destination, 6, 20), segment].concat())
+    Ok(ipv4(source, destination, 6, &[], 0, &segment))
 }
 
 /// Over IPv6 anyone may (`IPV6_FREEBIND`), over IPv4 it takes a privilege (`IP_TRANSPARENT`).

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, Type};
 
 use super::attempt::{Attempt, Step, socket};
-use super::header::checksum;
 use super::udp::receive;
 use crate::act::Report;
+use crate::lab::packet::checksum;
 
 /// Pings, from a ping socket or a raw one.
 pub fn ping(to: IpAddr, raw: bool, wait_ms: u64) -> Report {

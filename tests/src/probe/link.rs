@@ -11,9 +11,9 @@ use dnswall_agent::demo::netlink::Netlink;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::attempt::{Attempt, Step, greeting, socket};
-use super::header::{checksum, ipv4};
 use super::option::{CABLE, set_number};
 use crate::act::Report;
+use crate::lab::packet::{checksum, ipv4};
 use crate::trick::LinkBy;
 
 /// Sends a UDP datagram as a frame (IPv4 only); nothing is awaited.
@@ -84,14 +84,11 @@ pub fn join(group: IpAddr) -> Report {
 /// An IPv4 packet with a UDP datagram, from [`FOREIGN_SOURCE`], with its checksum.
 fn datagram(to: Ipv4Addr, port: u16, text: &[u8]) -> Vec<u8> {
     let length = (8 + text.len()) as u16;
-    let mut packet = ipv4(FOREIGN_SOURCE, to, 17, usize::from(length));
-    let sum = checksum(&packet);
+    let mut datagram: Vec<u8> = [4000, port, length, 0].into_iter().flat_map(u16::to_be_bytes).collect();
+    datagram.extend(text);
+    let mut packet = ipv4(FOREIGN_SOURCE, to, 17, &[], 0, &datagram);
+    let sum = checksum(&packet[..20]);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend(4000u16.to_be_bytes());
-    packet.extend(port.to_be_bytes());
-    packet.extend(length.to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(text);
     packet
 }
 

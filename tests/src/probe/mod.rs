@@ -5,7 +5,6 @@ pub mod disguise;
 pub mod dns;
 pub mod forge;
 pub mod hand;
-pub mod header;
 pub mod hold;
 pub mod icmp;
 pub mod link;

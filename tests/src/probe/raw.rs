@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, Type};
 
 use super::attempt::{Attempt, Step, socket};
-use super::header::{ipv4, ipv4_with};
 use crate::act::{FORGED_SOURCE, Header, OWN_SOURCE, Report};
+use crate::lab::packet::ipv4;
 
 /// Sends `payload` as the given IP protocol.
 pub fn send(to: IpAddr, protocol: u8, header: &Header, payload: &[u8]) -> Report {
@@ -21,15 +21,12 @@ pub fn send(to: IpAddr, protocol: u8, header: &Header, payload: &[u8]) -> Report
         let made = socket(Domain::for_address(address), Type::RAW, kind, 1).step("socket")?;
         let packet = match (to, header) {
             (IpAddr::V4(to), Header::Own { fragment, options }) => {
-                let header = ipv4_with(OWN_SOURCE.into(), to, protocol, *fragment, options, payload.len());
-                [header, payload.to_vec()].concat()
+                ipv4(OWN_SOURCE.into(), to, protocol, options, *fragment, payload)
             }
-            (IpAddr::V4(to), Header::Forged) => {
-                [ipv4(FORGED_SOURCE.into(), to, protocol, payload.len()), payload.to_vec()].concat()
-            }
+            (IpAddr::V4(to), Header::Forged) => ipv4(FORGED_SOURCE.into(), to, protocol, &[], 0, payload),
             (IpAddr::V4(to), Header::Hidden) => {
                 made.set_header_included_v4(true).step("header")?;
-                [ipv4(OWN_SOURCE.into(), to, protocol, payload.len()), payload.to_vec()].concat()
+                ipv4(OWN_SOURCE.into(), to, protocol, &[], 0, payload)
             }
             _ => payload.to_vec(),
         };
