@@ -271,8 +271,9 @@ pub const fn is_essential(
     match next_header {
         protocol::ICMP => {
             let kind = port >> 8;
-            // Unreachable, time exceeded, parameter problem: errors. Echo, timestamp and mask replies: answers.
-            !from_process && matches!(kind, 3 | 11 | 12 | 0 | 14 | 18)
+            // Unreachable, redirect, time exceeded, parameter problem: errors. Echo, timestamp, mask and extended echo
+            // replies: answers.
+            !from_process && matches!(kind, 3 | 5 | 11 | 12 | 0 | 14 | 18 | 43)
         }
         protocol::ICMPV6 => {
             let kind = port >> 8;
@@ -280,7 +281,8 @@ pub const fn is_essential(
             // router, or knows a better way, is believed by this host, too.
             let leads = from_process && matches!(kind, 134 | 137);
             let link = !leads && matches!(kind, 130..=137 | 143) && is_link_scope(destination);
-            link || (!from_process && matches!(kind, 1..=4 | 129 | 133..=137 | 143))
+            // The kernel's own listener reports go to the group itself, however wide that is; 161 answers an extended echo.
+            link || (!from_process && matches!(kind, 1..=4 | 129 | 131..=137 | 143 | 161))
         }
         // IGMP, to multicast groups only.
         2 => matches!(destination, Address::V4(address) if address >> 28 == 14),
@@ -302,12 +304,14 @@ pub const fn is_essential(
 /// The lower half of ff02::1:2, the group of DHCP servers and relays on the link (RFC 8415).
 const DHCP_SERVERS6: u64 = 0x1_0002;
 
-/// fe80::/10 and ff02::/16 (and their interface-local kin ff01::/16).
+/// fe80::/10, and groups of the link or of the interface, whatever their flags (RFC 4291, 2.7).
 #[inline(always)]
 const fn is_link_scope(address: Address) -> bool {
     match address {
         Address::V4(_) => false,
-        Address::V6(high, _) => high >> 54 == 0x3fa || high >> 48 == 0xff02 || high >> 48 == 0xff01,
+        Address::V6(high, _) => {
+            high >> 54 == 0x3fa || (high >> 56 == 0xff && matches!(high >> 48 & 15, 1 | 2))
+        }
     }
 }
 
@@ -419,6 +423,16 @@ mod tests {
         assert!(!is_essential(protocol::ICMP, 0, 8 << 8, far, false), "echo needs a rule");
         assert!(is_essential(protocol::ICMPV6, 0, 133 << 8, group, true));
         assert!(is_essential(protocol::ICMPV6, 0, 134 << 8, group, false));
+        let wide = Address::V6(0xff05 << 48, 1);
+        assert!(
+            is_essential(protocol::ICMPV6, 0, 131 << 8, wide, false),
+            "the kernel reports to the group itself"
+        );
+        assert!(!is_essential(protocol::ICMPV6, 0, 131 << 8, wide, true), "a process only on the link");
+        let flagged = Address::V6(0xff32 << 48, 1);
+        assert!(is_essential(protocol::ICMPV6, 0, 131 << 8, flagged, true), "ff32:: is the link's");
+        assert!(is_essential(protocol::ICMP, 0, 5 << 8, far, false), "a router leads to a better one");
+        assert!(!is_essential(protocol::ICMP, 0, 5 << 8, far, true), "a process is no router");
         assert!(!is_essential(protocol::ICMPV6, 0, 134 << 8, group, true), "a process is no router");
         assert!(!is_essential(protocol::ICMPV6, 0, 137 << 8, group, true));
         assert!(!is_essential(protocol::ICMPV6, 0, 133 << 8, far6, true));
