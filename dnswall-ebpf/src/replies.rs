@@ -74,11 +74,16 @@ pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
         port: packet.transport.source_port,
     };
     let state = socket::state(socket::of(skb));
-    if let Some(state) = &state
-        && was_asked(state, &image, &back)
-    {
-        return;
-    }
+    let asked = match &state {
+        Some(state) if socket::was_allowed(state, &image, &back) => return,
+        // What the policy before let out is perhaps answered now. A server's clients come all the same.
+        Some(state)
+            if state.flags & SOCKET_BOUND == 0 && socket::was_allowed_before(state, &image, &back) =>
+        {
+            REPLY_ASKED
+        }
+        _ => 0,
+    };
     let now = now() & !REPLY_ASKED;
     let key = key(skb, &image, &back);
     // Written in place where it can be: an insert into an LRU costs five times as much.
@@ -91,7 +96,7 @@ pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
             }
             entry.write_volatile(now);
         }
-    } else if REPLIES.insert(key, now, 0).is_err() {
+    } else if REPLIES.insert(key, now | asked, 0).is_err() {
         count(Counter::RepliesFailed);
     }
     if let Some(state) = state {
@@ -104,12 +109,6 @@ pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
 fn is_own_copy(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context is valid. Volatile, so that the field is read where it is.
     unsafe { core::ptr::addr_of!((*skb).pkt_type).read_volatile() == PACKET_LOOPBACK }
-}
-
-/// Whether what comes from there answers what this socket sent, under this policy or the one before: it opens nothing.
-#[inline(always)]
-fn was_asked(state: &SocketState, image: &KernelImage, back: &Flow) -> bool {
-    socket::was_allowed(state, image, back) || socket::was_allowed_before(state, image, back)
 }
 
 /// Remembers that this socket wrote to a peer that the policy refuses, but does not block: its answer must not make

@@ -6,8 +6,10 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
 use dnswall_common::ABI_VERSION;
+use dnswall_common::socket::ReplyKey;
 
 use crate::lab::raw::bpf;
 
@@ -57,6 +59,21 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
     let fd = bpf(OBJ_GET, &mut attributes).with_context(|| format!("open {}", path.display()))?;
     // SAFETY: a descriptor the kernel just made.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets the kernel forget who asked, as three minutes without a word do.
+///
+/// # Errors
+/// The kernel's.
+pub fn forget_replies(pins: &Path) -> Result<()> {
+    let replies = MapData::from_pin(map(pins, "REPLIES")).context("open the map of replies")?;
+    let mut replies = HashMap::<_, [u8; size_of::<ReplyKey>()], u64>::try_from(Map::LruHashMap(replies))?;
+    let keys: Vec<_> = replies.keys().collect::<Result<_, _>>()?;
+    ensure!(!keys.is_empty(), "nobody was remembered");
+    for key in keys {
+        replies.remove(&key)?;
+    }
+    Ok(())
 }
 
 /// Detaches a link for everybody who holds it.

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use dnswall_tests::act::{Act, TcpBy, UdpBy, tcp_by, udp_by};
 use dnswall_tests::case::{case, refused};
 use dnswall_tests::check::check;
+use dnswall_tests::tamper;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
 
@@ -64,6 +65,35 @@ fn an_answer_goes_to_who_asked_from_the_port_that_was_asked() -> Result<()> {
         for to in [other, beside, question] {
             ensure!(wall.capture.to_port(mark, 17, to).is_empty(), "{to} was reached");
         }
+    }
+    Ok(())
+}
+
+/// Under a policy that allows their addresses, a server's answers to its clients are no replies. The next one may leave
+/// them to be replies, and the clients that are there do not begin anew.
+#[test]
+fn a_servers_clients_are_answered_when_a_policy_no_longer_allows_them() -> Result<()> {
+    let open = "version = 1\nmode = \"enforce\"\n[[allow]]\nname = \"all\"\nto = [\"any\"]\n";
+    let wall = Wall::raise(open)?;
+    let clients = [("10.77.0.2:7000", "198.51.100.9:6000"), ("[fd00:77::2]:7000", "[2001:db8:9::9]:6000")];
+    let mut sessions = Vec::new();
+    for (place, peer) in clients {
+        let (place, peer): (SocketAddr, SocketAddr) = (place.parse()?, peer.parse()?);
+        let mut server = wall.start(&at("web.service").uid(65534), Act::Push { at: place })?;
+        let client = wall.network.far.run(|| UdpSocket::bind(peer))?;
+        for _ in 0..2 {
+            client.send_to(b"hello", place)?;
+            ensure!(server.exchange()?.ok, "a rule allows {peer}");
+        }
+        sessions.push((server, client, place));
+    }
+    // Whoever a rule allows is not remembered as asking.
+    tamper::forget_replies(wall.agent.pins())?;
+    ensure!(wall.agent.apply(NOTHING)?.code == 0);
+    for (server, client, place) in &mut sessions {
+        client.send_to(b"still there?", *place)?;
+        wall.capture.mark()?;
+        ensure!(server.exchange()?.ok, "whoever asks {place} is answered");
     }
     Ok(())
 }
