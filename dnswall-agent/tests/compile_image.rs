@@ -54,6 +54,7 @@ fn environment() -> FixedEnvironment {
         executables: [("/usr/sbin/unbound".to_owned(), vec![(1001, 8 << 20 | 1)])].into(),
         root: RootCgroup::default(),
         seed: 42,
+        has_decided: false,
     }
 }
 
@@ -178,13 +179,13 @@ fn limits_are_said_with_their_numbers() {
     let apart = |index| format!("[[allow]]\nto = [\"10.0.{index}.1\"]\nfrom = [{{ user = {index} }}]\n");
     let message = refusal(&many(SELECTORS_MAX, apart));
     assert!(
-        // The DHCP clients of an [unjudged] that is not written are one.
+        // The DHCP clients of an [unjudged] and a [raw] that are not written are one.
         message.contains("names 257 different workloads") && message.contains("there are 255"),
         "{message}"
     );
-    // One is everyone, one the DHCP clients of the [unjudged] that is not written.
+    // One is everyone, one the DHCP clients of what is not written.
     assert!(compile(&policy(&many(SELECTORS_MAX - 2, apart)), &environment()).is_ok());
-    let nobody = format!("{}[unjudged]\nfrom = []\n", many(SELECTORS_MAX - 1, apart));
+    let nobody = format!("{}[unjudged]\nfrom = []\n[raw]\nfrom = []\n", many(SELECTORS_MAX - 1, apart));
     assert!(compile(&policy(&nobody), &environment()).is_ok());
 
     let scope = |index| format!("[[scope]]\nmode = \"audit\"\nfrom = [{{ user = {index} }}]\n");
@@ -237,6 +238,35 @@ fn tables_that_are_too_small_are_said_with_their_numbers() {
     let message = compile(&policy(&many(17, exe)), &opt).expect_err("a refusal").render(false);
     assert!(message.contains("name 4352 executables") && message.contains("holds 4096"), "{message}");
     assert!(compile(&policy(&many(16, exe)), &opt).is_ok());
+}
+
+/// Whoever makes files, or takes a user away, must not leave a host without its policy at the next boot.
+#[test]
+fn what_has_decided_goes_on_with_what_fits() {
+    let programs = |pattern: usize, count: u64| {
+        let files = (0..count).map(|file| (1 + 300 * pattern as u64 + file, 1)).collect();
+        (format!("/opt/{pattern}/*"), files)
+    };
+    let exe =
+        |index| format!("[[allow]]\nto = [\"10.0.{index}.1\"]\nfrom = [{{ exe = \"/opt/{index}/*\" }}]\n");
+    let decided = |count, each| FixedEnvironment {
+        executables: (0..count).map(|pattern| programs(pattern, each)).collect(),
+        has_decided: true,
+        ..environment()
+    };
+    let compiled =
+        |count, each| compile(&policy(&many(count, exe)), &decided(count, each)).expect("an image");
+    let (image, warnings) = compiled(1, 300);
+    assert_eq!(image.exes.len(), 256);
+    assert!(warnings.iter().any(|warning| warning.message.contains("300 executables")), "{warnings:?}");
+    assert_eq!(compiled(16, 256).0.exes.len(), 4096);
+    assert_eq!(compiled(17, 256).0.exes.len(), 17 * 240, "a share each");
+
+    let text =
+        "version = 1\nmode = \"audit\"\n[[allow]]\nto = [\"10.0.0.1\"]\nfrom = [{ user = \"gone\" }]\n";
+    assert!(compile(&policy(text), &environment()).is_err());
+    let (_, warnings) = compile(&policy(text), &decided(0, 0)).expect("an image");
+    assert!(warnings.iter().any(|warning| warning.message.contains("no user")), "{warnings:?}");
 }
 
 /// Rules that overlap in every way: `from` entry `i` may go where bit `i` of the address says.

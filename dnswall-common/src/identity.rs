@@ -20,6 +20,8 @@ pub const PATTERN_BYTES_MAX: usize = 120;
 pub const KIND_UNIT: u32 = 1;
 /// [`NameKey::kind`]: container ids.
 pub const KIND_CONTAINER: u32 = 2;
+/// [`NameKey::kind`]: the selectors that nobody in a container has, under an empty name.
+pub const KIND_HOST: u32 = 3;
 
 /// What follows the prefix length in a key of map `WHO_NAMES`, a longest-prefix trie.
 ///

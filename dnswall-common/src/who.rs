@@ -63,6 +63,19 @@ impl Who {
         }
     }
 
+    /// Selectors that the other has not.
+    #[inline(always)]
+    pub fn without(&self, other: &Self) -> Self {
+        Self {
+            words: [
+                self.words[0] & !other.words[0],
+                self.words[1] & !other.words[1],
+                self.words[2] & !other.words[2],
+                self.words[3] & !other.words[3],
+            ],
+        }
+    }
+
     /// Whether every selector of this set is in the other.
     #[inline(always)]
     pub fn is_within(&self, other: &Self) -> bool {
@@ -106,6 +119,9 @@ mod tests {
         assert!(!Who::NONE.intersects(&Who::ALL));
         assert_eq!(set.and(&Who::EVERYONE), Who::EVERYONE);
         assert_eq!(set.or(&Who::ALL), Who::ALL);
+        assert_eq!(set.without(&Who::ALL), Who::NONE);
+        assert_eq!(set.without(&Who::EVERYONE).or(&Who::EVERYONE), set);
+        assert!(!set.without(&Who::EVERYONE).contains(0));
         assert!(set.is_within(&set) && set.is_within(&Who::ALL) && Who::NONE.is_within(&set));
         assert!(!set.is_within(&Who::EVERYONE));
     }

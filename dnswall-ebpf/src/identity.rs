@@ -17,7 +17,7 @@ use aya_ebpf::helpers::generated::{
 };
 use dnswall_common::counter::Counter;
 use dnswall_common::identity::{
-    CONTAINER_ID_BYTES, CgroupKey, ExeKey, KIND_CONTAINER, KIND_UNIT, KernelOffsets, LXC_START,
+    CONTAINER_ID_BYTES, CgroupKey, ExeKey, KIND_CONTAINER, KIND_HOST, KIND_UNIT, KernelOffsets, LXC_START,
     NAME_KEY_FIXED_BITS, Name, NameKey, PathKey, SCOPE_END, SERVICE_END, SLICE_END, USER_SLICE, UserKey,
     component_hash, extension, is_hexadecimal, path_step,
 };
@@ -350,7 +350,8 @@ fn add_units(image: &KernelImage, scratch: &mut Scratch, who: &mut Who) {
     }
 }
 
-/// Adds the selectors whose `container` is the id in the name of the walk's container.
+/// Adds the selectors whose `container` is the id in the name of the walk's container, and takes away those of the host's own
+/// users, which a container's root can become.
 #[inline(always)]
 fn add_containers(image: &KernelImage, scratch: &mut Scratch, who: &mut Who) {
     if scratch.container == 0 {
@@ -368,6 +369,10 @@ fn add_containers(image: &KernelImage, scratch: &mut Scratch, who: &mut Who) {
     read_name(address + start, &mut key.data.name, CONTAINER_ID_BYTES as u32 + 1);
     if let Some(more) = WHO_NAMES.get(&*key) {
         *who = who.or(more);
+    }
+    key.data.kind = image.slot << 16 | KIND_HOST;
+    if let Some(hosts) = WHO_NAMES.get(&*key) {
+        *who = who.without(hosts);
     }
 }
 

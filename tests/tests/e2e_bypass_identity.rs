@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use dnswall_agent::kernel::executable_identity;
 use dnswall_tests::act::{Act, address, disguised, tcp, udp};
-use dnswall_tests::case::{allowed, case, not_for_you};
+use dnswall_tests::case::{allowed, case, denied, not_for_you};
 use dnswall_tests::check::{check, check_wall};
 use dnswall_tests::trick::{Disguise, Handed, Handover};
 use dnswall_tests::wall::Wall;
@@ -97,6 +97,34 @@ fn who_gives_up_being_root_is_no_longer_root() -> Result<()> {
         }
         cases.push(case("as root", at("app.service"), udp(to), allowed("allow.root")));
         cases.push(case("as root", at("app.service"), tcp(to), allowed("allow.root")));
+    }
+    check(policy, &cases)
+}
+
+/// A container without a user namespace has a root who can take any user's number.
+#[test]
+fn a_user_of_the_hosts_is_none_of_a_containers() -> Result<()> {
+    let container = "docker-".to_owned() + &"3f29c1d4e5a6".repeat(6)[..64] + ".scope";
+    let policy = "version = 1\nmode = \"enforce\"\n\
+        [[allow]]\nname = \"users\"\nto = [\"10.0.3.0/24\", \"2001:db8:3::/48\"]\nfrom = [{ user = 65533 }]\n\
+        [[allow]]\nname = \"in it\"\nto = [\"10.0.4.0/24\"]\nfrom = [{ user = 65533, container = \"3f29c1d4e5a6\" }]\n\
+        [[allow]]\nname = \"all\"\nto = [\"10.0.5.0/24\"]\n\
+        [[deny]]\nname = \"users\"\nto = [\"10.0.5.8\"]\nfrom = [{ user = 65533 }]\n";
+    let inside = || at(&container).uid(65533);
+    let outside = || at("app.service").uid(65533);
+    let mut cases = vec![
+        case("with its container", inside(), udp("10.0.4.8:9000"), allowed("allow.in it")),
+        case("with its container", inside(), tcp("10.0.4.8:9000"), allowed("allow.in it")),
+        case("another container's rule", outside(), tcp("10.0.4.8:9000"), no()),
+        case("refused inside, too", inside(), tcp("10.0.5.8:9000"), denied("egress.denied", "deny.users")),
+        case("refused outside", outside(), tcp("10.0.5.8:9000"), denied("egress.denied", "deny.users")),
+        case("others are not refused", at(&container), tcp("10.0.5.8:9000"), allowed("allow.all")),
+    ];
+    for to in ["10.0.3.8:9000", "[2001:db8:3::8]:9000"] {
+        cases.push(case("inside", inside(), udp(to), no()));
+        cases.push(case("inside", inside(), tcp(to), no()));
+        cases.push(case("outside", outside(), udp(to), allowed("allow.users")));
+        cases.push(case("outside", outside(), tcp(to), allowed("allow.users")));
     }
     check(policy, &cases)
 }

@@ -15,6 +15,9 @@ pub trait Environment {
     fn root_cgroup(&self) -> RootCgroup;
     /// The key of the hashes in the image. It has to differ between hosts, and may differ between images.
     fn seed(&self) -> u64;
+    /// Whether the policy has decided before. Then what a pattern names too many of is left out and warned of: whoever makes
+    /// files must not be able to leave the host with an old policy, or none.
+    fn has_decided(&self) -> bool;
 }
 
 /// The cgroup a wall is attached to.
@@ -43,6 +46,8 @@ pub struct FixedEnvironment {
     pub root: RootCgroup,
     /// The key of the hashes.
     pub seed: u64,
+    /// Whether the policy has decided before.
+    pub has_decided: bool,
 }
 
 impl Environment for FixedEnvironment {
@@ -60,5 +65,9 @@ impl Environment for FixedEnvironment {
 
     fn seed(&self) -> u64 {
         self.seed
+    }
+
+    fn has_decided(&self) -> bool {
+        self.has_decided
     }
 }

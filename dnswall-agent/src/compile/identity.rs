@@ -4,7 +4,7 @@ use super::image::MapImage;
 use super::who::{NameEntry, step};
 use crate::policy::CGROUP_LEVELS_MAX;
 use dnswall_common::identity::{
-    CONTAINER_ID_BYTES, KIND_CONTAINER, KIND_UNIT, container_in, extension, name,
+    CONTAINER_ID_BYTES, KIND_CONTAINER, KIND_HOST, KIND_UNIT, container_in, extension, name,
 };
 use dnswall_common::limits::CGROUP_NAME_BYTES;
 use dnswall_common::who::Who;
@@ -47,14 +47,27 @@ impl MapImage {
     fn named(&self, unit: Option<&str>, container: Option<&str>, components: &[&str]) -> Who {
         let free = &self.header.unconstrained;
         let unit = unit.map_or(Who::NONE, |unit| self.named_unit(unit));
-        let container = container.map_or(Who::NONE, |id| self.longest(KIND_CONTAINER, 0, id.as_bytes()));
-        free.unit.or(&unit).and(&free.cgroup.or(&self.below(components))).and(&free.container.or(&container))
+        let containers = match container {
+            Some(id) => {
+                let named = self.longest(KIND_CONTAINER, 0, id.as_bytes());
+                free.container.or(&named).without(&self.longest(KIND_HOST, 0, &[]))
+            }
+            None => free.container,
+        };
+        free.unit.or(&unit).and(&free.cgroup.or(&self.below(components))).and(&containers)
     }
 
     /// What the selectors of a set are, as the policy writes them.
     pub fn selector_texts(&self, who: &Who) -> Vec<&str> {
         let held = self.selectors.iter().enumerate().filter(|(bit, _)| who.contains(*bit));
-        held.map(|(_, text)| text.as_str()).collect()
+        // An entry that allows here and forbids there is two selectors, of one text.
+        let mut texts: Vec<&str> = Vec::new();
+        for (_, text) in held {
+            if !texts.contains(&text.as_str()) {
+                texts.push(text);
+            }
+        }
+        texts
     }
 
     /// The first directory below the wall's root that is not a slice.

@@ -28,7 +28,7 @@ pub use image::{MapImage, ScopeInfo};
 pub use rules::{RuleInfo, Section};
 pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
 
-use crate::policy::{Existing, Mode, Policy, Problem, Problems, Selector, Warning};
+use crate::policy::{Existing, Mode, Policy, Problem, Problems, Scope, Selector, Warning};
 use classes::{CLASS_MEMBERS_MAX, Classes};
 use dnswall_common::image::{
     EXISTING_CUT, EXISTING_KEEP, ImageHeader, MODE_AUDIT, MODE_ENFORCE, Scope as ScopeEntry,
@@ -104,7 +104,7 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
 
 /// An empty list is nobody here, not everyone.
 fn openers(from: &[Selector], selectors: &mut Selectors) -> Who {
-    if from.is_empty() { Who::NONE } else { selectors.who(from) }
+    if from.is_empty() { Who::NONE } else { selectors.allowed(from) }
 }
 
 /// What leads from an address and port to the rules.
@@ -185,11 +185,11 @@ fn scopes(
     }
     // Those without a place name workloads, too: how many there are is said at once.
     for scope in policy.scopes.iter().skip(SCOPES_MAX) {
-        selectors.who(&scope.from);
+        held(scope, selectors);
     }
     for (index, (scope, entry)) in policy.scopes.iter().zip(&mut entries).enumerate() {
         *entry = ScopeEntry {
-            who: selectors.who(&scope.from),
+            who: held(scope, selectors),
             mode: mode_number(scope.mode),
             existing: existing_number(scope.existing),
             padding: [0; 6],
@@ -203,6 +203,14 @@ fn scopes(
         });
     }
     (entries, infos)
+}
+
+/// Whom a scope holds: one that only reports lets them out.
+fn held(scope: &Scope, selectors: &mut Selectors) -> Who {
+    match scope.mode {
+        Mode::Audit => selectors.allowed(&scope.from),
+        Mode::Enforce => selectors.bound(&scope.from),
+    }
 }
 
 fn mode_number(mode: Mode) -> u8 {

@@ -147,7 +147,10 @@ impl Flattener<'_> {
         addresses: Addresses,
         ports: Intervals,
     ) {
-        let who = self.selectors.who(from);
+        let who = match action {
+            Action::Allow => self.selectors.allowed(from),
+            Action::Deny => self.selectors.bound(from),
+        };
         let info = RuleInfo { name, section, line: place.line };
         self.rules.push(FlatRule { info, span: place.span.clone(), action, who, addresses, ports });
     }

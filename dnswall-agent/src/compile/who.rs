@@ -8,11 +8,13 @@
 use super::environment::{Environment, FileId, RootCgroup};
 use super::identity::cut;
 use crate::policy::{CGROUP_LEVELS_MAX, CgroupPath, Problem, Selector, Unit, User, Warning};
-use dnswall_common::identity::{KIND_CONTAINER, KIND_UNIT, component_hash, extension_hash, name, path_step};
+use dnswall_common::identity::{
+    KIND_CONTAINER, KIND_HOST, KIND_UNIT, component_hash, extension_hash, name, path_step,
+};
 use dnswall_common::image::Unconstrained;
 use dnswall_common::limits::{SELECTORS_MAX, WHO_ENTRIES_MAX};
 use dnswall_common::who::Who;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Executables one pattern may stand for.
 pub const EXECUTABLES_PER_PATTERN_MAX: usize = 256;
@@ -20,7 +22,7 @@ pub const EXECUTABLES_PER_PATTERN_MAX: usize = 256;
 /// An entry of the kernel's table of names: the longest one that a name begins with holds the bits of all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameEntry {
-    /// [`KIND_UNIT`] or [`KIND_CONTAINER`].
+    /// [`KIND_UNIT`], [`KIND_CONTAINER`] or [`KIND_HOST`].
     pub kind: u32,
     /// 0, or the [`extension_hash`] a name must have.
     pub extension: u32,
@@ -32,10 +34,19 @@ pub struct NameEntry {
 
 /// Selectors by bit. Bit 0 is everyone.
 pub(super) struct Selectors {
-    bits: HashMap<String, usize>,
-    distinct: Vec<Selector>,
+    bits: HashMap<(String, Reach), usize>,
+    distinct: Vec<(Selector, Reach)>,
     /// The first that found no bit.
     too_many: Option<Selector>,
+}
+
+/// Where a selector holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reach {
+    Everywhere,
+    /// Not in containers: it allows something to a user of the host's and says nothing else of who that is. Whoever is root in
+    /// a container without a user namespace can be any user's number.
+    Host,
 }
 
 /// The tables of an image.
@@ -52,20 +63,30 @@ impl Selectors {
         Self { bits: HashMap::new(), distinct: Vec::new(), too_many: None }
     }
 
-    /// The bits of a `from` list; an empty one is everyone.
-    pub(super) fn who(&mut self, from: &[Selector]) -> Who {
+    /// The bits of a `from` list that allows something; an empty one is everyone.
+    pub(super) fn allowed(&mut self, from: &[Selector]) -> Who {
+        self.who(from, |selector| if selector.is_user_alone() { Reach::Host } else { Reach::Everywhere })
+    }
+
+    /// The bits of a `from` list that forbids something, or holds somebody to the rules; an empty one is everyone.
+    pub(super) fn bound(&mut self, from: &[Selector]) -> Who {
+        self.who(from, |_| Reach::Everywhere)
+    }
+
+    fn who(&mut self, from: &[Selector], reach: impl Fn(&Selector) -> Reach) -> Who {
         if from.is_empty() {
             return Who::EVERYONE;
         }
         let mut who = Who::NONE;
         for selector in from {
             let next = self.bits.len() + 1;
-            let bit = *self.bits.entry(selector.to_string()).or_insert(next);
+            let reach = reach(selector);
+            let bit = *self.bits.entry((selector.to_string(), reach)).or_insert(next);
             if bit < SELECTORS_MAX {
                 who.insert(bit);
             }
             if bit == next && next < SELECTORS_MAX {
-                self.distinct.push(selector.clone());
+                self.distinct.push((selector.clone(), reach));
             } else if bit == next && self.too_many.is_none() {
                 self.too_many = Some(selector.clone());
             }
@@ -75,7 +96,8 @@ impl Selectors {
 
     /// What each bit stands for; bit 0 is "everyone".
     pub(super) fn texts(&self) -> Vec<String> {
-        std::iter::once("everyone".to_owned()).chain(self.distinct.iter().map(Selector::to_string)).collect()
+        let distinct = self.distinct.iter().map(|(selector, _)| selector.to_string());
+        std::iter::once("everyone".to_owned()).chain(distinct).collect()
     }
 
     /// Looks up what each selector names on this host, gives the tables and what no selector asks for.
@@ -85,8 +107,11 @@ impl Selectors {
         problems: &mut Vec<Problem>,
         warnings: &mut Vec<Warning>,
     ) -> (Tables, Unconstrained) {
+        let executables = self.executables(environment);
         let mut resolver = Resolver {
             environment,
+            executables_max: executables_max(&executables, environment),
+            executables,
             root: environment.root_cgroup(),
             seed: environment.seed(),
             tables: Tables::default(),
@@ -113,15 +138,37 @@ impl Selectors {
                     .hint("name several at once, with a pattern like batch-*.service or a slice"),
             );
         }
-        for (index, selector) in self.distinct.iter().enumerate() {
+        for (index, (selector, reach)) in self.distinct.iter().enumerate() {
             resolver.selector(index + 1, selector);
+            if *reach == Reach::Host {
+                resolver.name(index + 1, KIND_HOST, 0, Vec::new());
+            }
         }
         resolver.finish()
+    }
+
+    /// What each path or pattern names.
+    fn executables(&self, environment: &dyn Environment) -> BTreeMap<String, Vec<FileId>> {
+        let patterns: BTreeSet<&String> =
+            self.distinct.iter().filter_map(|(selector, _)| Some(selector.exe.as_ref()?.get_ref())).collect();
+        patterns.into_iter().map(|pattern| (pattern.clone(), environment.executables(pattern))).collect()
+    }
+}
+
+/// How many files of each pattern count. Where all of a policy that has decided would be too many, each has its share.
+fn executables_max(found: &BTreeMap<String, Vec<FileId>>, environment: &dyn Environment) -> usize {
+    let all: usize = found.values().map(|files| files.len().min(EXECUTABLES_PER_PATTERN_MAX)).sum();
+    if all > WHO_ENTRIES_MAX && environment.has_decided() {
+        (WHO_ENTRIES_MAX / found.len()).min(EXECUTABLES_PER_PATTERN_MAX)
+    } else {
+        EXECUTABLES_PER_PATTERN_MAX
     }
 }
 
 struct Resolver<'a> {
     environment: &'a dyn Environment,
+    executables: BTreeMap<String, Vec<FileId>>,
+    executables_max: usize,
     root: RootCgroup,
     seed: u64,
     tables: Tables,
@@ -225,17 +272,22 @@ impl Resolver<'_> {
         };
         match (uid, user.get_ref()) {
             (Some(uid), _) => self.tables.users.entry(uid).or_insert(Who::NONE).insert(bit),
-            (None, User::Name(name)) => self.problems.push(
-                Problem::error(user.span(), format!("this host has no user {}", crate::policy::quoted(name)))
-                    .hint("correct the name, or write the user's number"),
-            ),
+            (None, User::Name(name)) => {
+                let message = format!("this host has no user {}", crate::policy::quoted(name));
+                let hint = "correct the name, or write the user's number";
+                if self.environment.has_decided() {
+                    self.warnings.push(Problem::warning(user.span(), message).hint(hint));
+                } else {
+                    self.problems.push(Problem::error(user.span(), message).hint(hint));
+                }
+            }
             (None, User::Id(_)) => {}
         }
     }
 
     fn exe(&mut self, bit: usize, selector: &Selector) {
         let Some(exe) = &selector.exe else { return self.free.exe.insert(bit) };
-        let files = self.environment.executables(exe.get_ref());
+        let files = self.executables.get(exe.get_ref()).cloned().unwrap_or_default();
         if files.is_empty() {
             self.warnings.push(
                 Problem::warning(
@@ -246,14 +298,25 @@ impl Resolver<'_> {
                 .hint("correct the path, or leave it for when the program is installed"),
             );
         }
-        if files.len() > EXECUTABLES_PER_PATTERN_MAX {
-            self.problems.push(
-                Problem::error(exe.span(), format!("this names {} executables", files.len()))
-                    .why(format!("a pattern may stand for {EXECUTABLES_PER_PATTERN_MAX}"))
-                    .hint("name fewer, or tell the workload by its `unit` or `user`"),
-            );
+        let most = self.executables_max;
+        if files.len() > most {
+            let message = format!("this names {} executables", files.len());
+            let hint = "name fewer, or tell the workload by its `unit` or `user`";
+            if self.environment.has_decided() {
+                self.warnings.push(
+                    Problem::warning(exe.span(), message)
+                        .why(format!("{most} of them count, those that root owns before others"))
+                        .hint(hint),
+                );
+            } else {
+                self.problems.push(
+                    Problem::error(exe.span(), message)
+                        .why(format!("a pattern may stand for {most}"))
+                        .hint(hint),
+                );
+            }
         }
-        for file in files.into_iter().take(EXECUTABLES_PER_PATTERN_MAX) {
+        for file in files.into_iter().take(most) {
             self.tables.exes.entry(file).or_insert(Who::NONE).insert(bit);
         }
     }

@@ -35,14 +35,8 @@ pub(super) fn policy(
     let deny = check.rules(file.deny, "deny");
     let allow = check.rules(file.allow, "allow");
     let scopes = check.scopes(file.scopes, mode, existing);
-    let raw = match file.raw {
-        Some(raw) => check.needed_from(raw.from, raw.span, "[raw]", "who may open raw sockets"),
-        None => Vec::new(),
-    };
-    let unjudged = match file.unjudged {
-        Some(unjudged) => check.unjudged(unjudged),
-        None => selector::dhcp_clients(),
-    };
+    let raw = check.openers(file.raw, "[raw]", "who may open raw sockets");
+    let unjudged = check.openers(file.unjudged, "[unjudged]", "who may open what the wall cannot see into");
     let stem = origin.rsplit('/').next().unwrap_or(origin);
     Some(Policy {
         name: stem.strip_suffix(".toml").unwrap_or(stem).to_owned(),
@@ -334,13 +328,12 @@ impl Check<'_> {
         all
     }
 
-    /// An empty list is nobody: it takes even the DHCP clients away.
-    fn unjudged(&mut self, table: OpenersTable) -> Vec<Selector> {
-        match table.from {
-            Field::Given(list) if list.is_empty => Vec::new(),
-            from => {
-                self.needed_from(from, table.span, "[unjudged]", "who may open what the wall cannot see into")
-            }
+    /// Without the table it is the DHCP clients; an empty list is nobody, not even them.
+    fn openers(&mut self, table: Option<OpenersTable>, title: &str, what: &str) -> Vec<Selector> {
+        match table {
+            None => selector::dhcp_clients(),
+            Some(OpenersTable { from: Field::Given(list), .. }) if list.is_empty => Vec::new(),
+            Some(OpenersTable { from, span }) => self.needed_from(from, span, title, what),
         }
     }
 

@@ -41,6 +41,14 @@ pub enum User {
     Name(String),
 }
 
+impl Selector {
+    /// Whether it names a user and nothing else.
+    pub fn is_user_alone(&self) -> bool {
+        let Self { span: _, unit, cgroup, container, user, exe } = self;
+        user.is_some() && unit.is_none() && cgroup.is_none() && container.is_none() && exe.is_none()
+    }
+}
+
 impl fmt::Display for Selector {
     /// As a policy writes it, keys always in the same order: equal entries have equal text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,14 +68,15 @@ impl fmt::Display for Selector {
     }
 }
 
-/// Who may open what the wall does not see into where the policy does not say: a host must be able to get its address.
+/// Who may open raw sockets, and what the wall does not see into, where the policy does not say: a host must be able to get
+/// its address.
 pub(super) fn dhcp_clients() -> Vec<Selector> {
     let unit = |name: &&str| read_unit(&Spanned::new(0..0, (*name).to_owned())).ok();
     let unit = Some(Unit::AnyOf(DHCP_CLIENTS.iter().filter_map(unit).collect()));
     vec![Selector { span: 0..0, unit, cgroup: None, container: None, user: None, exe: None }]
 }
 
-/// The units in which distributions run a DHCP client, all of which open AF_PACKET sockets.
+/// The units in which distributions run a DHCP client: all of them open AF_PACKET sockets, dhcpcd raw ones too.
 const DHCP_CLIENTS: &[&str] = &[
     "systemd-networkd.service",
     "NetworkManager.service",

@@ -220,9 +220,9 @@ pub const ESSENTIALS: [&str; 8] = [
     "answers to datagrams received on the same socket",
     "neighbour discovery, router solicitation, multicast listening (ICMPv6 and IGMP, on the link)",
     "DHCP: from port 68 to 67 within private networks, from 546 to 547 on the link",
-    "ICMP errors and answers to pings that the kernel itself writes",
+    "ICMP errors, redirects and answers to pings that the kernel itself writes",
     "the kernel's own packets without a process (RST, ICMP)",
-    "AF_PACKET sockets of the usual DHCP clients' units, where the policy has no [unjudged]",
+    "AF_PACKET and raw sockets of the usual DHCP clients' units, where the policy has no [unjudged] or [raw]",
 ];
 
 fn mode_name(mode: u8) -> &'static str {

@@ -133,7 +133,9 @@ impl Engine {
     ) -> Result<(Self, Raised), EngineError> {
         let stored = chosen(options, &host, file, &store)?;
         let root = HostEnvironment::root_at(&options.cgroup).map_err(WallError::Host)?;
-        let mut running = prepare(stored, HostEnvironment::new(host, root, seed(&options.pins)))?;
+        let environment = HostEnvironment::new(host, root, seed(&options.pins));
+        // One that is kept has decided. So may have this file's: what does not fit must not leave a boot without a wall.
+        let mut running = prepare(stored, environment.decided())?;
         let on_trial = store.trial();
         let before = on_trial.clone().or(store.current()?);
         let staged = store.stage(running.stored())?;
@@ -143,7 +145,8 @@ impl Engine {
         name_rules(&book, &running.image, generation);
         // What waits in the ring was judged by the policy before.
         if raised != Raised::New
-            && let Some(before) = before.and_then(|before| prepare(before, running.environment.again()).ok())
+            && let Some(before) =
+                before.and_then(|before| prepare(before, running.environment.again().decided()).ok())
         {
             name_rules(&book, &before.image, generation.wrapping_sub(1));
         }
@@ -243,7 +246,7 @@ impl<W: Publish> Engine<W> {
         if !self.running.environment.has_changed() {
             return Ok(None);
         }
-        let mut running = prepare(self.running.stored(), self.running.environment.again())?;
+        let mut running = prepare(self.running.stored(), self.running.environment.again().decided())?;
         publish(&mut self.wall, &self.book, &mut running)?;
         let generation = running.generation;
         self.decide_by(running);

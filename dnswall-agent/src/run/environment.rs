@@ -15,6 +15,7 @@ pub struct HostEnvironment {
     host: HostRoot,
     root: RootCgroup,
     seed: u64,
+    has_decided: bool,
     /// What the compilation before was told of each pattern.
     before: BTreeMap<String, Vec<FileId>>,
     named: Mutex<BTreeMap<String, Named>>,
@@ -38,7 +39,7 @@ impl Named {
 impl HostEnvironment {
     /// For a wall at this cgroup, whose image's hashes are keyed with `seed`.
     pub fn new(host: HostRoot, root: RootCgroup, seed: u64) -> Self {
-        Self { host, root, seed, before: BTreeMap::new(), named: Mutex::default() }
+        Self { host, root, seed, has_decided: false, before: BTreeMap::new(), named: Mutex::default() }
     }
 
     /// The same, for the next compilation: a file that a pattern named so far stays one of its files while a process
@@ -46,6 +47,12 @@ impl HostEnvironment {
     pub fn again(&self) -> Self {
         let before = self.named().iter().map(|(pattern, named)| (pattern.clone(), named.all())).collect();
         Self { before, ..Self::new(self.host.clone(), self.root.clone(), self.seed) }
+    }
+
+    /// For a policy that has decided before.
+    #[must_use]
+    pub fn decided(self) -> Self {
+        Self { has_decided: true, ..self }
     }
 
     /// For a command without an agent: the whole hierarchy, wherever it is mounted.
@@ -108,6 +115,10 @@ impl Environment for HostEnvironment {
 
     fn seed(&self) -> u64 {
         self.seed
+    }
+
+    fn has_decided(&self) -> bool {
+        self.has_decided
     }
 }
 

@@ -24,23 +24,29 @@ pub struct Sighting {
     path: PathBuf,
     device: u64,
     inode: u64,
+    owner: u32,
 }
 
-/// The files a pattern names now.
+/// The files a pattern names now, those of root first: where there are too many, others must not take their places.
 pub fn sightings(host: &HostRoot, pattern: &str) -> Vec<Sighting> {
     let found = paths(host, Path::new(pattern)).into_iter().filter_map(|path| {
         let metadata = File::from(host.open(&path, OFlags::PATH).ok()?).metadata().ok()?;
-        Some(Sighting { device: metadata.dev(), inode: metadata.ino(), path })
+        Some(Sighting { device: metadata.dev(), inode: metadata.ino(), owner: metadata.uid(), path })
     });
-    found.take(MATCHES_MAX).collect()
+    let mut found: Vec<Sighting> = found.collect();
+    found.sort_by_key(|sighting| sighting.owner != 0);
+    found.truncate(MATCHES_MAX);
+    found
 }
 
-/// The same files as the kernel knows them; those that cannot be opened are left out.
+/// The same files as the kernel knows them, in the same order; those that cannot be opened are left out.
 pub fn identities(host: &HostRoot, sightings: &[Sighting]) -> Vec<FileId> {
-    let mut found: Vec<FileId> =
-        sightings.iter().filter_map(|sighting| known_by(host, &sighting.path).ok()).flatten().collect();
-    found.sort_unstable();
-    found.dedup();
+    let mut found: Vec<FileId> = Vec::new();
+    for id in sightings.iter().filter_map(|sighting| known_by(host, &sighting.path).ok()).flatten() {
+        if !found.contains(&id) {
+            found.push(id);
+        }
+    }
     found
 }
 
@@ -186,6 +192,13 @@ mod tests {
         let found = sightings(&HostRoot::default(), directory.path().join("tool*").to_str().unwrap());
         assert_eq!(found.len(), MATCHES_MAX);
         assert!(found[0].path.ends_with("tool0000"));
+        for number in 0..MATCHES_MAX + 19 {
+            let path = directory.path().join(format!("tool{number:04}"));
+            std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+        }
+        let found = sightings(&HostRoot::default(), directory.path().join("tool*").to_str().unwrap());
+        assert_eq!(found.len(), MATCHES_MAX);
+        assert!(found[0].path.ends_with(format!("tool{:04}", MATCHES_MAX + 19)), "the one of root's is kept");
     }
 
     #[test]
@@ -202,9 +215,7 @@ mod tests {
         let host = HostRoot::find(Some(root)).unwrap();
         let own = |path: &str| identity(&HostRoot::default(), &root.join(path)).unwrap();
         let found = |pattern: &str| identities(&host, &sightings(&host, pattern));
-        let mut both = vec![own("opt/v1/tool"), own("opt/v2/tool")];
-        both.sort_unstable();
-        assert_eq!(found("/srv/v*/tool"), both);
+        assert_eq!(found("/srv/v*/tool"), [own("opt/v1/tool"), own("opt/v2/tool")]);
         assert_eq!(found("/tool"), [own("opt/v2/tool")]);
         assert_eq!(found("/usr/bin/*"), []);
         assert_eq!(found("/bin/sh"), []);

@@ -13,7 +13,7 @@ use dnswall_common::decide::decide;
 use dnswall_common::flow::Flow;
 use dnswall_common::reason::{Action, Reason};
 use proptest::prelude::*;
-use reader::{Answer, binds, leads_to, oracle};
+use reader::{Answer, allows, binds, leads_to, oracle};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use traffic::{Dice, addresses, flow, packet, process};
 use world::{Entry, To, world};
@@ -54,13 +54,17 @@ proptest! {
             prop_assert_eq!(&answer(&image, &flow, &identity), &expected, "{:?} {:?}\n{}", packet, process, text);
 
             let root = world.root();
-            let holds = |scope: &&(Vec<Entry>, Option<bool>, Option<bool>)| binds(&scope.0, &process, root);
+            let holds = |scope: &&(Vec<Entry>, Option<bool>, Option<bool>)| {
+                let only_reports = scope.1.unwrap_or(world.audit);
+                let who = if only_reports { allows } else { binds };
+                who(&scope.0, &process, root)
+            };
             let scope = world.scopes.iter().find(holds);
             let audit = scope.and_then(|scope| scope.1).unwrap_or(world.audit);
             let cut = scope.and_then(|scope| scope.2).unwrap_or(world.cut);
             let who = image.who(&identity);
             prop_assert_eq!(image.header.treatment(&who), (if audit { 2 } else { 1 }, if cut { 2 } else { 1 }));
-            let raw = world.raw.iter().any(|entry| process.matches(entry, root));
+            let raw = !world.raw.is_empty() && allows(&world.raw, &process, root);
             prop_assert_eq!(image.header.raw.intersects(&who), raw, "raw for {:?}\n{}", process, text);
 
             let explanation = explain(&image, &identity, &flow);

@@ -83,6 +83,14 @@ impl Process {
     }
 }
 
+impl Entry {
+    /// A user of the host's: whoever is root in a container can be any of them.
+    fn is_user_alone(&self) -> bool {
+        let Self { unit, cgroup, container, user, exe } = self;
+        user.is_some() && (unit.or(*cgroup).or(*exe).is_none() && container.is_none())
+    }
+}
+
 pub fn is_internet(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -191,6 +199,12 @@ pub fn binds(from: &[Entry], process: &Process, root: &str) -> bool {
     from.is_empty() || from.iter().any(|entry| process.matches(entry, root))
 }
 
+/// The same where it allows something.
+pub fn allows(from: &[Entry], process: &Process, root: &str) -> bool {
+    let holds = |entry: &Entry| !entry.is_user_alone() || process.container().is_none();
+    from.is_empty() || from.iter().any(|entry| process.matches(entry, root) && holds(entry))
+}
+
 /// Reads the policy from the top, in the order of precedence.
 pub fn oracle(world: &World, packet: &Packet, process: &Process) -> Answer {
     let root = world.root();
@@ -205,7 +219,7 @@ pub fn oracle(world: &World, packet: &Packet, process: &Process) -> Answer {
         }
     }
     let mut consider = |applies: bool, from: &[Entry]| {
-        let is_bound = binds(from, process, root);
+        let is_bound = allows(from, process, root);
         named_for_others |= applies && !is_bound;
         applies && is_bound
     };

@@ -280,6 +280,7 @@ impl World {
             executables: EXES.iter().map(|(path, files)| ((*path).to_owned(), files.to_vec())).collect(),
             root: RootCgroup { id: 7, path: ROOTS[self.root].to_owned() },
             seed: 0x5eed,
+            has_decided: false,
         }
     }
 }
