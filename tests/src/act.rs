@@ -210,6 +210,19 @@ pub enum Act {
         /// What to do.
         errands: Vec<Errand>,
     },
+    /// Mounts a file that never answers over another, says [`READY`], and keeps it so until it ends. For root, and where there
+    /// is FUSE.
+    KeepSilent {
+        /// The other.
+        at: PathBuf,
+    },
+    /// Says [`READY`], makes whoever asks for its memory wait for that file, then sends a datagram, and stays.
+    Stall {
+        /// The file.
+        file: PathBuf,
+        /// Where to.
+        to: SocketAddr,
+    },
     /// Becomes another program.
     Launch {
         /// The program.

@@ -24,6 +24,8 @@ pub enum Feature {
     UringSocket,
     /// A network namespace's own limit of what its sockets keep (`net.core.optmem_max`): from 6.8.
     OwnSocketMemory,
+    /// File systems of a process's own (FUSE), where the module is.
+    Fuse,
 }
 
 impl Feature {
@@ -34,6 +36,7 @@ impl Feature {
             Self::UdpLite => "UDP-Lite",
             Self::UringSocket => "sockets of io_uring's",
             Self::OwnSocketMemory => "limits of socket memory for each namespace",
+            Self::Fuse => "FUSE",
         }
     }
 
@@ -49,6 +52,7 @@ impl Feature {
             Self::OwnSocketMemory => KernelVersion::current()
                 .map(|version| version >= KernelVersion::new(6, 8, 0))
                 .map_err(Error::other),
+            Self::Fuse => Ok(std::fs::File::open("/dev/fuse").is_ok()),
         };
         let is_here = asked.with_context(|| format!("ask the kernel for {}", self.name()))?;
         if !is_here && std::env::var_os(VARIABLE).is_none() {
@@ -63,6 +67,7 @@ impl Feature {
             Self::Multipath | Self::UdpLite => ("socket", LACKING),
             Self::UringSocket => ("socket", libc::EINVAL),
             Self::OwnSocketMemory => ("disguise", libc::ENOENT),
+            Self::Fuse => ("mount", libc::ENOENT),
         }
     }
 

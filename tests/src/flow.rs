@@ -47,7 +47,9 @@ impl Act {
             }
             Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } | Self::Answer { .. } => return None,
             Self::Push { .. } | Self::Unwrap { .. } | Self::Load { .. } | Self::Steps { .. } => return None,
-            Self::HoldRaw { .. } | Self::HoldForged(_) => return None,
+            Self::HoldRaw { .. } | Self::HoldForged(_) | Self::KeepSilent { .. } | Self::Stall { .. } => {
+                return None;
+            }
         };
         let icmp = match self {
             Self::Raw { payload, protocol: ICMP | ICMPV6, .. } => payload.first().copied(),

@@ -2,16 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
 use dnswall_tests::act::{Act, address, dns, tcp, udp};
+use dnswall_tests::feature::Feature;
 use dnswall_tests::pace::within;
 use dnswall_tests::resolver::{FOREIGN, RESOLVER};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
+use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 
 const POLICY: &str = r#"
@@ -66,7 +69,7 @@ fn every_refusal_is_delivered_or_counted() -> Result<()> {
     thread::sleep(Duration::from_millis(2500));
     let refused = flood.finish()?.counts[0].1;
     // What was suppressed in the last second is reported when the flow has been quiet.
-    let until = std::time::Instant::now() + within(Duration::from_secs(20));
+    let until = Instant::now() + within(Duration::from_secs(20));
     loop {
         let told: u64 = wall
             .agent
@@ -87,7 +90,7 @@ fn every_refusal_is_delivered_or_counted() -> Result<()> {
             return Ok(());
         }
         ensure!(
-            std::time::Instant::now() < until,
+            Instant::now() < until,
             "{refused} refused, alerts account for {told}: {}",
             status["counters"]
         );
@@ -139,7 +142,7 @@ fn the_control_socket_is_for_its_owner() -> Result<()> {
     // Whoever gets at it by its path anyway is asked who it is.
     fs::set_permissions(wall.agent.socket(), fs::Permissions::from_mode(0o666))?;
     fs::set_permissions(wall.scratch(""), fs::Permissions::from_mode(0o755))?;
-    let curl = std::path::PathBuf::from("/usr/bin/curl");
+    let curl = PathBuf::from("/usr/bin/curl");
     if curl.is_file() {
         let socket = wall.agent.socket().to_string_lossy().into_owned();
         let arguments = ["-sS", "-w", "%{http_code}", "--unix-socket", &socket, "http://localhost/v1/status"];
@@ -185,6 +188,59 @@ fn an_alert_names_a_process_in_full() -> Result<()> {
     let command_line = alert["process"]["command_line"].to_string();
     ensure!(command_line.contains("probe"), "{alert}");
     Ok(())
+}
+
+/// Whoever has a file system of its own can make everybody wait who reads its command line.
+#[test]
+fn a_process_that_does_not_answer_keeps_nobodys_alert_back() -> Result<()> {
+    if !Feature::Fuse.is_here()? {
+        println!("not run: no {}", Feature::Fuse.name());
+        return Ok(());
+    }
+    let wall = Wall::raise(POLICY)?;
+    let silent = Mounted(wall.scratch("silent"));
+    fs::write(&silent.0, "")?;
+    let others = || at("app.service");
+    // Ended in the other order: who waits for the file is not ended before that.
+    let mut stalled = None;
+    let server = wall.start(&at("server.service"), Act::KeepSilent { at: silent.0.clone() })?;
+    let act = Act::Stall { file: silent.0.clone(), to: address("198.51.100.9:9000") };
+    let stalled = stalled.insert(wall.start(&at("stalled.service"), act)?);
+    let alert = wall.agent.wait_for_alert(0, |alert| alert["process"]["pid"] == stalled.pid())?;
+    ensure!(alert["process"]["command_line"].is_null(), "it answered: {alert}");
+    ensure!(alert["process"]["exe"] == *wall.probe().to_string_lossy(), "{alert}");
+    let told = wall.agent.alerts()?.len();
+    let begun = Instant::now();
+    let (_, process) = wall.attempt(&others(), udp("198.51.100.9:9000"))?;
+    let alert = wall.agent.wait_for_alert(told, |alert| alert["process"]["pid"] == process.pid())?;
+    ensure!(begun.elapsed() < within(Duration::from_secs(2)), "{:?}", begun.elapsed());
+    ensure!(alert["process"]["command_line"].to_string().contains("probe"), "{alert}");
+    waits(&wall, 1)?;
+    drop(server);
+    waits(&wall, 0)
+}
+
+/// Until the agent says that so many of its threads wait for another process.
+fn waits(wall: &Wall, threads: u64) -> Result<()> {
+    let until = Instant::now() + within(Duration::from_secs(10));
+    loop {
+        let stuck = wall.agent.status()?["counters"]["process-reads-stuck"].as_u64();
+        if stuck == Some(threads) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{stuck:?} threads wait, not {threads}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A mount point, taken away at the end.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Nothing is mounted there when the test ended before.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod dns;
 pub mod enrich;
 pub mod exe;
 pub mod lru;
+pub mod patience;
 pub mod proc_dir;
 pub mod process;
 pub mod text;

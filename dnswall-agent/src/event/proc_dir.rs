@@ -10,6 +10,7 @@ use dnswall_common::identity::exe_number;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
 
 use super::exe::ExeId;
+use super::patience;
 
 /// Bytes of a command line that are kept.
 pub const COMMAND_LINE_BYTES_MAX: usize = 4_096;
@@ -45,12 +46,12 @@ impl ProcDir {
 
     /// Parent and start time.
     pub fn stat(&self) -> Option<Stat> {
-        parse_stat(&self.read("stat", STAT_BYTES_MAX)?)
+        parse_stat(&read(&self.dir, "stat", STAT_BYTES_MAX)?)
     }
 
     /// Arguments joined by spaces, cut to `COMMAND_LINE_BYTES_MAX` bytes (and marked); `None` when there are none.
     pub fn command_line(&self) -> Option<String> {
-        let bytes = self.read("cmdline", COMMAND_LINE_BYTES_MAX + 1)?;
+        let bytes = patience::ask(&self.dir, "cmdline", COMMAND_LINE_BYTES_MAX + 1, read)?;
         let mut line = bytes.as_slice();
         if line.len() <= COMMAND_LINE_BYTES_MAX {
             while let Some(rest) = line.strip_suffix(b"\0") {
@@ -70,7 +71,7 @@ impl ProcDir {
     /// own, by the mapping that has its path.
     pub fn exe(&self) -> Option<ExeId> {
         let path = self.exe_path()?;
-        let maps = self.read("maps", MAPS_BYTES_MAX).unwrap_or_default();
+        let maps = self.maps().unwrap_or_default();
         let found = look(&self.dir, "exe");
         let is_mapped = |file: &Seen| mappings(&maps, &path).any(|it| it == (file.inode, file.device));
         match found {
@@ -95,25 +96,30 @@ impl ProcDir {
     pub fn runs(&self, exe: ExeId, path: &[u8]) -> bool {
         let Some(known) = look(&self.dir, "exe") else { return false };
         known.id() == exe
-            || self.read("maps", MAPS_BYTES_MAX).is_some_and(|maps| {
+            || self.maps().is_some_and(|maps| {
                 mappings(&maps, path).any(|(inode, device)| Seen { inode, device, ..known }.id() == exe)
             })
     }
 
     /// The path of its cgroup in the unified hierarchy.
     pub fn cgroup_path(&self) -> Option<Vec<u8>> {
-        let lines = self.read("cgroup", CGROUP_BYTES_MAX)?;
+        let lines = read(&self.dir, "cgroup", CGROUP_BYTES_MAX)?;
         lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::")).map(<[u8]>::to_vec)
     }
 
-    /// At most `bytes_max` bytes of a file.
-    fn read(&self, name: &str, bytes_max: usize) -> Option<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = File::from(openat(&self.dir, name, flags, Mode::empty()).ok()?);
-        let mut bytes = Vec::new();
-        file.take(bytes_max as u64).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
+    /// Its mappings, one a line.
+    fn maps(&self) -> Option<Vec<u8>> {
+        patience::ask(&self.dir, "maps", MAPS_BYTES_MAX, read)
     }
+}
+
+/// At most `bytes_max` bytes of a file. Of `cmdline` and `maps` it may wait for the process: see [`patience`].
+fn read(dir: &OwnedFd, name: &'static str, bytes_max: usize) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::from(openat(dir, name, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    file.take(bytes_max as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Every process below `proc`.
@@ -216,7 +222,7 @@ mod tests {
         assert!(this().runs(exe, &path));
         assert_eq!(this().exe(), Some(exe));
         assert!(!this().runs(ExeId { number: exe.number + 1, device: exe.device }, &path));
-        let maps = this().read("maps", MAPS_BYTES_MAX).unwrap();
+        let maps = this().maps().unwrap();
         let seen = look(&this().dir, "exe").unwrap();
         assert!(mappings(&maps, &path).any(|mapped| mapped == (seen.inode, seen.device)));
         assert_eq!(mappings(&maps, b"/other").next(), None);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::exe::{ExeId, ExePaths, PATH_BYTES_MAX};
 use super::lru::Lru;
+use super::patience;
 use super::proc_dir::ProcDir;
 use super::text::printable;
 use crate::host::HostRoot;
@@ -15,6 +16,8 @@ pub const PROCESSES_MAX: usize = 4_096;
 /// How long what was read of a process is used again without looking, in nanoseconds: a process that is refused
 /// thousands of times a second is read once.
 pub const PROCESS_FRESH_NS: u64 = 1_000_000_000;
+/// How long one that kept the reader waiting is not looked at again, in nanoseconds.
+pub const PROCESS_SHUNNED_NS: u64 = 300_000_000_000;
 
 /// What the kernel recorded of the process behind a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,11 +98,13 @@ impl Processes {
         {
             return known.process.clone();
         }
+        let stuck = patience::stuck();
         let mut process = self.look(recorded, now_ns);
+        let looked_ns = if patience::stuck() > stuck { now_ns + PROCESS_SHUNNED_NS } else { now_ns };
         match self.known.get(recorded) {
             // It was seen whole before and is gone, or something else, now.
             Some(known) if process.exe.is_none() && known.process.exe.is_some() => {
-                known.looked_ns = now_ns;
+                known.looked_ns = looked_ns;
                 return known.process.clone();
             }
             _ => {}
@@ -108,7 +113,7 @@ impl Processes {
             process.exe = recorded.exe.and_then(|exe| self.exes.find(exe, now_ns));
         }
         let process = Arc::new(process);
-        self.known.insert(*recorded, Known { looked_ns: now_ns, process: process.clone() });
+        self.known.insert(*recorded, Known { looked_ns, process: process.clone() });
         process
     }
 

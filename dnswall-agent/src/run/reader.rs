@@ -205,6 +205,7 @@ impl Reader {
             ("refusals-orphaned", group.orphaned),
             ("refusals-of-the-proof", group.own),
             ("cgroups-unnamed", self.parts.enricher.cgroups_unwalked()),
+            ("process-reads-stuck", crate::event::patience::stuck() as u64),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count))

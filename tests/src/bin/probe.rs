@@ -8,7 +8,7 @@ use std::process::Command;
 use dnswall_tests::act::{Act, Order, Report};
 use dnswall_tests::probe::attempt::{Attempt, Step};
 use dnswall_tests::probe::{
-    disguise, dns, forge, hand, hold, icmp, link, load, raw, serve, take_place, tcp, udp,
+    disguise, dns, forge, hand, hold, icmp, link, load, raw, serve, silence, take_place, tcp, udp,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -62,6 +62,8 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Handed { .. } => return Err(io::Error::other("nobody handed anything over")),
         Act::Outlive { to, what, program } => return Err(hand::outlive(*to, *what, program, wait_ms)),
         Act::Inherit { to, what, number } => hand::inherit(*to, *what, *number, wait_ms),
+        Act::KeepSilent { at } => return silence::keep_silent(at).map(|()| None),
+        Act::Stall { file, to } => return silence::stall(file, *to).map(|()| None),
         Act::Launch { program, arguments } => return Err(Command::new(program).args(arguments).exec()),
     };
     Ok(Some(report))

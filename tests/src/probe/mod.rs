@@ -13,6 +13,7 @@ pub mod option;
 pub mod place;
 pub mod raw;
 pub mod serve;
+pub mod silence;
 pub mod tcp;
 pub mod udp;
 pub mod uring;
