@@ -12,6 +12,12 @@ pub fn times<T>(here: T, slower: T) -> T {
     if *SLOWNESS == 1 { here } else { slower }
 }
 
+/// Microseconds between two errands of a flood. A slower machine needs longer for one than a faster one rests: an agent
+/// beside it would have no processor to load its programs on.
+pub fn flood_pause_us() -> u64 {
+    times(1_000, 20_000)
+}
+
 /// The limit, stretched.
 ///
 /// # Panics

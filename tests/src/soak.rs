@@ -16,6 +16,7 @@ use dnswall_agent::demo::network::{NEAR_V4, NEAR_V6};
 use socket2::{Domain, Socket, Type};
 
 use crate::act::{Act, Errand, ErrandBy, Tally, address};
+use crate::pace::flood_pause_us;
 use crate::place::{self, Trial};
 use crate::process::Process;
 use crate::wall::Wall;
@@ -228,7 +229,7 @@ impl Soak {
         let mut flood = Vec::new();
         for (who, errands) in errands() {
             let (classes, errands): (Vec<Class>, Vec<Errand>) = errands.into_iter().unzip();
-            flood.push((classes, wall.start(&who, Act::Load { errands, pause_us: PAUSE_US })?));
+            flood.push((classes, wall.start(&who, Act::Load { errands, pause_us: flood_pause_us() })?));
         }
         let (mut servers, mut clients) = (Vec::new(), Vec::new());
         for (near, far) in [(IpAddr::V4(NEAR_V4), "198.51.100.9"), (IpAddr::V6(NEAR_V6), "2001:db8:9::9")] {
@@ -478,7 +479,6 @@ const WORKER: &str = "worker";
 const FLIPS: usize = 4;
 /// More steps than any take-over has.
 const STEPS_MAX: u64 = 24;
-const PAUSE_US: u64 = 1_000;
 const CLIENT_PAUSE: Duration = Duration::from_millis(2);
 /// Only a machine that stands still takes this long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);

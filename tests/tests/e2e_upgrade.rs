@@ -13,7 +13,7 @@ use dnswall_agent::demo::network::NEAR_V4;
 use dnswall_common::{ABI_VERSION, TRIAL_ABI_OFFSET};
 use dnswall_tests::act::{Act, Errand, ErrandBy, address, tcp};
 use dnswall_tests::lab::ReturnOne;
-use dnswall_tests::pace::times;
+use dnswall_tests::pace::{flood_pause_us, times};
 use dnswall_tests::place::{self, Trial};
 use dnswall_tests::process::Process;
 use dnswall_tests::wall::Wall;
@@ -256,7 +256,7 @@ fn flood(wall: &Wall) -> Result<[(Process, bool); 3]> {
     use ErrandBy::{TcpFresh, TcpHeld, UdpConnected, UdpFresh, UdpSendto};
     let load = |who: &Who, to: &str, ways: &[ErrandBy]| {
         let errands = ways.iter().map(|by| Errand { to: address(to), by: *by }).collect();
-        wall.start(who, Act::Load { errands, pause_us: 1_000 })
+        wall.start(who, Act::Load { errands, pause_us: flood_pause_us() })
     };
     let fresh = [UdpFresh, UdpSendto, UdpConnected, TcpFresh];
     Ok([
