@@ -328,7 +328,8 @@ fn security_modules(facts: &Facts) -> Option<Check> {
             name,
             found,
             &format!("AF_PACKET, AF_XDP and the like are not refused here: {obstacle}"),
-            "boot a kernel of 6.0 or later with bpf in lsm=, or keep CAP_NET_RAW from workloads",
+            "boot a kernel of 6.0 or later with bpf in lsm=; else keep CAP_NET_RAW from workloads, and the modules l2tp_ppp, \
+             pppoe and pptp from loading (`install l2tp_ppp /bin/false` in modprobe.d): their sockets take no privilege",
         ),
     })
 }
@@ -370,7 +371,8 @@ fn coverage(facts: &Facts, level: Level) -> (Vec<String>, Vec<String>) {
     .map(str::to_owned)
     .to_vec();
     if let Some(obstacle) = &facts.lsm_obstacle {
-        let open = "sockets that no packet hook sees (AF_PACKET, AF_XDP and the like; they need CAP_NET_RAW)";
+        let open = "sockets that no packet hook sees (AF_PACKET, AF_XDP and the like need CAP_NET_RAW; PPP over L2TP, which nothing but the \
+                    module's absence keeps from anybody, does not)";
         not_enforced.insert(0, format!("{open}: {obstacle}"));
     }
     if level == Level::Fail {
