@@ -12,6 +12,7 @@ pub mod feature;
 pub mod flow;
 pub mod kept;
 pub mod lab;
+pub mod mounted;
 pub mod pace;
 pub mod place;
 pub mod probe;

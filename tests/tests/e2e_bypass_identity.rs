@@ -2,17 +2,17 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use dnswall_agent::kernel::executable_identity;
 use dnswall_tests::act::{Act, address, disguised, tcp, udp};
 use dnswall_tests::case::{allowed, case, denied, not_for_you};
 use dnswall_tests::check::{check, check_wall};
+use dnswall_tests::mounted::Mounted;
 use dnswall_tests::trick::{Disguise, Handed, Handover};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::{Exe, Who, at};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 const GOOD_ONLY: &str = r#"
 version = 1
@@ -368,31 +368,4 @@ fn who_becomes_another_program_is_judged_as_that_one() -> Result<()> {
         ensure!(wall.capture.since(mark, to.ip()).is_empty(), "{what:?}: it arrived");
     }
     Ok(())
-}
-
-/// A file system that goes with the test.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn tmpfs(at: &Path) -> Result<Self> {
-        fs::create_dir(at)?;
-        mount("tmpfs", at, "tmpfs", MountFlags::empty(), None).context("mount a tmpfs")?;
-        Ok(Self(at.to_owned()))
-    }
-
-    fn overlay(lower: &Path, upper: &Path, work: &Path, at: &Path) -> Result<Self> {
-        let layers = [("lowerdir", lower), ("upperdir", upper), ("workdir", work)];
-        let layers = layers.map(|(name, path)| format!("{name}={}", path.display())).join(",");
-        let options = std::ffi::CString::new(format!("{layers},xino=off"))?;
-        mount("overlay", at, "overlay", MountFlags::empty(), options.as_c_str())
-            .context("mount an overlay")?;
-        Ok(Self(at.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Whoever still runs a program of it keeps it until then.
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
 }

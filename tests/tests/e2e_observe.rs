@@ -10,11 +10,11 @@ use std::{fs, thread};
 use anyhow::{Context, Result, ensure};
 use dnswall_tests::act::{Act, address, dns, tcp, udp};
 use dnswall_tests::feature::Feature;
+use dnswall_tests::mounted::Mounted;
 use dnswall_tests::pace::within;
 use dnswall_tests::resolver::{FOREIGN, RESOLVER};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
-use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 
 const POLICY: &str = r#"
@@ -194,24 +194,24 @@ fn an_alert_names_a_process_in_full() -> Result<()> {
 #[test]
 fn a_process_that_does_not_answer_keeps_nobodys_alert_back() -> Result<()> {
     if !Feature::Fuse.is_here()? {
-        println!("not run: no {}", Feature::Fuse.name());
+        println!("not run: {}", Feature::Fuse.name());
         return Ok(());
     }
     let wall = Wall::raise(POLICY)?;
-    let silent = Mounted(wall.scratch("silent"));
-    fs::write(&silent.0, "")?;
-    let others = || at("app.service");
+    let silent = wall.scratch("silent");
+    fs::write(&silent, "")?;
+    let _mounted = Mounted::by_another(silent.clone());
     // Ended in the other order: who waits for the file is not ended before that.
     let mut stalled = None;
-    let server = wall.start(&at("server.service"), Act::KeepSilent { at: silent.0.clone() })?;
-    let act = Act::Stall { file: silent.0.clone(), to: address("198.51.100.9:9000") };
+    let server = wall.start(&at("server.service"), Act::KeepSilent { at: silent.clone() })?;
+    let act = Act::Stall { file: silent, to: address("198.51.100.9:9000") };
     let stalled = stalled.insert(wall.start(&at("stalled.service"), act)?);
     let alert = wall.agent.wait_for_alert(0, |alert| alert["process"]["pid"] == stalled.pid())?;
     ensure!(alert["process"]["command_line"].is_null(), "it answered: {alert}");
     ensure!(alert["process"]["exe"] == *wall.probe().to_string_lossy(), "{alert}");
     let told = wall.agent.alerts()?.len();
     let begun = Instant::now();
-    let (_, process) = wall.attempt(&others(), udp("198.51.100.9:9000"))?;
+    let (_, process) = wall.attempt(&at("app.service"), udp("198.51.100.9:9000"))?;
     let alert = wall.agent.wait_for_alert(told, |alert| alert["process"]["pid"] == process.pid())?;
     ensure!(begun.elapsed() < within(Duration::from_secs(2)), "{:?}", begun.elapsed());
     ensure!(alert["process"]["command_line"].to_string().contains("probe"), "{alert}");
@@ -230,16 +230,6 @@ fn waits(wall: &Wall, threads: u64) -> Result<()> {
         }
         ensure!(Instant::now() < until, "{stuck:?} threads wait, not {threads}");
         thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A mount point, taken away at the end.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Nothing is mounted there when the test ended before.
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }
 

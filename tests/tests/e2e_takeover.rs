@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use dnswall_tests::act::{Act, address, dns, dns_tcp, tcp, udp};
 use dnswall_tests::resolver::{FOREIGN, RESOLVER};
 use dnswall_tests::wall::Wall;
-use dnswall_tests::who::at;
+use dnswall_tests::who::{Exe, Who, at};
 use serde_json::Value;
 
 const POLICY: &str = r#"
@@ -89,14 +89,44 @@ fn a_stopped_agent_leaves_the_wall_and_detach_takes_it_down() -> Result<()> {
     Ok(())
 }
 
+/// Whoever may write where a star leads must not keep an agent from starting.
+#[test]
+fn what_has_decided_starts_though_a_star_names_too_much_by_now() -> Result<()> {
+    let mut wall = Wall::prepare()?;
+    let policy = wall.fill_in("version = 1\nmode = \"enforce\"\n[[allow]]\nto = [\"10.0.3.0/24\"]\nfrom = [{ exe = \"{copies}/*\" }]\n");
+    wall.copy("tool")?;
+    wall.agent.start(Some(&policy))?;
+    wall.echo(&[address("10.0.3.8:9000")].into(), &[].into())?;
+    let who = Who { exe: Exe::Copy("tool"), ..at("app.service") };
+    wall.agent.kill()?;
+    for number in 0..300 {
+        let path = wall.copies().join(format!("a{number}"));
+        std::fs::write(&path, "")?;
+        std::os::unix::fs::chown(&path, Some(65534), None)?;
+    }
+    // The same file, as a unit names it, and none.
+    for file in [Some(policy.as_str()), None] {
+        wall.agent.start(file)?;
+        ensure!(wall.run(&who, tcp("10.0.3.8:9000"))?.ok, "root's file is among those that count");
+        wall.agent.kill()?;
+    }
+    let error = wall.agent.start(Some(&format!("{policy}# another\n"))).err().context("it started")?;
+    ensure!(format!("{error:#}").contains("exit status: 3"), "{error:#}");
+    wall.agent.start(None)
+}
+
 #[test]
 fn an_agent_with_a_broken_policy_does_not_start_and_changes_nothing() -> Result<()> {
     let mut wall = Wall::raise(POLICY)?;
     wall.echo(&[address("10.0.3.7:5432")].into(), &[address("10.0.4.7:99")].into())?;
     let (status, before) = (wall.agent.status()?, answers(&wall)?);
     wall.agent.kill()?;
-    let error = wall.agent.start(Some("version = 1\nmode = 7\n")).err().context("it started")?;
-    ensure!(format!("{error:#}").contains("exit status: 3"), "{error:#}");
+    let nobody =
+        "version = 1\nmode = \"enforce\"\n[[deny]]\nto = [\"any\"]\nfrom = [{ user = \"no-such-user\" }]\n";
+    for broken in ["version = 1\nmode = 7\n", nobody] {
+        let error = wall.agent.start(Some(broken)).err().context("it started")?;
+        ensure!(format!("{error:#}").contains("exit status: 3"), "{error:#}");
+    }
     ensure!(answers(&wall)? == before);
     wall.agent.start(None)?;
     ensure!(wall.agent.status()?["policy"]["digest"] == status["policy"]["digest"]);

@@ -133,11 +133,14 @@ impl Engine {
     ) -> Result<(Self, Raised), EngineError> {
         let stored = chosen(options, &host, file, &store)?;
         let root = HostEnvironment::root_at(&options.cgroup).map_err(WallError::Host)?;
+        let (on_trial, current) = (store.trial(), store.current()?);
+        let has_decided = [&on_trial, &current]
+            .iter()
+            .any(|kept| kept.as_ref().is_some_and(|kept| kept.origin.digest == stored.origin.digest));
         let environment = HostEnvironment::new(host, root, seed(&options.pins));
-        // One that is kept has decided. So may have this file's: what does not fit must not leave a boot without a wall.
-        let mut running = prepare(stored, environment.decided())?;
-        let on_trial = store.trial();
-        let before = on_trial.clone().or(store.current()?);
+        let environment = if has_decided { environment.decided() } else { environment };
+        let mut running = prepare(stored, environment)?;
+        let before = on_trial.clone().or(current);
         let staged = store.stage(running.stored())?;
         let (wall, raised) = Wall::raise(options, &mut running.image)?;
         let generation = running.image.header.generation;
