@@ -18,8 +18,6 @@ use super::{
 };
 use crate::step;
 
-/// What one job may take, in the guest's own seconds.
-pub const JOB_SECS_MAX: u64 = 1800;
 /// What a guest may take to say its first word.
 const BOOT_SECS_MAX: u64 = 300;
 /// What all jobs may take together, for each of them.
@@ -145,7 +143,8 @@ fn follow(lines: &Receiver<String>, jobs: &[Job], log: &Path, kernel: &Kernel) -
     let mut file = File::create(log).with_context(|| format!("create {}", log.display()))?;
     let began = Instant::now();
     let boot = Duration::from_secs(BOOT_SECS_MAX);
-    let all = boot + Duration::from_secs(JOB_SECS_MEAN * jobs.len() as u64 + JOB_SECS_MAX);
+    let longest = jobs.iter().map(|job| job.check.job_secs_max()).max().unwrap_or_default();
+    let all = boot + Duration::from_secs(JOB_SECS_MEAN * jobs.len() as u64 + longest);
     let mut account = Account::default();
     loop {
         let limit = if account.release.is_empty() { boot } else { all };

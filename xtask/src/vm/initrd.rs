@@ -91,11 +91,13 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes down what a guest does, each with so much time.
-    pub fn set_jobs(&self, jobs: &[Job], limit_secs: u64) -> Result<()> {
+    /// Writes down what a guest does, each with its time.
+    pub fn set_jobs(&self, jobs: &[Job]) -> Result<()> {
         let lines: String = jobs
             .iter()
-            .map(|job| format!("{} {} {limit_secs} {}\n", job.check, job.name, job.command.join(" ")))
+            .map(|Job { check, name, command }| {
+                format!("{check} {name} {} {}\n", check.job_secs_max(), command.join(" "))
+            })
             .collect();
         self.write("/jobs", &lines)
     }

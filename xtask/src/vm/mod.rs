@@ -86,7 +86,7 @@ pub fn run(host: &Host, run: &Run) -> Result<()> {
     let budget = host.root.join("tests/verifier-budget.toml");
     let tree = Tree::build(&directory, busybox, &programs.agent, &programs.files(&run.checks), &[&budget])?;
 
-    tree.set_jobs(&jobs, guest::JOB_SECS_MAX)?;
+    tree.set_jobs(&jobs)?;
     let processors = if run.checks.contains(&Check::Behaviour) { 2 } else { 1 };
     let machine = Machine { kvm: run.kvm, processors };
     let look = |kernel: &Kernel| -> Result<Row> {

@@ -33,6 +33,15 @@ impl Check {
     /// Every check, in the order of the table.
     pub const ALL: [Self; 4] = [Self::Load, Self::Budget, Self::Packets, Self::Behaviour];
 
+    /// What one of its jobs may take, in the guest's own seconds. The soak's rounds take an emulated guest an hour when it is not
+    /// alone; nothing that the CI does there may hang for so long.
+    pub const fn job_secs_max(self) -> u64 {
+        match self {
+            Self::Behaviour => 3600,
+            Self::Load | Self::Budget | Self::Packets => 1800,
+        }
+    }
+
     /// The check that a test file belongs to; `None` for what says nothing about a kernel.
     fn of_test_file(name: &str) -> Option<Self> {
         match name {
