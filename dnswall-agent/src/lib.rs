@@ -6,6 +6,7 @@
 //! do, [`demo`] shows it.
 
 pub mod alert;
+pub mod blocklist;
 pub mod cli;
 pub mod compile;
 pub mod config;

@@ -20,6 +20,8 @@ pub mod flow;
 pub mod identity;
 pub mod image;
 pub mod limits;
+pub mod listed;
+pub mod name;
 pub mod packet;
 pub mod reason;
 pub mod search;

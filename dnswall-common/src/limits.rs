@@ -47,9 +47,14 @@ pub const EVENT_INTERVAL_NS: u64 = 1_000_000_000;
 pub const RING_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a refused DNS message that go with its event.
 pub const EVENT_PAYLOAD_BYTES: usize = 288;
+/// Listed names of one image that are not refused all the same.
+pub const EXCEPTIONS_MAX: usize = 65_536;
+/// Words of a set of all types of question, one bit each.
+pub const TYPE_WORDS: usize = 65_536 / 64;
 /// IPv6 extension headers walked before a packet counts as unreadable.
 pub const EXTENSION_HEADERS_MAX: usize = 8;
 
 // Tables that a loop walks by a masked index.
 const _: () = assert!(SCOPES_MAX.is_power_of_two());
 const _: () = assert!(CGROUP_DEPTH_MAX.is_power_of_two() && CGROUP_NAME_BYTES.is_power_of_two());
+const _: () = assert!(TYPE_WORDS.is_power_of_two());

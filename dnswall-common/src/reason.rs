@@ -66,6 +66,20 @@ reasons! {
     /// For a tunnel of this host's, which sends on what is inside: over loopback, or in what this host hears of its own
     /// groups and broadcasts. And no `[unjudged]` entry names the owner.
     Tunnel = 15, "tunnel";
+    /// A block list has the name, or one above it.
+    ListedName = 16, "listed-name";
+    /// A type of question that `deny-types` names.
+    QuestionType = 17, "question-type";
+    /// Not one question that can be read to the end: cut off, several, pointers in the name, records before the question's end.
+    MalformedQuestion = 18, "malformed-question";
+    /// A part of a message, or more than one in a packet: what the other end reads together is not seen together.
+    SplitQuestion = 19, "split-question";
+    /// To a DNS server, and no query: an answer, an update, a notification.
+    NotAQuestion = 20, "not-a-question";
+    /// The name has more labels than are looked at.
+    TooManyLabels = 21, "too-many-labels";
+    /// In memory that its sender can still write to, or may be able to: what is seen need not be what leaves.
+    UnstableQuestion = 22, "unstable-question";
     /// The packet never leaves this host.
     Loopback = 32, "loopback";
     /// Part of a connection that was allowed when it began.

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod control;
 pub mod event;
+pub mod list;
 pub mod packet;
 pub mod policy;
 pub mod question;
@@ -15,10 +16,11 @@ pub mod question;
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const CHECKS: [Check; 6] = [
+pub const CHECKS: [Check; 7] = [
     ("config", config::check),
     ("control", control::check),
     ("event", event::check),
+    ("list", list::check),
     ("packet", packet::check),
     ("policy", policy::check),
     ("question", question::check),

@@ -59,18 +59,23 @@ fn ring_records() {
 }
 
 #[test]
-fn packets() {
+fn lists() {
     replay(CHECKS[3]);
 }
 
 #[test]
-fn policies() {
+fn packets() {
     replay(CHECKS[4]);
 }
 
 #[test]
-fn questions() {
+fn policies() {
     replay(CHECKS[5]);
+}
+
+#[test]
+fn questions() {
+    replay(CHECKS[6]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The targets that run in libFuzzer; each has a corpus of its name.
-pub const TARGETS: [&str; 6] = ["config", "control", "event", "packet", "policy", "question"];
+pub const TARGETS: [&str; 7] = ["config", "control", "event", "list", "packet", "policy", "question"];
 /// Packets through the kernel's programs, compared with the host's reader: no libFuzzer, but root.
 pub const KERNEL: &str = "kernel";
 /// Seconds for each target, unless said otherwise.

@@ -1,0 +1,458 @@
+//! Takes block lists and known-good names, gives [`Lists`]: the table, the exact index, the exceptions, and an account of
+//! each list. A list that cannot be used is left out as a whole, and its account says why.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use dnswall_common::limits;
+use dnswall_common::listed::{Bucket, exception, find, kind};
+
+use super::format::{Format, Guess, Line, Lines, Meaning, Rubbish};
+use super::index::{self, Record};
+use super::known_good::KnownGood;
+use super::lists::{ExactLists, Exception, List, ListAccount, ListAction, Lists, RubbishAccount};
+use super::name::DomainName;
+use super::source::Source;
+use super::table::{self, Key};
+
+/// Lines that a list's format is told from.
+const GUESSED_LINES_MAX: usize = 1_000;
+/// Entries of all lists together: the table is 64 MiB then.
+pub const NAMES_MAX: usize = 11_700_000;
+/// Exceptions of all lists together: they are kept as text while lists are built.
+pub const EXCEPTIONS_MAX: usize = 1_000_000;
+
+/// Opens what the host calls this.
+pub type Open<'o> = &'o dyn Fn(&Path) -> io::Result<File>;
+/// A file for the index: on disk, or when that fails in memory.
+pub type MakeIndex<'m> = &'m dyn Fn(Place) -> io::Result<File>;
+
+/// Where an index is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a directory of the agent's.
+    Disk,
+    /// In memory.
+    Memory,
+}
+
+/// Why nothing can be made of the lists at all.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The index cannot be written.
+    #[error("write the index of listed names: {0}")]
+    Write(#[source] io::Error),
+    /// More exceptions than the kernel's map holds.
+    #[error("{0} names need an exception from the lists, the kernel holds {max}", max = limits::EXCEPTIONS_MAX)]
+    TooManyExceptions(usize),
+}
+
+/// Reads the lists; `key` is that of the hashes. Of a list that cannot be used what `before` has of it goes on.
+///
+/// # Errors
+/// See [`BuildError`].
+pub fn build(
+    lists: &[List],
+    known_good: KnownGood,
+    key: u64,
+    open: Open<'_>,
+    before: Option<&Lists>,
+    index: MakeIndex<'_>,
+) -> Result<Lists, BuildError> {
+    let before = before.filter(|before| before.exact.key == key);
+    let (records, exceptions) = (Vec::new(), HashMap::new());
+    let mut builder =
+        Builder { key, known_good, open, before, records, exceptions, exceptions_win: Vec::new() };
+    let accounts = lists.iter().enumerate().map(|(at, list)| builder.account(at as u16, list)).collect();
+    builder.finish(lists, accounts, index)
+}
+
+/// Why a list cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("all lists together have more than {NAMES_MAX} names")]
+    TooMany,
+    #[error("all lists together have more than {EXCEPTIONS_MAX} exceptions")]
+    TooManyExceptions,
+}
+
+struct Builder<'b> {
+    key: u64,
+    known_good: KnownGood,
+    open: Open<'b>,
+    before: Option<&'b Lists>,
+    records: Vec<Record>,
+    /// By the name's hash.
+    exceptions: HashMap<u64, Excepted>,
+    exceptions_win: Vec<bool>,
+}
+
+/// A name that lists take back.
+struct Excepted {
+    /// Of all its suffixes, its own last.
+    suffixes: Box<[u64]>,
+    /// By whom.
+    by: Vec<Record>,
+}
+
+impl Builder<'_> {
+    fn account(&mut self, at: u16, list: &List) -> ListAccount {
+        let mut account = ListAccount {
+            name: list.name.clone(),
+            path: list.path.display().to_string(),
+            action: list.action.name().to_owned(),
+            ..ListAccount::default()
+        };
+        let mut rubbish = BTreeMap::new();
+        self.exceptions_win.push(false);
+        let begin = self.records.len();
+        if let Err(error) = self.read(at, list, &mut account, &mut rubbish) {
+            account.trouble = Some(error.to_string());
+        }
+        let rubbish = rubbish.into_iter();
+        account.rubbish = rubbish
+            .map(|(why, (lines, first_line)): (&str, _)| RubbishAccount {
+                why: why.to_owned(),
+                lines,
+                first_line,
+            })
+            .collect();
+        self.unrepeat(begin, &mut account);
+        if account.trouble.is_none() && !list.entries.contains(&account.entries) {
+            let (least, most) = (list.entries.start(), list.entries.end());
+            account.trouble =
+                Some(format!("it has {} entries, and should have {least} to {most}", account.entries));
+        }
+        if account.trouble.is_some() {
+            self.records.truncate(begin);
+            self.forget_exceptions(at);
+            self.take_from_before(at, list, &mut account);
+        }
+        account
+    }
+
+    /// Of equal entries of a list the first counts.
+    fn unrepeat(&mut self, begin: usize, account: &mut ListAccount) {
+        let count = self.records.len();
+        self.records[begin..].sort_unstable();
+        let mut kept = begin;
+        for at in begin..count {
+            let record = self.records[at];
+            let same = |other: &Record| (other.hash, other.meaning) == (record.hash, record.meaning);
+            if kept == begin || !same(&self.records[kept - 1]) {
+                self.records[kept] = record;
+                kept += 1;
+            }
+        }
+        self.records.truncate(kept);
+        account.repeated += count - kept;
+        account.entries = kept - begin;
+    }
+
+    fn forget_exceptions(&mut self, list: u16) {
+        self.exceptions.retain(|_, excepted| {
+            excepted.by.retain(|record| record.list != list);
+            !excepted.by.is_empty()
+        });
+    }
+
+    /// What was read of the same list before, if anything was.
+    fn take_from_before(&mut self, at: u16, list: &List, account: &mut ListAccount) {
+        let Some(before) = self.before else { return account.entries = 0 };
+        let Some(known) = before.exact.lists.iter().position(|known| known == list) else {
+            return account.entries = 0;
+        };
+        let records = before.exact.index.as_ref().and_then(|index| index.of_list(known as u16).ok());
+        let Some(records) = records else { return account.entries = 0 };
+        let renumbered = |record: Record| Record { list: at, ..record };
+        self.records.extend(records.into_iter().map(renumbered));
+        let exceptions = before.exact.exceptions.iter().filter(|record| usize::from(record.list) == known);
+        for record in exceptions.copied() {
+            if let Some(suffixes) = before.exact.suffixes.get(&record.hash) {
+                self.except(renumbered(record), suffixes.clone());
+            }
+        }
+        self.exceptions_win[usize::from(at)] = before.exact.exceptions_win[known];
+        if let (Some(old), trouble) = (before.accounts.get(known), account.trouble.take()) {
+            *account = ListAccount { trouble, ..old.clone() };
+        }
+    }
+
+    fn except(&mut self, record: Record, suffixes: Box<[u64]>) {
+        let excepted =
+            self.exceptions.entry(record.hash).or_insert_with(|| Excepted { suffixes, by: Vec::new() });
+        excepted.by.push(record);
+    }
+
+    fn read(
+        &mut self,
+        at: u16,
+        list: &List,
+        account: &mut ListAccount,
+        rubbish: &mut BTreeMap<&'static str, (usize, u32)>,
+    ) -> Result<(), ReadError> {
+        let format = match list.format {
+            Some(format) => format,
+            None => guess(Source::open((self.open)(&list.path)?)?)?,
+        };
+        format.name().clone_into(&mut account.format);
+        self.exceptions_win[usize::from(at)] = format.exceptions_win();
+        let mut own =
+            if format.has_exceptions() { self.read_exceptions(at, list, format)? } else { Own::default() };
+        account.exceptions = own.count;
+        if !format.exceptions_win() {
+            // Longer entries count, and shorter ones are the kernel's to pass over.
+            own = Own::default();
+        }
+        let mut note = |why: Rubbish, line: u32| rubbish.entry(why.name()).or_insert((0, line)).0 += 1;
+        let mut lines = Lines::new(format);
+        let mut source = Source::open((self.open)(&list.path)?)?;
+        let mut suffixes = Vec::new();
+        while let Some(line) = source.next_line()? {
+            let number = line.number;
+            account.lines = number;
+            let Some(text) = line.text else {
+                note(Rubbish::Unreadable, number);
+                continue;
+            };
+            let (key, known_good, records) = (self.key, &self.known_good, &mut self.records);
+            let result = lines.read(text, &mut |entry| {
+                if entry.is_exception {
+                    return;
+                }
+                suffixes.clear();
+                suffixes.extend(entry.name.suffixes(key));
+                let Some(meaning) = known_good.remains(&suffixes, entry.meaning) else {
+                    account.protected += 1;
+                    return;
+                };
+                if own.covers(&suffixes, meaning) {
+                    account.repeated += 1;
+                    return;
+                }
+                let Some(hash) = suffixes.last() else { return };
+                records.push(Record { hash: *hash, list: at, meaning, line: number });
+            });
+            if let Line::Rubbish(why) = result {
+                note(why, number);
+            }
+            if self.records.len() > NAMES_MAX {
+                return Err(ReadError::TooMany);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_exceptions(&mut self, at: u16, list: &List, format: Format) -> Result<Own, ReadError> {
+        let mut own = Own::default();
+        let mut lines = Lines::new(format);
+        let mut source = Source::open((self.open)(&list.path)?)?;
+        while let Some(line) = source.next_line()? {
+            let Some(text) = line.text else { continue };
+            let (key, number) = (self.key, line.number);
+            lines.read(text, &mut |entry| {
+                if !entry.is_exception {
+                    return;
+                }
+                let suffixes: Box<[u64]> = entry.name.suffixes(key).collect();
+                let Some(hash) = suffixes.last().copied() else { return };
+                if own.add(hash, entry.meaning) {
+                    self.except(Record { hash, list: at, meaning: entry.meaning, line: number }, suffixes);
+                }
+            });
+            if self.exceptions.len() > EXCEPTIONS_MAX {
+                return Err(ReadError::TooManyExceptions);
+            }
+        }
+        Ok(own)
+    }
+
+    fn finish(
+        mut self,
+        lists: &[List],
+        accounts: Vec<ListAccount>,
+        index: MakeIndex<'_>,
+    ) -> Result<Lists, BuildError> {
+        self.records.sort_unstable();
+        let mut keys: Vec<Key> = self
+            .records
+            .iter()
+            .map(|record| {
+                let action = lists[usize::from(record.list)].action;
+                Key { hash: record.hash, kind: kind_of(record.meaning, action) }
+            })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let table = if keys.is_empty() { Vec::new() } else { table::build(&keys) };
+        drop(keys);
+        let exceptions = if table.is_empty() { Vec::new() } else { self.kernel_exceptions(lists, &table) };
+        if exceptions.len() > limits::EXCEPTIONS_MAX {
+            return Err(BuildError::TooManyExceptions(exceptions.len()));
+        }
+        let write = |place| index(place).and_then(|file| index::write(file, &self.records));
+        let index = write(Place::Disk).or_else(|_| write(Place::Memory)).map_err(BuildError::Write)?;
+        let mut own: Vec<Record> =
+            self.exceptions.values().flat_map(|excepted| excepted.by.clone()).collect();
+        own.sort_unstable();
+        let suffixes =
+            self.exceptions.into_iter().map(|(hash, excepted)| (hash, excepted.suffixes)).collect();
+        let exact = ExactLists {
+            index: Some(index),
+            lists: lists.to_vec(),
+            exceptions_win: self.exceptions_win,
+            exceptions: own,
+            suffixes,
+            known_good: self.known_good,
+            key: self.key,
+        };
+        Ok(Lists { table, exceptions, accounts, exact: Arc::new(exact) })
+    }
+
+    /// Only what something listed, or a fingerprint like it, would refuse otherwise.
+    fn kernel_exceptions(&self, lists: &[List], table: &[Bucket]) -> Vec<Exception> {
+        let mut made: HashMap<u64, u64> = HashMap::new();
+        for (hash, Excepted { suffixes, .. }) in &self.exceptions {
+            let bits = [
+                (ListAction::Deny, Part::Whole, exception::DENY_EXACT),
+                (ListAction::Deny, Part::Below, exception::DENY_BELOW),
+                (ListAction::Alert, Part::Whole, exception::ALERT_EXACT),
+                (ListAction::Alert, Part::Below, exception::ALERT_BELOW),
+            ]
+            .into_iter()
+            .filter(|(action, part, _)| {
+                let of_action = |(list, _): &(u16, usize)| lists[usize::from(*list)].action == *action;
+                let mut covering = self.covering(suffixes, *part).filter(of_action).peekable();
+                covering.peek().is_some()
+                    && covering.all(|(list, depth)| self.takes_back(list, depth, suffixes, *part))
+            })
+            .fold(0, |bits, (_, _, bit)| bits | bit);
+            if bits != 0 {
+                *made.entry(*hash).or_default() |= bits;
+            }
+        }
+        let look = |hash: &u64, mask: u64| {
+            find(*hash, table.len() as u32, |at| table.get(at as usize)).unwrap_or(u64::MAX) & mask != 0
+        };
+        for (text, is_below) in self.known_good.names() {
+            let Ok(name) = DomainName::new(text) else { continue };
+            let suffixes: Vec<u64> = name.suffixes(self.key).collect();
+            let Some((hash, parents)) = suffixes.split_last() else { continue };
+            if is_below {
+                // Whatever is below it: none of those names is known, so none can be looked up.
+                *made.entry(*hash).or_default() |= exception::GOOD_BELOW;
+            } else if look(hash, kind::OF_WHOLE) || parents.iter().any(|parent| look(parent, kind::OF_SUFFIX))
+            {
+                *made.entry(*hash).or_default() |= exception::GOOD_EXACT;
+            }
+        }
+        made.into_iter().map(|(hash, bits)| Exception { hash, bits }).collect()
+    }
+
+    /// Lists that hold for a part of what a name stands for, and at which of its suffixes.
+    fn covering(&self, suffixes: &[u64], part: Part) -> impl Iterator<Item = (u16, usize)> {
+        let above = suffixes.len() - 1;
+        suffixes.iter().enumerate().flat_map(move |(at, hash)| {
+            let first = self.records.partition_point(|record| record.hash < *hash);
+            self.records[first..]
+                .iter()
+                .take_while(move |record| record.hash == *hash)
+                .filter(move |record| part.is_held(record.meaning, at == above))
+                .map(move |record| (record.list, at))
+        })
+    }
+
+    /// Whether a list that holds for a part of a name at this suffix takes it back.
+    fn takes_back(&self, list: u16, depth: usize, suffixes: &[u64], part: Part) -> bool {
+        let above = suffixes.len() - 1;
+        let excepts = |(at, hash): &(usize, &u64)| {
+            self.exceptions.get(hash).is_some_and(|excepted| {
+                let theirs = excepted.by.iter().filter(|record| record.list == list);
+                theirs.into_iter().any(|record| part.is_held(record.meaning, *at == above))
+            })
+        };
+        let longest = suffixes.iter().enumerate().filter(excepts).map(|(at, _)| at).max();
+        longest.is_some_and(|longest| self.exceptions_win[usize::from(list)] || longest >= depth)
+    }
+}
+
+/// What an entry may stand for.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The name itself.
+    Whole,
+    /// What is below it.
+    Below,
+}
+
+impl Part {
+    /// Whether an entry at the name itself (`is_there`), or at a suffix of it, holds for this part.
+    fn is_held(self, meaning: Meaning, is_there: bool) -> bool {
+        match (is_there, self) {
+            (false, _) | (true, Self::Below) => meaning.holds(false),
+            (true, Self::Whole) => meaning.holds(true),
+        }
+    }
+}
+
+/// The exceptions of the list at hand.
+#[derive(Default)]
+struct Own {
+    exact: HashSet<u64>,
+    below: HashSet<u64>,
+    count: usize,
+}
+
+impl Own {
+    /// Whether it is a new one.
+    fn add(&mut self, hash: u64, meaning: Meaning) -> bool {
+        let itself = meaning.holds(true) && self.exact.insert(hash);
+        let below = meaning.holds(false) && self.below.insert(hash);
+        self.count += usize::from(itself || below);
+        itself || below
+    }
+
+    /// Whether an exception takes the whole entry back.
+    fn covers(&self, suffixes: &[u64], meaning: Meaning) -> bool {
+        let Some((whole, parents)) = suffixes.split_last() else { return false };
+        if parents.iter().any(|parent| self.below.contains(parent)) {
+            return true;
+        }
+        let (itself, below) = (self.exact.contains(whole), self.below.contains(whole));
+        match meaning {
+            Meaning::Exact => itself,
+            Meaning::Below => below,
+            Meaning::Subtree => itself && below,
+        }
+    }
+}
+
+fn guess(mut source: Source) -> io::Result<Format> {
+    let mut guess = Guess::default();
+    for _ in 0..GUESSED_LINES_MAX {
+        let Some(line) = source.next_line()? else { break };
+        if let Some(text) = line.text {
+            guess.look(text);
+        }
+    }
+    Ok(guess.format())
+}
+
+fn kind_of(meaning: Meaning, action: ListAction) -> u8 {
+    match (action, meaning) {
+        (ListAction::Deny, Meaning::Subtree) => kind::DENY_SUBTREE,
+        (ListAction::Deny, Meaning::Exact) => kind::DENY_EXACT,
+        (ListAction::Deny, Meaning::Below) => kind::DENY_BELOW,
+        (ListAction::Alert, Meaning::Subtree) => kind::ALERT_SUBTREE,
+        (ListAction::Alert, Meaning::Exact) => kind::ALERT_EXACT,
+        (ListAction::Alert, Meaning::Below) => kind::ALERT_BELOW,
+    }
+}
+
+#[cfg(test)]
+mod tests;
