@@ -141,7 +141,6 @@ fn what_is_known_but_cannot_be_done_yet() {
     insta::assert_snapshot!(mistakes_in(
         r#"[dns]
 resolvers = ["dns.example.net"]
-deny-types = ["ANY"]
 
 [[allow]]
 to = ["api.stripe.com", "*.githubusercontent.com", "proxy:corp"]
@@ -150,9 +149,33 @@ from = [{ pod = "shop/*" }, { container = "web", exe = "/usr/bin/x" }]
 [[blocklist]]
 name = "malware"
 source = "https://lists.example.net/malware.txt"
+refresh = "1h"
+"#
+    ));
+}
+
+#[test]
+fn lists_and_types() {
+    insta::assert_snapshot!(mistakes_in(
+        r#"[dns]
+resolvers = ["10.0.0.2"]
+deny-types = ["ANY", "NULLL", "TYPE70000", 5]
+
+[[blocklist]]
+name = "a"
+source = "malware.txt"
+format = "adblock"
+action = "drop"
+min-entries = 10
+max-entries = 5
+
+[[blocklist]]
+name = "a"
+min-entries = -1
 
 [known-good]
-names = ["example.com"]
+names = ["example.com/path", "*.*.example.com", "a..b", "10.0.0.1", "bücher.example"]
+lists = ["top.txt"]
 "#
     ));
 }

@@ -42,6 +42,8 @@ pub struct Event {
     /// How often this flow was refused since the kernel began to count it, this one included. Only ever grows, so
     /// that whoever reads loses nothing by reading late.
     pub refusals: u64,
+    /// Hash of the listed name that this one is or is below ([`crate::name`]); 0 when it was refused for something else.
+    pub entry: u64,
     /// Source (see [`crate::flow::Address::to_words`]); zero where the hook does not know it.
     pub source: [u64; 2],
     /// Destination.
@@ -80,11 +82,11 @@ pub struct Event {
     pub padding: [u8; 4],
     /// Name of the owner's thread.
     pub comm: [u8; 16],
-    /// What follows the UDP header of a refused DNS message.
+    /// What follows the UDP or TCP header of a refused DNS message.
     pub payload: [u8; EVENT_PAYLOAD_BYTES],
 }
 
-const _: () = assert!(size_of::<Event>() == 56 + 32 + 24 + 16 + 16 + EVENT_PAYLOAD_BYTES);
+const _: () = assert!(size_of::<Event>() == 64 + 32 + 24 + 16 + 16 + EVENT_PAYLOAD_BYTES);
 
 /// Key of map `REFUSED`: refusals that count as the same.
 #[repr(C)]
@@ -94,6 +96,8 @@ pub struct RefusedKey {
     pub cgroup: u64,
     /// Destination.
     pub destination: [u64; 2],
+    /// See [`Event::entry`].
+    pub entry: u64,
     /// The owner's process.
     pub pid: u32,
     /// Destination port.
@@ -114,4 +118,4 @@ pub struct Refused {
     pub refusals: u64,
 }
 
-const _: () = assert!(size_of::<RefusedKey>() == 32 && size_of::<Refused>() == 16);
+const _: () = assert!(size_of::<RefusedKey>() == 40 && size_of::<Refused>() == 16);

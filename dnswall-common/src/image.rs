@@ -120,6 +120,14 @@ pub struct ImageHeader {
     pub nodes6: u32,
     /// Nodes of the port tree.
     pub nodes_port: u32,
+    /// Buckets of the table of listed names; 0 when no list has any.
+    pub listed_buckets: u32,
+    /// Names that are not refused though a list has them or one above them.
+    pub exceptions: u32,
+    /// Number of the rule that stands for all lists.
+    pub listed_rule: u32,
+    /// Number of the rule that refuses types of question; 0 when none are.
+    pub types_rule: u32,
     /// [`MODE_ENFORCE`] or [`MODE_AUDIT`], where no scope says otherwise.
     pub mode: u8,
     /// [`EXISTING_KEEP`] or [`EXISTING_CUT`], where no scope says otherwise.
@@ -144,7 +152,7 @@ const _: () = assert!(size_of::<Active>() == 8 && size_of::<Meta>() == 40);
 const _: () = assert!(size_of::<Cell>() == 8);
 const _: () = assert!(size_of::<Term>() == 40);
 const _: () = assert!(size_of::<Scope>() == 40);
-const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
+const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 16 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
 
 impl Scope {
     /// No scope: holds nobody.

@@ -20,6 +20,8 @@ pub const TCP_SYN: u8 = 2;
 pub const TCP_RST: u8 = 4;
 /// TCP flag ACK.
 pub const TCP_ACK: u8 = 16;
+/// TCP flag URG.
+pub const TCP_URG: u8 = 32;
 
 /// The network header, and where the transport header begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use crate::local_address::may_be_ours;
 use crate::program;
 use crate::socket::{self, Owner, zero};
 use aya_ebpf::bindings::bpf_sock;
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt};
 use aya_ebpf::programs::SockAddrContext;
 use core::mem::MaybeUninit;
 use dnswall_common::event::hook;
-use dnswall_common::flow::{Address, Flow, protocol};
+use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
 use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::reason::{Action, Verdict};
 use dnswall_common::socket::{SOCKET_FOREIGN, SOCKET_INBOUND, SocketState};
@@ -137,6 +137,9 @@ fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> 
     }
     // Read only now: the verifier walks everything that follows once for each family.
     let (address, port) = destination(ctx);
+    if port == PORT_DNS {
+        end_by_itself(ctx);
+    }
     let unspecified = matches!(address, Address::V4(0) | Address::V6(0, 0));
     if address.is_loopback() || unspecified {
         return ALLOW;
@@ -144,6 +147,23 @@ fn connect(ctx: &SockAddrContext, destination: impl FnOnce(&SockAddrContext) -> 
     let flow = Flow { address, protocol: protocol::TCP, port };
     if may_connect(ctx, &image, state, &flow) { ALLOW } else { REFUSE }
 }
+
+/// Has the connection end when what is sent is not acknowledged for some time: a question that is refused is dropped, and so is each
+/// repeat, of which neither end would hear. Where the kernel does not do it, the client waits as long as it ever does.
+#[inline(always)]
+fn end_by_itself(ctx: &SockAddrContext) {
+    let mut milliseconds = ANSWERED_WITHIN_MS;
+    let value = core::ptr::addr_of_mut!(milliseconds).cast();
+    // SAFETY: the context is valid, and the value as long as it says.
+    let _ = unsafe { bpf_setsockopt(ctx.sock_addr.cast(), SOL_TCP, TCP_USER_TIMEOUT, value, 4) };
+}
+
+/// `SOL_TCP`
+const SOL_TCP: i32 = 6;
+/// `TCP_USER_TIMEOUT`
+const TCP_USER_TIMEOUT: i32 = 18;
+/// How long a DNS server may take to acknowledge a question.
+const ANSWERED_WITHIN_MS: u32 = 3_000;
 
 /// Whether the connection may begin. A function of its own: its frame must not lie under the cgroup walk.
 #[inline(never)]
@@ -175,14 +195,12 @@ pub fn refuse(image: &KernelImage, state: &SocketState, verdict: &Verdict, flow:
     socket::describe(state, owner);
     let mode = image.header().treatment(&owner.who).0;
     let refusal = Refusal {
+        key: emit::key(owner, verdict.reason, flow.address.to_words(), flow.protocol, flow.port, 0),
         hook: hook::CONNECT,
         mode,
         family: if matches!(flow.address, Address::V4(_)) { 4 } else { 6 },
-        protocol: flow.protocol,
         source: [0; 2],
-        destination: flow.address.to_words(),
         source_port: 0,
-        destination_port: flow.port,
         packet_bytes: 0,
         skb: core::ptr::null_mut(),
         payload_offset: 0,

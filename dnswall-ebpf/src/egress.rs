@@ -1,8 +1,9 @@
 //! The verdict of record: every packet a socket sends, whatever made it.
 
-use crate::emit::{self, Refusal};
+use crate::emit::{self, Judged};
 use crate::image::{KernelImage, decide};
 use crate::packet::{self, Packet, half, linear};
+use crate::question::{self, Place, Plain};
 use crate::replies;
 use crate::socket::{self, Owner, zero};
 use crate::source::{self, LOOPBACK};
@@ -16,7 +17,7 @@ use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
 use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
-use dnswall_common::verifier::{forget, unbounded};
+use dnswall_common::verifier::{forget, opaque, unbounded};
 use dnswall_common::who::Who;
 
 /// Lets the packet pass.
@@ -33,15 +34,26 @@ const TYPE_STREAM: u32 = 1;
 /// Judges one packet.
 #[inline(always)]
 pub fn judge(skb: *mut __sk_buff) -> i32 {
-    if is_on_loopback(skb) && source::is_plain(skb) {
-        return PASS;
+    let place = judge_flow(skb);
+    if place <= PASS {
+        return (opaque(place as u64) & 1) as i32;
     }
+    question::judge(skb, forget(place as u64, unknown(skb)) as u32)
+}
+
+/// [`DROP`], [`PASS`], or of a packet that may pass as far as its headers go, where its question is ([`Place::number`]).
+#[inline(never)]
+fn judge_flow(skb: *mut __sk_buff) -> i32 {
     let Some(image) = KernelImage::active() else {
         // Nothing is published yet: the wall is being raised, and has nothing to say.
         return PASS;
     };
-    if is_known(skb, &image) {
-        return PASS;
+    if (is_on_loopback(skb) && source::is_plain(skb)) || is_known(skb, &image) {
+        match question::plain(skb, image.slot) {
+            Plain::Other => return PASS,
+            Plain::Message(place) => return place.number(),
+            Plain::Unread => {}
+        }
     }
     let honest = forget(source::is_honest(skb, &image), unknown(skb));
     judge_slowly(skb, socket::state(socket::of(skb)), &image, honest)
@@ -126,9 +138,9 @@ fn is_known_to(
 ) -> bool {
     let flow = Flow { address, protocol: next_header, port: u16::from_be_bytes(port) };
     match next_header {
-        // It answers in whatever name it was called by.
+        // It answers in whatever name it was called by, also one that called from port 53.
         protocol::TCP if state.flags & SOCKET_INBOUND != 0 && tcp_flags & TCP_SYN == 0 => {
-            socket::was_allowed(state, image, &socket::accepted(&flow))
+            flow.port != PORT_DNS && socket::was_allowed(state, image, &socket::accepted(&flow))
         }
         protocol::TCP | protocol::UDP => {
             socket::was_allowed(state, image, &flow) && socket::is_known_source(state, image, source)
@@ -170,9 +182,26 @@ fn judge_slowly(
         if verdict.reason == Reason::Rule {
             emit::allowed(image, &verdict);
         }
+        if asks(verdict.reason)
+            && let Some(place) = Place::of(packet, image.slot, is_raw(skb))
+        {
+            return forget(place.number() as u64, unknown(skb)) as i32;
+        }
         return PASS;
     }
     refuse(skb, image, packet, owner, &verdict)
+}
+
+/// Whether a raw socket that was recorded sends it.
+#[inline(always)]
+fn is_raw(skb: *mut __sk_buff) -> bool {
+    socket::state(socket::of(skb)).is_some_and(|state| state.flags & SOCKET_RAW != 0)
+}
+
+/// Whether what passes for this reason to port 53 is a question, not an answer to somebody who asks from there.
+#[inline(always)]
+fn asks(reason: Reason) -> bool {
+    !matches!(reason, Reason::Reply | Reason::Inbound | Reason::KernelOwn)
 }
 
 /// Tells of the refusal; drops the packet unless this workload is only audited. A function of its own, for its frame.
@@ -186,24 +215,16 @@ fn refuse(
     verdict: &Verdict,
 ) -> i32 {
     let (mode, _) = image.header().treatment(&owner.who);
-    // SAFETY: the context is valid.
-    let packet_bytes = unsafe { (*skb).len };
     let is_dns = packet.transport.destination_port == PORT_DNS
         && matches!(packet.network.protocol, protocol::UDP | protocol::UDP_LITE);
-    let refusal = Refusal {
+    let judged = Judged {
+        verdict: *verdict,
+        entry: 0,
+        payload_offset: if is_dns { packet.payload_offset() } else { 0 },
         hook: hook::EGRESS,
         mode,
-        family: packet.family,
-        protocol: packet.network.protocol,
-        source: packet.network.source.to_words(),
-        destination: packet.network.destination.to_words(),
-        source_port: packet.transport.source_port,
-        destination_port: packet.transport.destination_port,
-        packet_bytes,
-        skb,
-        payload_offset: if is_dns { packet.payload_offset() } else { 0 },
     };
-    emit::refused(image, owner, socket::recorded(skb), verdict, &refusal);
+    emit::packet_refused(image, skb, packet, owner, &judged);
     if mode != MODE_AUDIT {
         return DROP;
     }

@@ -2,31 +2,96 @@
 
 use crate::image::KernelImage;
 use crate::maps::{EVENTS, REASONS, REFUSED, RULES, count};
-use crate::socket::Owner;
+use crate::packet::Packet;
+use crate::socket::{self, Owner};
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes};
 use dnswall_common::counter::Counter;
 use dnswall_common::event::{Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused, RefusedKey};
 use dnswall_common::image::MODE_ENFORCE;
 use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, RULES_MAX};
-use dnswall_common::reason::Verdict;
+use dnswall_common::reason::{Reason, Verdict};
 use dnswall_common::socket::SocketState;
 use dnswall_common::verifier::opaque;
 
 /// What is refused, apart from whose it is.
 pub struct Refusal {
+    /// Under what it is counted; made by [`key`].
+    pub key: RefusedKey,
     pub hook: u8,
     pub mode: u8,
     pub family: u8,
-    pub protocol: u8,
-    pub source: [u64; 2],
-    pub destination: [u64; 2],
     pub source_port: u16,
-    pub destination_port: u16,
     pub packet_bytes: u32,
+    pub source: [u64; 2],
     /// The packet, and where in it a DNS message begins; null for an attempt or another protocol.
     pub skb: *mut __sk_buff,
     pub payload_offset: u32,
+}
+
+/// Under what a refusal is counted. `port` is the destination's, `entry` a listed name's hash ([`Event::entry`]).
+#[inline(always)]
+pub fn key(
+    owner: &Owner,
+    reason: Reason,
+    destination: [u64; 2],
+    protocol: u8,
+    port: u16,
+    entry: u64,
+) -> RefusedKey {
+    RefusedKey {
+        cgroup: owner.cgroup,
+        destination,
+        entry,
+        pid: owner.pid,
+        destination_port: port,
+        protocol,
+        reason: reason as u8,
+    }
+}
+
+/// What is refused of a packet that was read.
+pub struct Judged {
+    pub verdict: Verdict,
+    /// See [`Event::entry`].
+    pub entry: u64,
+    /// Where a DNS message begins; 0 for another protocol.
+    pub payload_offset: u32,
+    pub hook: u8,
+    pub mode: u8,
+}
+
+/// [`refused`] for a packet. A function of its own, for its frame.
+#[inline(never)]
+pub fn packet_refused(
+    image: &KernelImage,
+    skb: *mut __sk_buff,
+    packet: &Packet,
+    owner: &Owner,
+    judged: &Judged,
+) {
+    let (network, transport) = (&packet.network, &packet.transport);
+    // SAFETY: the context is valid.
+    let packet_bytes = unsafe { (*skb).len };
+    let refusal = Refusal {
+        key: key(
+            owner,
+            judged.verdict.reason,
+            network.destination.to_words(),
+            network.protocol,
+            transport.destination_port,
+            judged.entry,
+        ),
+        hook: judged.hook,
+        mode: judged.mode,
+        family: packet.family,
+        source: network.source.to_words(),
+        source_port: transport.source_port,
+        packet_bytes,
+        skb,
+        payload_offset: judged.payload_offset,
+    };
+    tell(image, owner, socket::recorded(skb), &judged.verdict, &refusal);
 }
 
 /// Counts the refusal by rule and reason, and sends an event unless the same flow had one within the last second. `recorded`
@@ -39,20 +104,24 @@ pub fn refused(
     verdict: &Verdict,
     refusal: &Refusal,
 ) {
+    tell(image, owner, recorded, verdict, refusal);
+}
+
+#[inline(always)]
+fn tell(
+    image: &KernelImage,
+    owner: &Owner,
+    recorded: *const SocketState,
+    verdict: &Verdict,
+    refusal: &Refusal,
+) {
     count_verdict(image, verdict, refusal.mode == MODE_ENFORCE);
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let key = RefusedKey {
-        cgroup: owner.cgroup,
-        destination: refusal.destination,
-        pid: owner.pid,
-        destination_port: refusal.destination_port,
-        protocol: refusal.protocol,
-        reason: verdict.reason as u8,
-    };
-    let refusals = match REFUSED.get_ptr_mut(key) {
+    #[expect(clippy::needless_borrows_for_generic_args, reason = "a copy would take its place on the stack")]
+    let refusals = match REFUSED.get_ptr_mut(&refusal.key) {
         Some(flow) => tick(flow, now),
-        None => begin(&key, now),
+        None => begin(&refusal.key, now),
     };
     if refusals == 0 {
         count(Counter::EventsSuppressed);
@@ -150,15 +219,16 @@ fn send(
         // The one clock the agent can compare with its own.
         (*event).time_ns = bpf_ktime_get_ns();
         (*event).refusals = refusals;
+        (*event).entry = refusal.key.entry;
         (*event).source = refusal.source;
-        (*event).destination = refusal.destination;
+        (*event).destination = refusal.key.destination;
         (*event).generation = image.generation;
         (*event).rule = verdict.rule;
         (*event).packet_bytes = refusal.packet_bytes;
         (*event).source_port = refusal.source_port;
-        (*event).destination_port = refusal.destination_port;
+        (*event).destination_port = refusal.key.destination_port;
         (*event).payload_bytes = 0;
-        (*event).protocol = refusal.protocol;
+        (*event).protocol = refusal.key.protocol;
         (*event).family = refusal.family;
         (*event).hook = refusal.hook;
         (*event).reason = verdict.reason as u8;

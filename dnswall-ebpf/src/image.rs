@@ -33,6 +33,14 @@ impl KernelImage {
         Some(Self { generation, slot: slot & 1, header: HEADERS.get(slot & 1)? })
     }
 
+    /// The image in a slot: the one that the same packet was judged by so far, if another one counts by now.
+    #[inline(always)]
+    pub fn in_slot(slot: u32) -> Option<Self> {
+        let slot = slot & 1;
+        let header = HEADERS.get(slot)?;
+        Some(Self { generation: header.generation, slot, header })
+    }
+
     /// What is said once an image.
     #[inline(always)]
     pub fn header(&self) -> &'static ImageHeader {

@@ -1,6 +1,6 @@
 //! Packets on their way in: who may ask a DNS server here, and which datagrams may be answered.
 
-use crate::emit::{self, Refusal};
+use crate::emit::{self, Judged};
 use crate::image::{KernelImage, decide};
 use crate::packet::{self, Packet, half, linear};
 use crate::replies::remember_peer;
@@ -166,22 +166,14 @@ fn refuse(skb: *mut __sk_buff, image: &KernelImage, verdict: &Verdict, packet: &
         None => socket::old_owner(skb, image, owner),
     }
     let (mode, _) = image.header().treatment(&owner.who);
-    // SAFETY: the context is valid.
-    let packet_bytes = unsafe { (*skb).len };
     let is_udp = packet.network.protocol != protocol::TCP;
-    let refusal = Refusal {
+    let judged = Judged {
+        verdict: *verdict,
+        entry: 0,
+        payload_offset: if is_udp { packet.payload_offset() } else { 0 },
         hook: hook::INGRESS,
         mode,
-        family: packet.family,
-        protocol: packet.network.protocol,
-        source: packet.network.source.to_words(),
-        destination: packet.network.destination.to_words(),
-        source_port: packet.transport.source_port,
-        destination_port: packet.transport.destination_port,
-        packet_bytes,
-        skb,
-        payload_offset: if is_udp { packet.payload_offset() } else { 0 },
     };
-    emit::refused(image, owner, socket::recorded(skb), verdict, &refusal);
+    emit::packet_refused(image, skb, packet, owner, &judged);
     if mode == MODE_AUDIT { PASS } else { DROP }
 }

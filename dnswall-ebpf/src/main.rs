@@ -20,6 +20,7 @@ mod local_address;
 mod maps;
 mod packet;
 mod program;
+mod question;
 mod replies;
 mod sock_create;
 mod socket;

@@ -3,9 +3,9 @@
 use crate::identity::Scratch;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{
-    BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock,
+    BPF_F_CLONE, BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock,
 };
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use core::ffi::c_void;
@@ -14,9 +14,10 @@ use dnswall_common::event::{Event, Refused, RefusedKey};
 use dnswall_common::identity::{CgroupKey, ExeKey, KernelOffsets, NameKey, PathKey, UserKey};
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
 use dnswall_common::limits::{
-    CELLS_MAX, CGROUPS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, REFUSED_FLOWS_MAX, REPLIES_MAX,
-    RING_BYTES, RULES_MAX, SCRATCHES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
+    CELLS_MAX, CGROUPS_MAX, EXCEPTIONS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, REFUSED_FLOWS_MAX,
+    REPLIES_MAX, RING_BYTES, RULES_MAX, SCRATCHES_MAX, TERMS_MAX, TYPE_WORDS, WHO_ENTRIES_MAX,
 };
+use dnswall_common::listed::{Bucket, ExceptionKey};
 use dnswall_common::reason::REASON_TABLE;
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::socket::{ReplyKey, SocketState};
@@ -24,6 +25,8 @@ use dnswall_common::who::Who;
 
 /// Mapped into the agent, which writes an image with plain stores (from 5.5).
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
+/// Another one in the same place may have another size (5.10).
+const INNER: usize = BPF_F_INNER_MAP as usize;
 /// Entries are allocated when they come: these maps are mostly empty.
 const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -53,6 +56,10 @@ pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     socket_file: 0,
     udp_encapsulation: 0,
     buffer_sock: 0,
+    buffer_head: 0,
+    buffer_end: 0,
+    shared_flags: 0,
+    shared_mask: 0,
     net_devices: 0,
     device_next: 0,
     device_ip4: 0,
@@ -83,6 +90,15 @@ pub static NODES_PORT: Array<NodePort, { 2 * NODES_PORT_MAX }, MAPPED> = Array::
 pub static CELLS: Array<Cell, { 2 * CELLS_MAX }, MAPPED> = Array::new();
 #[btf_map]
 pub static TERMS: Array<Term, { 2 * TERMS_MAX }, MAPPED> = Array::new();
+
+/// By slot: the table of listed names, as large as it has to be.
+#[btf_map]
+pub static LISTED: ArrayOfMaps<Array<Bucket, 1, { MAPPED | INNER }>, 2> = ArrayOfMaps::new();
+#[btf_map]
+pub static EXCEPTIONS: HashMap<ExceptionKey, u64, { 2 * EXCEPTIONS_MAX }, SPARSE> = HashMap::new();
+/// By slot: a bit for each type of question that is refused.
+#[btf_map]
+pub static TYPES: Array<[u64; TYPE_WORDS], 2, MAPPED> = Array::new();
 
 #[btf_map]
 pub static WHO_USERS: HashMap<UserKey, Who, { 2 * WHO_ENTRIES_MAX }, SPARSE> = HashMap::new();

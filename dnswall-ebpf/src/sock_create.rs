@@ -75,6 +75,14 @@ fn may_be(
     let verdict = Verdict::without_rule(Action::Deny, reason);
     let (mode, _) = image.header().treatment(&owner.who);
     let refusal = Refusal {
+        key: emit::key(
+            owner,
+            verdict.reason,
+            [0; 2],
+            next_header as u8,
+            if is_raw { 0 } else { family as u16 },
+            0,
+        ),
         hook: if is_raw { hook::SOCK_CREATE } else { hook::SOCKET },
         mode,
         family: match family {
@@ -82,11 +90,8 @@ fn may_be(
             family::INET6 => 6,
             _ => 0,
         },
-        protocol: next_header as u8,
         source: [0; 2],
-        destination: [0; 2],
         source_port: 0,
-        destination_port: if is_raw { 0 } else { family as u16 },
         packet_bytes: 0,
         skb: core::ptr::null_mut(),
         payload_offset: 0,

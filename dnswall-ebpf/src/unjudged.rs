@@ -95,14 +95,12 @@ fn may_caller(image: &KernelImage, thread: u64, hook: u8, major: u16, number: u1
     let reason = if hook == hook::DEVICE { Reason::UnjudgedDevice } else { Reason::UnjudgedSocket };
     let (mode, _) = image.header().treatment(&owner.who);
     let refusal = Refusal {
+        key: emit::key(owner, reason, [0; 2], 0, number, 0),
         hook,
         mode,
         family: 0,
-        protocol: 0,
         source: [0; 2],
-        destination: [0; 2],
         source_port: major,
-        destination_port: number,
         packet_bytes: 0,
         skb: core::ptr::null_mut(),
         payload_offset: 0,

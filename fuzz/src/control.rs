@@ -4,9 +4,10 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dnswall_agent::blocklist::Answer;
 use dnswall_agent::control::api::{
-    Applied, ApplyRequest, ExplainRequest, Explained, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed,
-    Status,
+    Applied, ApplyRequest, Blocklists, ExplainRequest, Explained, NameChecked, NameRequest, PolicyShown,
+    PolicyStatus, RehearseRequest, Rehearsed, Status,
 };
 use dnswall_agent::control::server::{Agent, Patience, Refusal, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -110,6 +111,15 @@ impl Agent for Echo {
 
     fn explain(&self, _: ExplainRequest) -> Result<Explained, Refusal> {
         Ok(Explained::default())
+    }
+
+    fn blocklists(&self) -> Result<Blocklists, Refusal> {
+        Ok(Blocklists::default())
+    }
+
+    fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {
+        let answer = Answer { name: request.name, ..Answer::default() };
+        Ok(NameChecked { answer, ..NameChecked::default() })
     }
 
     fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {

@@ -1,6 +1,8 @@
 //! Ring records: the kernel half of another build may have written them. What is decoded becomes an alert whose two
 //! lines are lines, and whose JSON reads back.
 
+use std::sync::Arc;
+
 use std::cell::RefCell;
 use std::path::PathBuf;
 
@@ -18,7 +20,13 @@ pub fn check(data: &[u8]) {
     let clocks = clocks();
     let enriched = ENRICHER.with_borrow_mut(|enricher| enricher.enrich(&event, &clocks));
     let mut book = RuleBook::default();
-    book.insert(PolicyRules::new("fuzz", 3, &[0xab; 32], ["default", "deny.1"].map(str::to_owned)));
+    book.insert(PolicyRules::new(
+        "fuzz",
+        3,
+        &[0xab; 32],
+        ["default", "deny.1"].map(str::to_owned),
+        Arc::default(),
+    ));
     let mut grouper = Grouper::new(std::time::Duration::from_secs(10), "fuzz");
     let mut alerts: Vec<Alert> = grouper.observe(enriched.clone(), &book, &clocks).into_iter().collect();
     alerts.extend(grouper.observe(enriched, &book, &clocks));

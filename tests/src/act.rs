@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::by::{TcpBy, UdpBy};
+pub use crate::by::{MessageBy, TcpBy, UdpBy};
 use crate::feature::Feature;
 use crate::trick::{Disguise, Forged, Handed, Handover, LinkBy};
 
@@ -51,6 +51,33 @@ pub enum Act {
         tcp: bool,
         /// The name.
         name: String,
+    },
+    /// Sends a DNS message and waits for an answer.
+    Message {
+        /// The server.
+        server: SocketAddr,
+        /// The message, without the length that goes before it over TCP.
+        message: Vec<u8>,
+        /// In what pieces.
+        by: MessageBy,
+    },
+    /// Asks for the addresses of many names, each of one server in turn, and reports for each server how many were answered
+    /// and how many refused: with `EPERM` over UDP, with silence or an end over TCP.
+    Names {
+        /// Servers, and whether each is asked over TCP.
+        servers: Vec<(SocketAddr, bool)>,
+        /// A file of names, one in each line.
+        names: PathBuf,
+        /// How long silence is, in milliseconds.
+        silence_ms: u64,
+    },
+    /// Asks for each of these names in turn, over UDP from one socket, and reports median and 99th percentile of how long the
+    /// answers took, in nanoseconds.
+    Time {
+        /// The server.
+        server: SocketAddr,
+        /// A file of names, one in each line.
+        names: PathBuf,
     },
     /// Sends an echo request from a ping socket, or from a raw one, and waits for the reply.
     Ping {
@@ -310,6 +337,12 @@ impl Report {
     /// Refused by the wall, as the application sees it.
     pub fn is_refused(&self) -> bool {
         !self.ok && self.errno == Some(libc::EPERM)
+    }
+
+    /// It stands, and what was sent is not answered: there is silence, or the agent has ended it.
+    pub fn is_unanswered(&self) -> bool {
+        let is_ended = self.errno == Some(libc::ECONNABORTED);
+        self.step.as_deref() == Some("receive") && (self.is_silence() || is_ended)
     }
 
     /// Nothing came back and nobody said why.

@@ -113,3 +113,40 @@ pub enum TcpBy {
     /// By io_uring, from the kernel's polling thread.
     UringPolled,
 }
+
+/// In what pieces a DNS message is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageBy {
+    /// One datagram.
+    Datagram,
+    /// Two datagrams in one buffer, which the device would cut (`UDP_SEGMENT`).
+    Segments,
+    /// A datagram from port 53.
+    FromPort53,
+    /// Over UDP-Lite.
+    Lite,
+    /// With its length, in one segment.
+    Stream,
+    /// Its length, and a moment later the message.
+    LengthApart,
+    /// Its first half with the length, and a moment later the other.
+    Halves,
+    /// Twice, one behind the other in one segment.
+    Twice,
+    /// What follows the first length is written as it is: messages with their lengths between them, of the same length.
+    TwoMessages,
+    /// As [`Self::Stream`], with a minute's patience.
+    Patient,
+    /// In the first packet of the connection.
+    FastOpen,
+    /// With one byte before it that is urgent, so that the other end takes it out.
+    Urgent,
+    /// From memory of its own, not copied (`MSG_ZEROCOPY`): a datagram.
+    ZeroCopy,
+    /// The same over TCP.
+    ZeroCopyStream,
+    /// From a pipe into which its memory was mapped (`vmsplice()`): a datagram.
+    Spliced,
+    /// The same over TCP.
+    SplicedStream,
+}

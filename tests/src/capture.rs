@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use dnswall_agent::demo::network::{FAR_V4, Network};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use dnswall_common::flow::protocol::TCP;
+
 use crate::pace::within;
 
 /// One packet.
@@ -31,6 +33,15 @@ impl Packet {
     /// Destination port, for protocols that have one there.
     pub fn port(&self) -> Option<u16> {
         Some(u16::from_be_bytes(self.payload.get(2..4)?.try_into().ok()?))
+    }
+
+    /// Whether anything follows the transport header of UDP or TCP.
+    pub fn carries_data(&self) -> bool {
+        let header = match self.protocol {
+            TCP => self.payload.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4),
+            _ => 8,
+        };
+        self.payload.len() > header
     }
 }
 

@@ -62,6 +62,13 @@ pub struct Alarm {
     pub rule: &'static str,
 }
 
+impl Alarm {
+    /// Whether it is what is asked, not who is asked, that is refused.
+    pub fn is_about_question(&self) -> bool {
+        ["dns.name", "dns.type", "dns.malformed"].contains(&self.kind)
+    }
+}
+
 /// One line of a table.
 pub fn case(name: &'static str, who: Who, act: Act, expect: Expect) -> Case {
     Case { name, who, act, expect, explained: true }

@@ -115,7 +115,11 @@ impl Differ {
         match verdict.action {
             _ if essential => refused(Reason::ForgedSource, 0),
             Action::Allow if is_made_up(data) => refused(Reason::ForgedSource, 0),
-            Action::Allow => Outcome { passed: true, refused: None, rule: rule(verdict.rule) },
+            Action::Allow => match unasked(&packet, data) {
+                // The flow is counted as allowed first: which of two counters moved is told by the lower rule.
+                Some(reason) => refused(reason, 0),
+                None => Outcome { passed: true, refused: None, rule: rule(verdict.rule) },
+            },
             Action::Deny => refused(verdict.reason, verdict.rule),
         }
     }
@@ -198,4 +202,62 @@ fn continues(packet: &Packet, length: usize) -> bool {
         && transport.tcp_flags & TCP_SYN == 0
         && transport.tcp_flags & (TCP_RST | TCP_ACK) != 0
         && length <= packet.payload_offset() as usize
+}
+
+/// Why the message in a packet to port 53 may not leave, if it is none or not one whole question. Shares nothing with the
+/// kernel's reader.
+fn unasked(packet: &Packet, data: &[u8]) -> Option<Reason> {
+    let flow = packet.outbound();
+    let over_tcp = flow.protocol == protocol::TCP;
+    if flow.port != 53 || !(over_tcp || [protocol::UDP, protocol::UDP_LITE].contains(&flow.protocol)) {
+        return None;
+    }
+    let mut message = data.get(packet.payload_offset() as usize..).unwrap_or_default();
+    if over_tcp {
+        let Some((length, rest)) = message.split_first_chunk::<2>() else {
+            return (!message.is_empty()).then_some(Reason::SplitQuestion);
+        };
+        if usize::from(u16::from_be_bytes(*length)) != rest.len() {
+            return Some(Reason::SplitQuestion);
+        }
+        message = rest;
+    }
+    let Some((head, name)) = message.split_first_chunk::<12>() else {
+        return match message.get(2) {
+            Some(flags) if message.len() >= 10 => head_alone(*flags, packet),
+            _ => Some(Reason::MalformedQuestion),
+        };
+    };
+    let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    if head[2] & 0x80 != 0 && packet.transport.source_port == 53 {
+        return None;
+    }
+    if head[2] & 0xf8 != 0 {
+        return Some(Reason::NotAQuestion);
+    }
+    if count(4) != 1 || count(6) != 0 || count(8) > 1 {
+        return Some(Reason::MalformedQuestion);
+    }
+    let (mut labels, mut at) = (0, 0);
+    loop {
+        match name.get(at) {
+            None | Some(64..) => return Some(Reason::MalformedQuestion),
+            Some(0) => break,
+            Some(_) if labels == 40 => return Some(Reason::TooManyLabels),
+            Some(length) => {
+                labels += 1;
+                at += usize::from(*length) + 1;
+            }
+        }
+    }
+    let is_whole = at < 255 && name.len() >= at + 5;
+    (!is_whole).then_some(Reason::MalformedQuestion)
+}
+
+/// What a message is that ends before its header does: the kernel looks at flags first.
+fn head_alone(flags: u8, packet: &Packet) -> Option<Reason> {
+    if flags & 0x80 != 0 && packet.transport.source_port == 53 {
+        return None;
+    }
+    Some(if flags & 0xf8 != 0 { Reason::NotAQuestion } else { Reason::MalformedQuestion })
 }

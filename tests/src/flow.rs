@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use dnswall_common::flow::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
 
-use crate::act::{Act, FRIEND, FRIEND_V6, UdpBy, address};
+use crate::act::{Act, FRIEND, FRIEND_V6, MessageBy, UdpBy, address};
 use crate::trick::{Forged, Forgery, Handed};
 
 impl Act {
@@ -20,6 +20,15 @@ impl Act {
             Self::Udp { to, .. } | Self::Hold { to, tcp: false } => (to.ip(), UDP, Some(to.port())),
             Self::Tcp { to, .. } | Self::Hold { to, tcp: true } => (to.ip(), TCP, Some(to.port())),
             Self::Dns { server, tcp, .. } => (server.ip(), if *tcp { TCP } else { UDP }, Some(server.port())),
+            Self::Message { server, by, .. } => {
+                let protocol = match by {
+                    MessageBy::Datagram | MessageBy::Segments | MessageBy::FromPort53 => UDP,
+                    MessageBy::ZeroCopy | MessageBy::Spliced => UDP,
+                    MessageBy::Lite => UDP_LITE,
+                    _ => TCP,
+                };
+                (server.ip(), protocol, Some(server.port()))
+            }
             Self::Ping { to, .. } => (*to, if to.is_ipv4() { ICMP } else { ICMPV6 }, None),
             Self::Raw { to, protocol, payload, .. } => {
                 let has_port = [TCP, UDP, UDP_LITE, SCTP].contains(protocol);
@@ -46,6 +55,7 @@ impl Act {
                 return None;
             }
             Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } | Self::Answer { .. } => return None,
+            Self::Names { .. } | Self::Time { .. } => return None,
             Self::Push { .. } | Self::Unwrap { .. } | Self::Load { .. } | Self::Steps { .. } => return None,
             Self::HoldRaw { .. } | Self::HoldForged(_) | Self::KeepSilent { .. } | Self::Stall { .. } => {
                 return None;

@@ -2,6 +2,8 @@
 
 pub mod act;
 pub mod agent;
+pub mod ask;
+pub mod bench;
 mod by;
 pub mod capture;
 pub mod case;
@@ -12,6 +14,7 @@ pub mod feature;
 pub mod flow;
 pub mod kept;
 pub mod lab;
+pub mod lists;
 pub mod mounted;
 pub mod pace;
 pub mod place;

@@ -1,12 +1,14 @@
 //! A process that was started to do one thing, and is ended with the test.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::act::{Order, READY, Report};
 
@@ -47,7 +49,7 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(exe: &Path, order: &Order) -> Result<Self> {
-        let mut child = spawn(command(exe, order)?.stdin(Stdio::piped()))?;
+        let mut child = spawn(command(exe, order)?.stdin(Stdio::piped()).process_group(0))?;
         let input = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().context("take the probe's output")?);
         Ok(Self { child, input, lines })
@@ -100,8 +102,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
+        // With whatever it has started. It may have ended by itself.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
 }

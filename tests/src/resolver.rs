@@ -74,7 +74,7 @@ impl Dnsmasq {
         let mut arguments: Vec<String> =
             ["--keep-in-foreground", "--user=root", "--bind-interfaces", "--no-resolv"]
                 .iter()
-                .chain(&["--no-hosts", "--no-daemon", "--conf-file=/dev/null", "--pid-file="])
+                .chain(&["--no-hosts", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-"])
                 .map(ToString::to_string)
                 .collect();
         arguments.push(option);

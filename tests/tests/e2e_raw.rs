@@ -35,6 +35,7 @@ to = ["10.0.5.0/24"]
     let route = refused_for("egress.denied", "source-route");
     let tunnel = refused_for("egress.denied", "tunnel");
     let make = |family, kind, protocol| Act::Socket { family, kind, protocol };
+    let question = refused_for("dns.malformed", "malformed-question");
     check(
         policy,
         &[
@@ -52,17 +53,14 @@ to = ["10.0.5.0/24"]
                 refused("dns.direct"),
             ),
             case(
-                "UDP by hand to the resolver",
+                "UDP by hand to the resolver, no question",
                 netops(),
                 raw("169.254.169.253:53", 17),
-                allowed("dns.resolvers"),
-            ),
-            case(
-                "with a header of its own",
-                netops(),
-                raw_own("169.254.169.253:53", 17, 0, &[]),
-                allowed("dns.resolvers"),
-            ),
+                question,
+            )
+            .unexplained(),
+            case("with a header of its own", netops(), raw_own("169.254.169.253:53", 17, 0, &[]), question)
+                .unexplained(),
             case(
                 "in a neighbour's name",
                 netops(),

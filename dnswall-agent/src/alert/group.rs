@@ -79,6 +79,8 @@ struct FlowKey {
     rule: Option<Arc<str>>,
     owner: Owner,
     protocol: u8,
+    /// See [`RefusedKey::entry`].
+    entry: u64,
     /// `None` sums up every destination.
     destination: Option<([u64; 2], u16)>,
 }
@@ -153,7 +155,7 @@ impl Grouper {
         let mut event = event;
         let mut key = FlowKey::of(&event, policy.as_deref());
         if !self.flows.contains_key(&key) && !self.has_room(&key.owner, now_ns) {
-            key.destination = None;
+            (key.destination, key.entry) = (None, 0);
             if !self.flows.contains_key(&key) && self.sums >= SUMS_MAX {
                 self.counters.overflowed = self.counters.overflowed.saturating_add(count);
                 return None;
@@ -331,6 +333,7 @@ impl FlowKey {
                 cgroup: event.refused.cgroup,
             },
             protocol: event.flow.protocol,
+            entry: event.refused.entry,
             destination: Some((event.refused.destination, event.refused.destination_port)),
         }
     }
@@ -339,7 +342,8 @@ impl FlowKey {
 /// What is true of every flow in a sum.
 fn summed(mut event: EnrichedEvent) -> EnrichedEvent {
     (event.flow.source, event.flow.source_port) = (None, None);
-    (event.flow.destination, event.flow.bytes, event.question) = (None, None, None);
+    (event.flow.destination, event.flow.bytes) = (None, None);
+    (event.question, event.listed) = (None, None);
     event
 }
 

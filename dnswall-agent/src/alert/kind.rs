@@ -17,7 +17,13 @@ pub enum Kind {
     /// Port 853: DNS over TLS or QUIC.
     #[serde(rename = "dns.encrypted")]
     DnsEncrypted,
-    /// A packet to port 53 whose headers cannot be read to the end.
+    /// A name that a block list has.
+    #[serde(rename = "dns.name")]
+    DnsName,
+    /// A type of question that the policy refuses.
+    #[serde(rename = "dns.type")]
+    DnsType,
+    /// A packet to port 53 that is not one question, or cannot be read to the end.
     #[serde(rename = "dns.malformed")]
     DnsMalformed,
     /// Any other connection, datagram or message.
@@ -52,7 +58,18 @@ impl Kind {
             (EventHook::Device, _, _) => Self::DeviceUnjudged,
             (EventHook::SockCreate, _, _) | (_, Reason::RawSocket, _) => Self::SocketRaw,
             (EventHook::Ingress, _, _) => Self::IngressDns,
-            (_, Reason::Malformed, PORT_DNS) => Self::DnsMalformed,
+            (_, Reason::ListedName, _) => Self::DnsName,
+            (_, Reason::QuestionType, _) => Self::DnsType,
+            (
+                _,
+                Reason::MalformedQuestion
+                | Reason::SplitQuestion
+                | Reason::NotAQuestion
+                | Reason::UnstableQuestion
+                | Reason::TooManyLabels,
+                _,
+            )
+            | (_, Reason::Malformed, PORT_DNS) => Self::DnsMalformed,
             (_, _, PORT_DNS) => Self::DnsDirect,
             (_, _, PORT_DNS_TLS) => Self::DnsEncrypted,
             _ => Self::EgressDenied,
@@ -64,6 +81,8 @@ impl Kind {
         match self {
             Self::DnsDirect => "dns.direct",
             Self::DnsEncrypted => "dns.encrypted",
+            Self::DnsName => "dns.name",
+            Self::DnsType => "dns.type",
             Self::DnsMalformed => "dns.malformed",
             Self::EgressDenied => "egress.denied",
             Self::IngressDns => "ingress.dns",
@@ -100,6 +119,11 @@ mod tests {
         check(Egress, Reason::NoRule, protocol::UDP_LITE, 53, Kind::DnsDirect);
         check(Egress, Reason::Malformed, protocol::UDP, 53, Kind::DnsMalformed);
         check(Egress, Reason::Malformed, protocol::UDP, 54, Kind::EgressDenied);
+        check(Egress, Reason::ListedName, protocol::UDP, 53, Kind::DnsName);
+        check(Egress, Reason::QuestionType, protocol::TCP, 53, Kind::DnsType);
+        check(Egress, Reason::SplitQuestion, protocol::TCP, 53, Kind::DnsMalformed);
+        check(Egress, Reason::UnstableQuestion, protocol::UDP, 53, Kind::DnsMalformed);
+        check(Egress, Reason::NotAQuestion, protocol::UDP_LITE, 53, Kind::DnsMalformed);
         check(Connect, Reason::NoRule, protocol::TCP, 853, Kind::DnsEncrypted);
         check(Connect, Reason::Rule, protocol::TCP, 443, Kind::EgressDenied);
         check(Egress, Reason::NoRule, protocol::ICMP, 53, Kind::EgressDenied);
@@ -116,6 +140,8 @@ mod tests {
         for kind in [
             Kind::DnsDirect,
             Kind::DnsEncrypted,
+            Kind::DnsName,
+            Kind::DnsType,
             Kind::DnsMalformed,
             Kind::EgressDenied,
             Kind::IngressDns,

@@ -91,8 +91,15 @@ mod tests {
     use super::*;
 
     const SECOND_NS: u64 = 1_000_000_000;
-    const KEY: RefusedKey =
-        RefusedKey { cgroup: 1, destination: [0, 2], pid: 3, destination_port: 53, protocol: 17, reason: 2 };
+    const KEY: RefusedKey = RefusedKey {
+        cgroup: 1,
+        destination: [0, 2],
+        entry: 0,
+        pid: 3,
+        destination_port: 53,
+        protocol: 17,
+        reason: 2,
+    };
 
     fn entry(refusals: u64, last_event_ns: u64) -> Refused {
         Refused { last_event_ns, refusals }

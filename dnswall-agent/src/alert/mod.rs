@@ -142,6 +142,15 @@ pub struct AlertDns {
     pub id: u16,
     /// Who was asked.
     pub resolver: Option<IpAddr>,
+    /// The block list that has the name, or one above it.
+    #[serde(default)]
+    pub list: Option<String>,
+    /// The name in that list.
+    #[serde(default)]
+    pub entry: Option<String>,
+    /// The line of the list where it stands.
+    #[serde(default)]
+    pub line: Option<u32>,
 }
 
 /// Which process.
@@ -212,7 +221,10 @@ impl Alert {
             kind: Kind::of(event),
             verdict: Some(event.outcome),
             reason: Reason::name(event.reason).to_owned(),
-            rule: policy.and_then(|policy| policy.rule(event.rule)).map(ToString::to_string),
+            rule: match &event.listed {
+                Some(listed) => Some(format!("blocklist.{}", listed.list)),
+                None => policy.and_then(|policy| policy.rule(event.rule)).map(ToString::to_string),
+            },
             policy: AlertPolicy {
                 name: policy.map(|policy| policy.name().to_owned()),
                 generation: event.generation,
@@ -224,6 +236,9 @@ impl Alert {
                 kind: question.kind.clone(),
                 id: question.id,
                 resolver: event.flow.destination,
+                list: event.listed.as_ref().map(|listed| listed.list.clone()),
+                entry: event.listed.as_ref().map(|listed| listed.entry.clone()),
+                line: event.listed.as_ref().map(|listed| listed.line),
             }),
             process: AlertProcess::new(event),
             workload: AlertWorkload {

@@ -4,16 +4,19 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::blocklist::ExactLists;
+
 /// Policies remembered, the active one included.
 pub const POLICIES_MAX: usize = 4;
 
 /// Name, digest and rule names of one published policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PolicyRules {
     name: String,
     generation: u32,
     digest: String,
     rules: Vec<Arc<str>>,
+    lists: Arc<ExactLists>,
 }
 
 impl PolicyRules {
@@ -23,12 +26,19 @@ impl PolicyRules {
         generation: u32,
         digest: &[u8; 32],
         rules: impl IntoIterator<Item = String>,
+        lists: Arc<ExactLists>,
     ) -> Self {
         let digest = digest.iter().fold(String::with_capacity(64), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        Self { name: name.to_owned(), generation, digest, rules: rules.into_iter().map(Arc::from).collect() }
+        Self {
+            name: name.to_owned(),
+            generation,
+            digest,
+            rules: rules.into_iter().map(Arc::from).collect(),
+            lists,
+        }
     }
 
     /// The policy's name.
@@ -44,6 +54,11 @@ impl PolicyRules {
     /// Its digest in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Its block lists.
+    pub const fn lists(&self) -> &Arc<ExactLists> {
+        &self.lists
     }
 
     /// The name of a rule.
@@ -83,7 +98,7 @@ mod tests {
         let mut book = RuleBook::default();
         for generation in 1..=6 {
             let rules = ["default".to_owned(), format!("allow.{generation}")];
-            book.insert(PolicyRules::new("p", generation, &[generation as u8; 32], rules));
+            book.insert(PolicyRules::new("p", generation, &[generation as u8; 32], rules, Arc::default()));
         }
         let rule = |generation, number| book.policy(generation)?.rule(number).map(ToString::to_string);
         assert_eq!(rule(6, 1).as_deref(), Some("allow.6"));
@@ -95,8 +110,8 @@ mod tests {
     #[test]
     fn a_generation_is_one_policy() {
         let mut book = RuleBook::default();
-        book.insert(PolicyRules::new("old", 1, &[0; 32], []));
-        book.insert(PolicyRules::new("new", 1, &[0; 32], []));
+        book.insert(PolicyRules::new("old", 1, &[0; 32], [], Arc::default()));
+        book.insert(PolicyRules::new("new", 1, &[0; 32], [], Arc::default()));
         assert_eq!((book.policies.len(), book.policy(1).unwrap().name()), (1, "new"));
         assert_eq!(book.policy(1).unwrap().generation(), 1);
     }

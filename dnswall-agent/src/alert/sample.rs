@@ -45,6 +45,7 @@ pub fn enriched() -> EnrichedEvent {
             bytes: Some(57),
         },
         question: Some(Question { name: "example.com".to_owned(), kind: "A".to_owned(), id: 0x1234 }),
+        listed: None,
         process: Arc::new(Process {
             pid: Some(4_321),
             start_ns: Some(99_000_000_000),
@@ -67,6 +68,7 @@ pub fn enriched() -> EnrichedEvent {
         refused: RefusedKey {
             cgroup: 4_242,
             destination: crate::event::sample::words("198.51.100.53"),
+            entry: 0,
             pid: 4_321,
             destination_port: 53,
             protocol: protocol::UDP,
@@ -80,7 +82,7 @@ pub fn enriched() -> EnrichedEvent {
 pub fn book() -> RuleBook {
     let mut book = RuleBook::default();
     let rules = ["default", "deny.instance metadata"].map(str::to_owned);
-    book.insert(PolicyRules::new("production", 3, &[0xab; 32], rules));
+    book.insert(PolicyRules::new("production", 3, &[0xab; 32], rules, Arc::default()));
     book
 }
 

@@ -142,10 +142,17 @@ fn who(line: &mut Line, alert: &Alert) {
     }
 }
 
+/// The entry of a list that the name was found by, and its line.
+fn listed(alert: &Alert) -> Option<(&str, u32)> {
+    let dns = alert.dns.as_ref()?;
+    Some((dns.entry.as_deref()?, dns.line?))
+}
+
 /// The rule; or why there is none.
 fn why(alert: &Alert) -> String {
     match alert.rule.as_deref() {
         Some(rule) if alert.reason == "rule" => rule.to_owned(),
+        Some(rule) if let Some((entry, line)) = listed(alert) => format!("{rule}: {entry} (line {line})"),
         Some(rule) if rule != "default" => format!("{} {rule}", alert.reason),
         _ => alert.reason.clone(),
     }

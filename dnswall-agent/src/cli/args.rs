@@ -52,6 +52,9 @@ pub enum Command {
     /// Check, compare, apply and question policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show block lists, and what they make of a name
+    #[command(subcommand)]
+    Blocklist(BlocklistCommand),
     /// Show what stands and what it refused
     Status,
     /// Show the last alerts, and each that follows
@@ -157,6 +160,26 @@ pub struct DiffArguments {
     /// Compare FILE with this one instead
     #[arg(value_name = "NEWER")]
     pub newer: Option<PathBuf>,
+}
+
+/// `dnswall blocklist`
+#[derive(Debug, Subcommand)]
+pub enum BlocklistCommand {
+    /// Show each list: how many names it has, and what of it could not be used
+    Status,
+    /// Say which list and entry decide about a name, and why (exits 1 when it is refused)
+    Check(CheckNameArguments),
+}
+
+/// `dnswall blocklist check`
+#[derive(Debug, Args)]
+pub struct CheckNameArguments {
+    /// The name, in any case and script
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Ask the lists of this policy instead of the one that decides
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
 }
 
 const APPLY_HELP: &str = "\

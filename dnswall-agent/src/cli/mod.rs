@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod args;
+mod blocklist;
 mod connections;
 mod demo;
 mod doctor;
@@ -24,7 +25,7 @@ use clap::Parser;
 
 use crate::config::Config;
 use crate::control::client::Client;
-use args::{Arguments, Command, DemoPartArguments, PolicyCommand};
+use args::{Arguments, BlocklistCommand, Command, DemoPartArguments, PolicyCommand};
 use exit::{Exit, Failure};
 
 /// Does what the command line says.
@@ -56,6 +57,10 @@ fn obey(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Policy(PolicyCommand::Rollback) => wait(policy::rollback(form, &client())),
         Command::Policy(PolicyCommand::Explain(arguments)) => {
             wait(explain::explain(form, &client(), &arguments))
+        }
+        Command::Blocklist(BlocklistCommand::Status) => wait(blocklist::status(form, &client())),
+        Command::Blocklist(BlocklistCommand::Check(arguments)) => {
+            wait(blocklist::check(form, &client(), &arguments))
         }
         Command::Status => wait(status::status(form, &client())),
         Command::Events(arguments) => wait(events::events(form, &client(), &arguments)),

@@ -1,6 +1,9 @@
 //! Takes two policies, gives what differs: for a person before `apply`, and for a program.
 
+use crate::blocklist::format::Format;
+use crate::blocklist::{KnownGoodNames, List};
 use crate::policy::{Dns, Encrypted, Policy, Rule, Scope, Selector};
+use domain::base::iana::Rtype;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -67,19 +70,33 @@ fn statements(policy: &Policy) -> BTreeMap<Key, String> {
         let value = format!("{}: mode {mode}, existing {existing}, from {}", index + 1, selectors(from));
         say(4, format!("scope.{name}"), value);
     }
+    for blocklist in &policy.blocklists {
+        let List { name, path, format, action, entries } = &blocklist.list;
+        let format = format.map_or("auto", Format::name);
+        let (least, most) = (entries.start(), entries.end());
+        let value =
+            format!("{} from {} ({format}), {least} to {most} entries", action.name(), path.display());
+        say(7, format!("blocklist.{name}"), value);
+    }
+    let KnownGoodNames { names, lists } = &policy.known_good.names;
+    say(8, "known-good.names".to_owned(), list(names));
+    let lists: Vec<_> = lists.iter().map(|path| path.display()).collect();
+    say(8, "known-good.lists".to_owned(), list(&lists));
     say(5, "raw".to_owned(), list(&policy.raw));
     say(6, "unjudged".to_owned(), list(&policy.unjudged));
     said
 }
 
 fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
-    let Dns { place: _, resolvers, clients, encrypted, recursors, stubs, serve } = dns;
+    let Dns { place: _, resolvers, clients, encrypted, deny_types, recursors, stubs, serve } = dns;
     say(1, "dns.resolvers".to_owned(), list(resolvers));
     if !clients.is_empty() {
         say(1, "dns.clients".to_owned(), selectors(clients));
     }
     let encrypted = if *encrypted == Encrypted::Deny { "deny" } else { "allow" };
     say(1, "dns.encrypted".to_owned(), encrypted.to_owned());
+    let types: Vec<Rtype> = deny_types.iter().map(|number| Rtype::from_int(*number)).collect();
+    say(1, "dns.deny-types".to_owned(), list(&types));
     for (index, recursor) in recursors.iter().enumerate() {
         let value = format!("to {} from {}", list(&recursor.to), selectors(&recursor.from));
         say(1, format!("dns.recursor.{index}"), value);

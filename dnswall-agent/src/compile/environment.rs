@@ -1,6 +1,9 @@
 //! What compiling must know of the host. The trait keeps the compiler free of I/O: the agent asks the host, tests say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::blocklist::{Lists, Trouble, Wanted};
 
 /// A file as the kernel knows it: [`dnswall_common::identity::exe_number`], and device as `major << 20 | minor`.
 pub type FileId = (u64, u32);
@@ -18,6 +21,11 @@ pub trait Environment {
     /// Whether the policy has decided before. Then what a pattern names too many of is left out and warned of: whoever makes
     /// files must not be able to leave the host with an old policy, or none.
     fn has_decided(&self) -> bool;
+    /// The lists, read, and what is wrong with those that are not as they were meant.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, when it is more than a trouble.
+    fn lists(&self, wanted: Wanted) -> Result<(Arc<Lists>, Vec<Trouble>), Vec<Trouble>>;
 }
 
 /// The cgroup a wall is attached to.
@@ -48,6 +56,8 @@ pub struct FixedEnvironment {
     pub seed: u64,
     /// Whether the policy has decided before.
     pub has_decided: bool,
+    /// What every policy's lists come to.
+    pub lists: Arc<Lists>,
 }
 
 impl Environment for FixedEnvironment {
@@ -69,5 +79,9 @@ impl Environment for FixedEnvironment {
 
     fn has_decided(&self) -> bool {
         self.has_decided
+    }
+
+    fn lists(&self, _: Wanted) -> Result<(Arc<Lists>, Vec<Trouble>), Vec<Trouble>> {
+        Ok((self.lists.clone(), Vec::new()))
     }
 }

@@ -3,11 +3,13 @@
 use super::environment::{FileId, RootCgroup};
 use super::rules::RuleInfo;
 use super::who::NameEntry;
+use crate::blocklist::Lists;
 use crate::policy::{Existing, Mode};
 use dnswall_common::decide::Image;
 use dnswall_common::image::{Cell, ImageHeader, Term};
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::who::Who;
+use std::sync::Arc;
 
 /// A compiled policy.
 #[derive(Clone, Debug)]
@@ -32,6 +34,10 @@ pub struct MapImage {
     pub paths: Vec<(u64, Who)>,
     /// Units and containers.
     pub names: Vec<NameEntry>,
+    /// Names that are refused or told of.
+    pub lists: Arc<Lists>,
+    /// A bit for each type of question that is refused.
+    pub types: Vec<u64>,
     /// What each rule number means.
     pub rules: Vec<RuleInfo>,
     /// What each selector's bit means.

@@ -15,6 +15,7 @@ mod explain;
 mod identity;
 mod image;
 mod intervals;
+mod names;
 mod rules;
 mod tree;
 mod who;
@@ -53,6 +54,8 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
     let (scope_entries, scopes) = scopes(policy, &mut selectors, &mut problems);
     let (tables, unconstrained) = selectors.resolve(environment, &mut problems, &mut warnings);
     let lookups = lookups(&rules, &mut problems);
+    let mut infos: Vec<RuleInfo> = rules.iter().map(|rule| rule.info.clone()).collect();
+    let names = names::compile(policy, environment, &mut infos, &mut problems, &mut warnings);
     let Some(lookups) = lookups.filter(|_| problems.is_empty()) else {
         return Err(policy.problems(problems));
     };
@@ -68,6 +71,10 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         nodes4: nodes4.len() as u32,
         nodes6: nodes6.len() as u32,
         nodes_port: nodes_port.len() as u32,
+        listed_buckets: names.lists.table.len() as u32,
+        exceptions: names.lists.exceptions.len() as u32,
+        listed_rule: names.listed_rule,
+        types_rule: names.types_rule,
         mode: mode_number(policy.mode),
         existing: existing_number(policy.existing),
         scope_count: scopes.len() as u8,
@@ -89,7 +96,9 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         exes: tables.exes.into_iter().collect(),
         paths: tables.paths.into_iter().collect(),
         names: tables.names,
-        rules: rules.into_iter().map(|rule| rule.info).collect(),
+        lists: names.lists,
+        types: names.types,
+        rules: infos,
         selectors: selectors.texts(),
         scopes,
         text: policy.text.clone(),
@@ -117,11 +126,11 @@ struct Lookups {
 /// `None` when there are too many to go on; every limit that is exceeded is a problem of its own.
 fn lookups(rules: &[FlatRule], problems: &mut Vec<Problem>) -> Option<Lookups> {
     let span = |rule: u32| rules.get(rule as usize).map_or(0..0, |rule| rule.span.clone());
-    if rules.len() > RULES_MAX {
+    if rules.len() + names::RULES_ASIDE_MAX > RULES_MAX {
         let message = format!("this policy has {} rules, those of [dns] included", rules.len() - 1);
         problems.push(
-            Problem::error(span(RULES_MAX as u32), message)
-                .why(format!("the kernel counts at most {}", RULES_MAX - 1))
+            Problem::error(span((RULES_MAX - names::RULES_ASIDE_MAX) as u32), message)
+                .why(format!("the kernel counts at most {}", RULES_MAX - names::RULES_ASIDE_MAX - 1))
                 .hint("merge rules that differ only in `to` or `ports`"),
         );
     }

@@ -34,6 +34,8 @@ pub enum Section {
     Deny,
     /// `[dns]`
     Dns,
+    /// `[[blocklist]]`
+    Blocklist,
     /// `[[allow]]`
     Allow,
 }

@@ -124,6 +124,7 @@ impl Refused<'_> {
         let Facts { cgroup, uid, pid, start_ns, exe, comm } = Facts::of(connection);
         let reason = Reason::ALL.iter().find(|reason| reason.name() == explanation.reason);
         Event {
+            entry: 0,
             time_ns,
             cookie: connection.id.cookie(),
             cgroup,

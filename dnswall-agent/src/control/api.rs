@@ -1,5 +1,9 @@
 //! What commands and agent say to each other, and what `--output json` prints. Fields are only ever added.
 
+mod blocklists;
+
+pub use blocklists::{Blocklists, NameChecked, NameRequest};
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -480,6 +484,10 @@ pub mod path {
     pub const ROLLBACK: &str = "/v1/policy/rollback";
     /// [`super::ExplainRequest`], [`super::Explained`]
     pub const EXPLAIN: &str = "/v1/policy/explain";
+    /// [`super::Blocklists`]
+    pub const BLOCKLISTS: &str = "/v1/blocklists";
+    /// [`super::NameRequest`], [`super::NameChecked`]
+    pub const BLOCKLISTS_CHECK: &str = "/v1/blocklists/check";
     /// Alerts, one JSON object a line.
     pub const EVENTS: &str = "/v1/events";
 }

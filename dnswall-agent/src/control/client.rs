@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::api::{
-    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, RehearseRequest,
-    Rehearsed, Status, path,
+    Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
+    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, path,
 };
 
 /// One agent, by its socket.
@@ -94,6 +94,16 @@ impl Client {
     /// What the running policy says to one flow.
     pub async fn explain(&self, request: &ExplainRequest) -> Result<Explained, ClientError> {
         self.ask(Method::POST, path::EXPLAIN, self.encode(request)?).await
+    }
+
+    /// The block lists of the policy that decides.
+    pub async fn blocklists(&self) -> Result<Blocklists, ClientError> {
+        self.ask(Method::GET, path::BLOCKLISTS, Bytes::new()).await
+    }
+
+    /// What they make of a name.
+    pub async fn check_name(&self, request: &NameRequest) -> Result<NameChecked, ClientError> {
+        self.ask(Method::POST, path::BLOCKLISTS_CHECK, self.encode(request)?).await
     }
 
     /// The alerts in memory and, when asked for, each that follows them.

@@ -26,8 +26,8 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::api::{
-    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, RehearseRequest,
-    Rehearsed, Status, path,
+    Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
+    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, path,
 };
 use super::stream::ImpatientStream;
 
@@ -83,6 +83,10 @@ pub trait Agent: Send + Sync + 'static {
     fn rollback(&self) -> Result<Applied, Refusal>;
     /// What the running policy says to one flow.
     fn explain(&self, request: ExplainRequest) -> Result<Explained, Refusal>;
+    /// The block lists of the policy that decides.
+    fn blocklists(&self) -> Result<Blocklists, Refusal>;
+    /// What they make of a name.
+    fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal>;
     /// The last alerts, one JSON object each, oldest first, and each that follows them.
     fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 }
@@ -224,6 +228,8 @@ fn router(agent: Arc<dyn Agent>, patience: Patience) -> Router {
         .route(path::CONFIRM, post(confirm))
         .route(path::ROLLBACK, post(rollback))
         .route(path::EXPLAIN, post(explain))
+        .route(path::BLOCKLISTS, get(blocklists))
+        .route(path::BLOCKLISTS_CHECK, post(check_name))
         .route(path::EVENTS, get(events))
         .fallback(unknown)
         .with_state(Shared { agent, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)), patience })
@@ -262,6 +268,17 @@ async fn rollback(State(shared): State<Shared>) -> Response {
 async fn explain(State(shared): State<Shared>, request: Request) -> Response {
     match body(request, shared.patience).await {
         Ok(request) => answer(move || shared.agent.explain(request)).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn blocklists(State(shared): State<Shared>) -> Response {
+    answer(move || shared.agent.blocklists()).await
+}
+
+async fn check_name(State(shared): State<Shared>, request: Request) -> Response {
+    match body(request, shared.patience).await {
+        Ok(request) => answer(move || shared.agent.check_name(request)).await,
         Err(refusal) => refusal.into_response(),
     }
 }

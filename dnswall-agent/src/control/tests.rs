@@ -13,9 +13,11 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tokio::sync::broadcast;
 
+use crate::blocklist::Answer;
+
 use super::api::{
-    Applied, ApplyRequest, ErrorBody, EventsQuery, ExplainRequest, Explained, PolicyShown, PolicyStatus,
-    RehearseRequest, Rehearsed, Status,
+    Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
+    NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status,
 };
 use super::client::{Client, ClientError};
 use super::server::{
@@ -56,6 +58,15 @@ impl Agent for Echo {
 
     fn explain(&self, _: ExplainRequest) -> Result<Explained, Refusal> {
         panic!("an agent's mistake")
+    }
+
+    fn blocklists(&self) -> Result<Blocklists, Refusal> {
+        Ok(Blocklists::default())
+    }
+
+    fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {
+        let answer = Answer { name: request.name, ..Answer::default() };
+        Ok(NameChecked { answer, ..NameChecked::default() })
     }
 
     fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {

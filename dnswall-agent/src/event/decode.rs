@@ -128,6 +128,7 @@ fn read(record: &[u8; EVENT_BYTES]) -> Event {
         start_ns: u64::from_ne_bytes(at!(start_ns)),
         exe_number: u64::from_ne_bytes(at!(exe_number)),
         refusals: u64::from_ne_bytes(at!(refusals)),
+        entry: u64::from_ne_bytes(at!(entry)),
         source: [u64::from_ne_bytes(at!(source)), u64::from_ne_bytes(at!(source, second))],
         destination: [u64::from_ne_bytes(at!(destination)), u64::from_ne_bytes(at!(destination, second))],
         exe_device: u32::from_ne_bytes(at!(exe_device)),

@@ -17,6 +17,7 @@ use super::exe::ExeId;
 use super::process::{Process, Processes, Recorded};
 use super::user::Users;
 use super::workload::{Workload, Workloads};
+use crate::blocklist::Entry;
 use crate::host::HostRoot;
 
 /// Directories whose programs are known before the first of them runs.
@@ -90,6 +91,8 @@ pub struct EnrichedEvent {
     pub flow: EventFlow,
     /// What was asked, if it was a DNS message.
     pub question: Option<Question>,
+    /// The entry of a block list that the name was found by; whoever has the lists looks it up.
+    pub listed: Option<Entry>,
     /// Which process.
     pub process: Arc<Process>,
     /// When the process started.
@@ -158,6 +161,7 @@ impl Enricher {
             time_ns,
             cookie: _,
             cgroup,
+            entry: _,
             netns: _,
             start_ns,
             exe_number,
@@ -205,6 +209,7 @@ impl Enricher {
                 bytes: (packet_bytes != 0).then_some(packet_bytes),
             },
             question,
+            listed: None,
             process: self.processes.find(&Recorded { pid, start_ns, exe, comm }, now_ns),
             started: (start_ns != 0).then(|| clocks.at_boot(start_ns)),
             exe,
@@ -228,6 +233,7 @@ pub const fn refused_key(event: &Event) -> RefusedKey {
     RefusedKey {
         cgroup: event.cgroup,
         destination: event.destination,
+        entry: event.entry,
         pid: event.pid,
         destination_port: event.destination_port,
         protocol: event.protocol,

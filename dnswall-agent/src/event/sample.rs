@@ -26,6 +26,7 @@ pub fn event() -> Event {
         start_ns: 99_000_000_000,
         exe_number: 777,
         refusals: 1,
+        entry: 0,
         source: words("10.0.0.5"),
         destination: words("198.51.100.53"),
         exe_device: 8 << 20 | 1,
@@ -67,6 +68,7 @@ pub fn bytes(event: &Event) -> Vec<u8> {
         start_ns,
         exe_number,
         refusals,
+        entry,
         source,
         destination,
         exe_device,
@@ -89,7 +91,7 @@ pub fn bytes(event: &Event) -> Vec<u8> {
         payload,
     } = event;
     let mut bytes = Vec::new();
-    for word in [time_ns, cookie, cgroup, netns, start_ns, exe_number, refusals] {
+    for word in [time_ns, cookie, cgroup, netns, start_ns, exe_number, refusals, entry] {
         bytes.extend(word.to_ne_bytes());
     }
     for word in source.iter().chain(destination) {

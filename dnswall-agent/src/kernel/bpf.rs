@@ -33,11 +33,36 @@ const PROGRAMS_MAX: usize = 64;
 /// Maps of one program that are listed.
 const PROGRAM_MAPS_MAX: usize = 64;
 
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const MAP_DELETE_ELEM: libc::c_int = 3;
+const MAP_FREEZE: libc::c_int = 22;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
 /// `BPF_F_QUERY_EFFECTIVE`
 const EFFECTIVE: u32 = 1;
+
+/// The part of `union bpf_attr` for `BPF_MAP_CREATE`.
+#[repr(C)]
+struct Create {
+    kind: u32,
+    key_bytes: u32,
+    value_bytes: u32,
+    entries: u32,
+    flags: u32,
+}
+
+/// The part of `union bpf_attr` for elements of maps.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
 
 /// The part of `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
@@ -119,6 +144,53 @@ pub fn map_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = MapInfo::default();
     describe(fd, &mut info)?;
     Ok(info.id)
+}
+
+/// Lets nobody write to a map any more but programs (5.2). It may not be mapped to be written to.
+pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    call(MAP_FREEZE, &mut (map.as_raw_fd() as u32)).map(drop)
+}
+
+/// Makes an array.
+pub fn make_array(value_bytes: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
+    /// `BPF_MAP_TYPE_ARRAY`
+    const ARRAY: u32 = 2;
+    let mut attributes = Create { kind: ARRAY, key_bytes: 4, value_bytes, entries, flags };
+    let fd = call(MAP_CREATE, &mut attributes)?;
+    // SAFETY: a descriptor the kernel just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts a map into an array of maps.
+pub fn set_map(array: BorrowedFd<'_>, index: u32, map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut value = map.as_raw_fd() as u32;
+    element(MAP_UPDATE_ELEM, array, index, Some(&mut value))
+}
+
+/// The number of the map in an array of maps; `None` when there is none.
+pub fn map_in(array: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>> {
+    let mut value = 0;
+    present(element(MAP_LOOKUP_ELEM, array, index, Some(&mut value))).map(|found| found.map(|()| value))
+}
+
+/// Takes a map out of an array of maps; one that is not there is no mistake.
+pub fn remove_map(array: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    present(element(MAP_DELETE_ELEM, array, index, None)).map(drop)
+}
+
+fn element(command: libc::c_int, map: BorrowedFd<'_>, index: u32, value: Option<&mut u32>) -> io::Result<()> {
+    let key = std::ptr::from_ref(&index) as u64;
+    let value = value.map_or(0, |value| std::ptr::from_mut(value) as u64);
+    let mut attributes = Element { map_fd: map.as_raw_fd() as u32, padding: 0, key, value, flags: 0 };
+    call(command, &mut attributes).map(drop)
+}
+
+fn present(result: io::Result<()>) -> io::Result<Option<()>> {
+    match result {
+        Ok(()) => Ok(Some(())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a program says of itself. Takes `CAP_SYS_ADMIN`.

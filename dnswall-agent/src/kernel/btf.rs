@@ -35,6 +35,12 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         .iter()
         .find_map(|(structure, member)| types.member_offset_bits(structure, &[*member]))
         .context("find where this kernel's sockets keep the device they hear from")?;
+    // `flags` since 5.12 (commit 06b4feb37e64): SKBFL_ZEROCOPY_ENABLE, _SHARED_FRAG, _PURE_ZEROCOPY, _MANAGED_FRAG_REFS; before,
+    // SKBTX_DEV_ZEROCOPY and _SHARED_FRAG.
+    let (shared_flags, shared_mask) = match types.member_offset_bits("skb_shared_info", &["flags"]) {
+        Some(bits) => (bits / 8, 0x17),
+        None => (find("skb_shared_info", &["tx_flags"])?, 0x28),
+    };
     let has_ip6 = types.member_offset_bits("inet6_ifaddr", &["if_list"]).is_some();
     let find6 = |structure: &str, member: &str| match types.member_offset_bits(structure, &[member]) {
         Some(bits) if has_ip6 => bits / 8,
@@ -72,6 +78,10 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         socket_file: find("socket", &["file"])?,
         udp_encapsulation: find("udp_sock", &["encap_type"])?,
         buffer_sock: find("sk_buff", &["sk"])?,
+        buffer_head: find("sk_buff", &["head"])?,
+        buffer_end: find("sk_buff", &["end"])?,
+        shared_flags,
+        shared_mask,
         net_devices: find("net", &["dev_base_head"])?,
         device_next: find("net_device", &["dev_list"])?,
         device_ip4: find("net_device", &["ip_ptr"])?,

@@ -1,6 +1,7 @@
 //! The maps, wherever they come from: freshly loaded, or pinned by an earlier agent.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -9,15 +10,18 @@ use dnswall_common::counter::{ReasonCounter, RuleCounter};
 use dnswall_common::event::{Refused, RefusedKey};
 use dnswall_common::identity::{CgroupKey, ExeKey, NameKey, PathKey, UserKey};
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
+use dnswall_common::limits::TYPE_WORDS;
+use dnswall_common::listed::ExceptionKey;
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::socket::{ReplyKey, SocketState};
 use dnswall_common::who::Who;
 
+use super::listed::Table;
 use super::mapped::Mapped;
 use super::object::take_map;
 
 /// Every map, by the name of its pin.
-pub const MAP_NAMES: [&str; 20] = [
+pub const MAP_NAMES: [&str; 23] = [
     "META",
     "ACTIVE",
     "HEADERS",
@@ -26,6 +30,9 @@ pub const MAP_NAMES: [&str; 20] = [
     "NODES_PORT",
     "CELLS",
     "TERMS",
+    "LISTED",
+    "EXCEPTIONS",
+    "TYPES",
     "WHO_USERS",
     "WHO_EXES",
     "WHO_PATHS",
@@ -50,6 +57,11 @@ pub struct Maps {
     pub(super) nodes_port: Mapped<NodePort>,
     pub(super) cells: Mapped<Cell>,
     pub(super) terms: Mapped<Term>,
+    pub(super) listed: MapData,
+    /// What was published last.
+    pub(super) table: Option<Arc<Table>>,
+    pub(super) exceptions: HashMap<MapData, ExceptionKey, u64>,
+    pub(super) types: Mapped<[u64; TYPE_WORDS]>,
     pub(super) users: HashMap<MapData, UserKey, Who>,
     pub(super) exes: HashMap<MapData, ExeKey, Who>,
     pub(super) paths: HashMap<MapData, PathKey, Who>,
@@ -94,6 +106,10 @@ impl Maps {
             nodes_port: Mapped::new(&open("NODES_PORT")?, "NODES_PORT")?,
             cells: Mapped::new(&open("CELLS")?, "CELLS")?,
             terms: Mapped::new(&open("TERMS")?, "TERMS")?,
+            listed: open("LISTED")?,
+            table: None,
+            exceptions: HashMap::try_from(Map::HashMap(open("EXCEPTIONS")?))?,
+            types: Mapped::new(&open("TYPES")?, "TYPES")?,
             users: HashMap::try_from(Map::HashMap(open("WHO_USERS")?))?,
             exes: HashMap::try_from(Map::HashMap(open("WHO_EXES")?))?,
             paths: HashMap::try_from(Map::HashMap(open("WHO_PATHS")?))?,

@@ -25,8 +25,31 @@ use super::pins::Pins;
 /// read.
 ///
 /// Up to version 3 a socket ended in the generation of its connection, then `next_way`, `never_heard` and a word of
-/// padding.
-const READABLE: &[u32] = &[2, 3, 4];
+/// padding. Up to version 4 refusals were counted without the listed name ([`RefusedKey4`]).
+const READABLE: &[u32] = &[2, 3, 4, 5];
+
+/// Key of map `REFUSED` up to version 4.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RefusedKey4 {
+    cgroup: u64,
+    destination: [u64; 2],
+    pid: u32,
+    destination_port: u16,
+    protocol: u8,
+    reason: u8,
+}
+
+// SAFETY: integers without padding between or behind them.
+unsafe impl Pod for RefusedKey4 {}
+
+const _: () = assert!(size_of::<RefusedKey4>() == 32);
+
+/// What a wall counted by flow, in either layout.
+enum Refusals {
+    Of4(HashMap<MapData, RefusedKey4, Refused>),
+    Ours(HashMap<MapData, RefusedKey, Refused>),
+}
 
 /// `BPF_NOEXIST`
 const NO_EXIST: u64 = 1;
@@ -38,7 +61,7 @@ pub struct Source {
     active: Option<(Active, u64)>,
     sockets: Option<SkStorage<MapData, SocketState>>,
     replies: Option<HashMap<MapData, ReplyKey, u64>>,
-    refused: Option<HashMap<MapData, RefusedKey, Refused>>,
+    refused: Option<Refusals>,
     reasons: Option<PerCpuArray<MapData, ReasonCounter>>,
     counters: Option<PerCpuArray<MapData, u64>>,
 }
@@ -60,7 +83,8 @@ impl Source {
             active: active(&open),
             sockets: open("SOCKETS", MapType::SkStorage).and_then(|map| Map::SkStorage(map).try_into().ok()),
             replies: open("REPLIES", MapType::LruHash).and_then(|map| Map::LruHashMap(map).try_into().ok()),
-            refused: open("REFUSED", MapType::LruHash).and_then(|map| Map::LruHashMap(map).try_into().ok()),
+            refused: open("REFUSED", MapType::LruHash)
+                .and_then(|map| Refusals::new(Map::LruHashMap(map), (2..=4).contains(&abi))),
             reasons: open("REASONS", MapType::PerCpuArray)
                 .and_then(|map| Map::PerCpuArray(map).try_into().ok()),
             counters: open("COUNTERS", MapType::PerCpuArray)
@@ -105,7 +129,7 @@ impl Source {
     /// # Errors
     /// When a map cannot be written.
     pub fn copy_counts(&self, to: &mut Maps) -> Result<()> {
-        for (key, theirs) in self.refused.iter().flat_map(entries) {
+        for (key, theirs) in self.refused.iter().flat_map(Refusals::entries) {
             let ours = to.refused.get(&key, 0).ok();
             if ours.is_none_or(|ours| ours.refusals < theirs.refusals) {
                 to.refused.insert(key, theirs, 0).context("write refusals by flow")?;
@@ -118,6 +142,24 @@ impl Source {
             copy_table(counters, &mut to.counters, COUNTER_TABLE).context("write counters")?;
         }
         Ok(())
+    }
+}
+
+impl Refusals {
+    fn new(map: Map, is_of_4: bool) -> Option<Self> {
+        if is_of_4 { map.try_into().ok().map(Self::Of4) } else { map.try_into().ok().map(Self::Ours) }
+    }
+
+    fn entries(&self) -> Vec<(RefusedKey, Refused)> {
+        let theirs = match self {
+            Self::Ours(map) => return entries(map),
+            Self::Of4(map) => entries(map),
+        };
+        let ours = |key: RefusedKey4| {
+            let RefusedKey4 { cgroup, destination, pid, destination_port, protocol, reason } = key;
+            RefusedKey { cgroup, destination, entry: 0, pid, destination_port, protocol, reason }
+        };
+        theirs.into_iter().map(|(key, refused)| (ours(key), refused)).collect()
     }
 }
 

@@ -25,6 +25,7 @@ mod grace;
 pub mod hold;
 pub mod hook;
 mod link;
+mod listed;
 pub mod lsm;
 mod mapped;
 pub mod maps;

@@ -122,6 +122,7 @@ pub fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
     use aya::maps::Map;
     match ebpf.take_map(name).with_context(|| format!("find map {name}"))? {
         Map::Array(data)
+        | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::LpmTrie(data)

@@ -13,7 +13,10 @@ use aya::maps::{HashMap, MapData, MapError};
 use dnswall_common::counter::RuleCounter;
 use dnswall_common::identity::{CgroupKey, ExeKey, NAME_KEY_FIXED_BITS, NameKey, PathKey, UserKey, name};
 use dnswall_common::image::Active;
-use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX};
+use dnswall_common::limits::{
+    CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, TYPE_WORDS,
+};
+use dnswall_common::listed::ExceptionKey;
 use dnswall_common::socket::flow_key;
 use dnswall_common::who::Who;
 use thiserror::Error;
@@ -57,11 +60,14 @@ impl Maps {
         // Also what an attempt that failed, or died, has left under the number that is given away now.
         self.forget_cgroups(old.generation, |_| true);
         self.write_arrays(image, slot as usize);
+        let table = self.write_table(&image.lists, slot).context("write the table of listed names")?;
+        self.write_exceptions(image, slot).context("write what the lists do not refuse")?;
         self.write_who(image, slot).context("write who the rules bind")?;
         self.add_cgroups(cgroups, generation);
         self.clear_rule_counters(slot, image.rules.len()).context("clear the counters")?;
 
         self.active.store_last(0, Active { generation, slot });
+        self.keep_table(table, slot);
         Ok(generation)
     }
 
@@ -71,7 +77,18 @@ impl Maps {
         self.nodes_port.write(slot * NODES_PORT_MAX, &image.nodes_port);
         self.cells.write(slot * CELLS_MAX, &image.cells);
         self.terms.write(slot * TERMS_MAX, &image.terms);
+        self.types.write(slot, &[types(image)]);
         self.headers.write(slot, &[image.header]);
+    }
+
+    fn write_exceptions(&mut self, image: &MapImage, slot: u32) -> Result<()> {
+        let exceptions = image.lists.exceptions.iter();
+        replace(
+            &mut self.exceptions,
+            |key| key.slot == slot,
+            exceptions
+                .map(|exception| (ExceptionKey { hash: exception.hash, slot, padding: 0 }, exception.bits)),
+        )
     }
 
     fn write_who(&mut self, image: &MapImage, slot: u32) -> Result<()> {
@@ -156,19 +173,24 @@ fn listed(excesses: &[Excess]) -> String {
     excesses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn replace<K: Pod>(
-    map: &mut HashMap<MapData, K, Who>,
+fn replace<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
     is_stale: impl Fn(&K) -> bool,
-    entries: impl Iterator<Item = (K, Who)>,
+    entries: impl Iterator<Item = (K, V)>,
 ) -> Result<()> {
     let stale: Vec<K> = map.keys().flatten().filter(is_stale).collect();
     for key in stale {
         ignore_missing(map.remove(&key))?;
     }
-    for (key, who) in entries {
-        map.insert(key, who, 0)?;
+    for (key, value) in entries {
+        map.insert(key, value, 0)?;
     }
     Ok(())
+}
+
+/// The types of question an image refuses, as the kernel has them.
+pub(super) fn types(image: &MapImage) -> [u64; TYPE_WORDS] {
+    std::array::from_fn(|at| image.types.get(at).copied().unwrap_or_default())
 }
 
 fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {

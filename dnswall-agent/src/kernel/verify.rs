@@ -11,11 +11,12 @@ use dnswall_common::identity::{
 };
 use dnswall_common::image::{Active, Meta};
 use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, TERMS_MAX};
+use dnswall_common::listed::ExceptionKey;
 use dnswall_common::who::Who;
 
 use super::maps::Maps;
 use super::object::object_digest;
-use super::publish::NamedCgroup;
+use super::publish::{NamedCgroup, types};
 use crate::compile::MapImage;
 
 impl Maps {
@@ -25,7 +26,7 @@ impl Maps {
         let active = self.active();
         let slot = active.slot as usize & 1;
         let wanted = Active { generation: image.header.generation, slot: slot as u32 };
-        let checks: [(&'static str, bool); 13] = [
+        let checks: [(&'static str, bool); 16] = [
             ("META", self.meta.get(&0, 0).is_ok_and(|meta| meta == made_by_this_build())),
             // Everything below is looked at through it, so a slot that was swapped shows there as well.
             ("ACTIVE", active == wanted),
@@ -35,6 +36,9 @@ impl Maps {
             ("NODES_PORT", self.nodes_port.holds(slot * NODES_PORT_MAX, &image.nodes_port)),
             ("CELLS", self.cells.holds(slot * CELLS_MAX, &image.cells)),
             ("TERMS", self.terms.holds(slot * TERMS_MAX, &image.terms)),
+            ("LISTED", self.holds_table(image, slot as u32)),
+            ("EXCEPTIONS", self.holds_exceptions(image, slot as u32)),
+            ("TYPES", self.types.holds(slot, &[types(image)])),
             ("WHO_USERS", self.holds_users(image, slot as u32)),
             ("WHO_EXES", self.holds_exes(image, slot as u32)),
             ("WHO_PATHS", self.holds_paths(image, slot as u32)),
@@ -42,6 +46,16 @@ impl Maps {
             ("CGROUPS", self.holds_cgroups(cgroups, active.generation)),
         ];
         checks.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
+
+    fn holds_exceptions(&self, image: &MapImage, slot: u32) -> bool {
+        let exceptions = &image.lists.exceptions;
+        let mine = self.exceptions.keys().flatten().filter(|key| key.slot == slot).count();
+        mine == exceptions.len()
+            && exceptions.iter().all(|exception| {
+                let key = ExceptionKey { hash: exception.hash, slot, padding: 0 };
+                self.exceptions.get(&key, 0).is_ok_and(|bits| bits == exception.bits)
+            })
     }
 
     fn holds_users(&self, image: &MapImage, slot: u32) -> bool {

@@ -1,5 +1,7 @@
 //! Takes the shape of a policy file, gives what it means: a [`Policy`]. Notes every value that means nothing.
 
+mod lists;
+
 use super::destination::parse_address;
 use super::file::{
     DnsTable, FromList, OpenersTable, PolicyFile, RecursorTable, RuleTable, ScopeTable, ServeTable, StubTable,
@@ -37,6 +39,8 @@ pub(super) fn policy(
     let scopes = check.scopes(file.scopes, mode, existing);
     let raw = check.openers(file.raw, "[raw]", "who may open raw sockets");
     let unjudged = check.openers(file.unjudged, "[unjudged]", "who may open what the wall cannot see into");
+    let blocklists = check.blocklists(file.blocklists);
+    let known_good = check.known_good(file.known_good);
     let stem = origin.rsplit('/').next().unwrap_or(origin);
     Some(Policy {
         name: stem.strip_suffix(".toml").unwrap_or(stem).to_owned(),
@@ -51,6 +55,8 @@ pub(super) fn policy(
         scopes,
         raw,
         unjudged,
+        blocklists,
+        known_good,
     })
 }
 
@@ -114,6 +120,7 @@ impl Check<'_> {
                 resolvers: Vec::new(),
                 clients: Vec::new(),
                 encrypted: Encrypted::Deny,
+                deny_types: Vec::new(),
                 recursors: Vec::new(),
                 stubs: Vec::new(),
                 serve: None,
@@ -144,6 +151,7 @@ impl Check<'_> {
             resolvers,
             clients: self.from(table.clients, "who may ask the resolvers"),
             encrypted: self.word("encrypted", &table.encrypted, ENCRYPTED).unwrap_or(Encrypted::Deny),
+            deny_types: self.types(&table.deny_types),
             recursors: table.recursors.into_iter().map(|recursor| self.recursor(recursor)).collect(),
             stubs,
             serve: table.serve.map(|serve| self.serve(serve)),

@@ -34,6 +34,8 @@ pub(super) struct PolicyFile {
     pub(super) scopes: Vec<ScopeTable>,
     pub(super) raw: Option<OpenersTable>,
     pub(super) unjudged: Option<OpenersTable>,
+    pub(super) blocklists: Vec<BlocklistTable>,
+    pub(super) known_good: Option<KnownGoodTable>,
 }
 
 /// `[dns]`
@@ -42,6 +44,7 @@ pub(super) struct DnsTable {
     pub(super) resolvers: Field<Strings>,
     pub(super) clients: Field<FromList>,
     pub(super) encrypted: Field<Spanned<String>>,
+    pub(super) deny_types: Field<Strings>,
     pub(super) recursors: Vec<RecursorTable>,
     pub(super) stubs: Vec<StubTable>,
     pub(super) serve: Option<ServeTable>,
@@ -97,6 +100,25 @@ pub(super) struct OpenersTable {
     pub(super) from: Field<FromList>,
 }
 
+/// `[[blocklist]]`
+#[derive(Debug)]
+pub(super) struct BlocklistTable {
+    pub(super) span: Range<usize>,
+    pub(super) name: Field<Spanned<String>>,
+    pub(super) source: Field<Spanned<String>>,
+    pub(super) format: Field<Spanned<String>>,
+    pub(super) action: Field<Spanned<String>>,
+    pub(super) min_entries: Field<Spanned<i64>>,
+    pub(super) max_entries: Field<Spanned<i64>>,
+}
+
+/// `[known-good]`
+#[derive(Debug)]
+pub(super) struct KnownGoodTable {
+    pub(super) names: Field<Strings>,
+    pub(super) lists: Field<Strings>,
+}
+
 /// The value of a `from` key that names workloads.
 #[derive(Debug)]
 pub(super) struct FromList {
@@ -124,8 +146,6 @@ impl PolicyFile {
     /// Reads the document; every key or type that is wrong becomes a problem.
     pub(super) fn read(document: &DeTable<'_>, text: &str, problems: &mut Vec<Problem>) -> Self {
         let mut top = TableReader::new(document, 0..0, "", TOP_KEYS, text, problems);
-        not_yet(&mut top, "blocklist", "lists of refused names");
-        not_yet(&mut top, "known-good", "names that no list may refuse");
         let (version, mode, existing) = (top.integer("version"), top.string("mode"), top.string("existing"));
         Self {
             version,
@@ -145,9 +165,41 @@ impl PolicyFile {
             }),
             raw: openers(&mut top, "raw", "[raw]"),
             unjudged: openers(&mut top, "unjudged", "[unjudged]"),
+            blocklists: each(&mut top, "blocklist", "[[blocklist]]", BLOCKLIST_KEYS, |reader| {
+                for key in ["refresh", "max-shrink", "max-growth"] {
+                    not_yet(reader, key, "how a list may change while it is kept up to date");
+                }
+                BlocklistTable {
+                    span: reader.span(),
+                    name: reader.string("name"),
+                    source: reader.string("source"),
+                    format: reader.string("format"),
+                    action: reader.string("action"),
+                    min_entries: reader.integer("min-entries"),
+                    max_entries: reader.integer("max-entries"),
+                }
+            }),
+            known_good: top.table("known-good").given().map(|(span, table)| {
+                let (text, problems) = top.problems();
+                let keys = &["names", "lists"];
+                let mut reader = TableReader::new(table, span, "[known-good]", keys, text, problems);
+                KnownGoodTable { names: reader.strings("names"), lists: reader.strings("lists") }
+            }),
         }
     }
 }
+
+const BLOCKLIST_KEYS: &[&str] = &[
+    "name",
+    "source",
+    "format",
+    "action",
+    "min-entries",
+    "max-entries",
+    "refresh",
+    "max-shrink",
+    "max-growth",
+];
 
 fn openers(top: &mut TableReader<'_, '_>, key: &str, title: &'static str) -> Option<OpenersTable> {
     top.table(key).given().map(|(span, table)| {
@@ -161,11 +213,11 @@ fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -
     const KEYS: &[&str] = &["resolvers", "clients", "encrypted", "deny-types", "recursor", "stub", "serve"];
     let (text, problems) = top.problems();
     let mut reader = TableReader::new(table, span, "[dns]", KEYS, text, problems);
-    not_yet(&mut reader, "deny-types", "refusing types of question");
     DnsTable {
         resolvers: reader.strings("resolvers"),
         clients: from_list(&mut reader, "clients"),
         encrypted: reader.string("encrypted"),
+        deny_types: reader.strings("deny-types"),
         recursors: each(&mut reader, "recursor", "[[dns.recursor]]", &["from", "to"], |reader| {
             RecursorTable { span: reader.span(), from: from(reader), to: reader.strings("to") }
         }),

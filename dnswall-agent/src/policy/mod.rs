@@ -30,6 +30,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use crate::blocklist::{KnownGoodNames, List};
+
 /// The longest policy, in bytes.
 pub const POLICY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -63,6 +65,10 @@ pub struct Policy {
     pub raw: Vec<Selector>,
     /// Who may open sockets and devices whose traffic the wall does not see. Empty is nobody.
     pub unjudged: Vec<Selector>,
+    /// Lists of names that are refused, or told of.
+    pub blocklists: Vec<Blocklist>,
+    /// Names that no list may refuse.
+    pub known_good: KnownGood,
 }
 
 /// Report and block, or only report.
@@ -115,6 +121,8 @@ pub struct Dns {
     pub clients: Vec<Selector>,
     /// Whether encrypted DNS may pass rules that do not name its port.
     pub encrypted: Encrypted,
+    /// Types of question that are refused, as numbers.
+    pub deny_types: Vec<u16>,
     /// Processes that are resolvers themselves.
     pub recursors: Vec<Recursor>,
     /// Resolvers on this host's loopback, those listed in `resolvers` included.
@@ -182,6 +190,26 @@ pub struct Scope {
     pub mode: Mode,
     /// What happens to their connections when the policy changes.
     pub existing: Existing,
+}
+
+/// `[[blocklist]]`
+#[derive(Clone, Debug)]
+pub struct Blocklist {
+    /// Where it begins.
+    pub place: Place,
+    /// Where its source is written.
+    pub source: Range<usize>,
+    /// What it says.
+    pub list: List,
+}
+
+/// `[known-good]`, and where its lists are written.
+#[derive(Clone, Debug, Default)]
+pub struct KnownGood {
+    /// Names and files of names.
+    pub names: KnownGoodNames,
+    /// Where each file is written.
+    pub sources: Vec<Range<usize>>,
 }
 
 /// Reads a policy.

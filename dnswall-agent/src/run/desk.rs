@@ -14,14 +14,16 @@ use tokio::sync::broadcast;
 use super::connected::{self, Older};
 use super::engine::{CONFIRM_RANGE, Change, Engine, EngineError, Running};
 use super::explained::explained;
+use super::names;
 use super::outlet::Outlet;
 use super::prover::Proofs;
 use super::question::Question;
 use super::reader::Inbox;
 use super::store::{Origin, hexadecimal};
 use crate::control::api::{
-    Applied, ApplyRequest, CgroupStatus, ErrorBody, ExplainRequest, Explained, PendingStatus, PolicyPast,
-    PolicyShown, PolicyStatus, ReasonStatus, RehearseRequest, Rehearsed, RuleStatus, Status,
+    Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, ExplainRequest, Explained, NameChecked,
+    NameRequest, PendingStatus, PolicyPast, PolicyShown, PolicyStatus, ReasonStatus, RehearseRequest,
+    Rehearsed, RuleStatus, Status,
 };
 use crate::control::server::{Agent, Refusal};
 use crate::kernel::PublishError;
@@ -206,6 +208,16 @@ impl Agent for Desk {
         let question = Question::parse(&request, &host)
             .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.error, Some(error.hint)))?;
         Ok(explained(&self.engine().running().image, question))
+    }
+
+    fn blocklists(&self) -> Result<Blocklists, Refusal> {
+        Ok(names::blocklists(&self.engine().running().image))
+    }
+
+    fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {
+        let name = names::read(&request.name)
+            .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why, Some(names::HINT)))?;
+        names::check(&self.engine().running().image, &name).map_err(|error| failed(error.into()))
     }
 
     fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {

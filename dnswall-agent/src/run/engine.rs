@@ -118,6 +118,22 @@ pub enum EngineError {
     Stranger(PathBuf),
 }
 
+/// A policy that is to be compiled again.
+pub struct Outdated {
+    stored: Stored,
+    environment: HostEnvironment,
+}
+
+impl Outdated {
+    /// Compiles it. Reading its lists may take seconds: not to be done while others wait for the engine.
+    ///
+    /// # Errors
+    /// Why an apply would refuse it.
+    pub fn compile(self) -> Result<Running, EngineError> {
+        prepare(self.stored, self.environment)
+    }
+}
+
 impl Engine {
     /// Raises the wall, or takes over the one that stands, with the policy of this file, else the last good one,
     /// else the built-in one.
@@ -137,7 +153,8 @@ impl Engine {
         let has_decided = [&on_trial, &current]
             .iter()
             .any(|kept| kept.as_ref().is_some_and(|kept| kept.origin.digest == stored.origin.digest));
-        let environment = HostEnvironment::new(host, root, seed(&options.pins));
+        let environment =
+            HostEnvironment::new(host, root, seed(&options.pins)).with_scratch(store.directory());
         let environment = if has_decided { environment.decided() } else { environment };
         let mut running = prepare(stored, environment)?;
         let before = on_trial.clone().or(current);
@@ -240,16 +257,23 @@ impl<W: Publish> Engine<W> {
         Ok((running, change))
     }
 
-    /// Publishes the policy that decides again when an executable it names is another file by now. Gives the new
-    /// generation.
+    /// What it takes to compile the policy that decides again, when an executable it names is another file by now, or a list was
+    /// written anew.
+    pub fn outdated(&self) -> Option<Outdated> {
+        let environment = &self.running.environment;
+        environment
+            .has_changed()
+            .then(|| Outdated { stored: self.running.stored(), environment: environment.again().decided() })
+    }
+
+    /// Publishes what was compiled again, unless another policy decides by now. Gives the new generation.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn refresh(&mut self) -> Result<Option<u32>, EngineError> {
-        if !self.running.environment.has_changed() {
+    pub fn refresh(&mut self, mut running: Running) -> Result<Option<u32>, EngineError> {
+        if running.origin != self.running.origin {
             return Ok(None);
         }
-        let mut running = prepare(self.running.stored(), self.running.environment.again().decided())?;
         publish(&mut self.wall, &self.book, &mut running)?;
         let generation = running.generation;
         self.decide_by(running);
@@ -282,7 +306,10 @@ impl<W: Publish> Engine<W> {
     }
 
     fn replace(&mut self, stored: Stored, step_back: bool) -> Result<Change, EngineError> {
-        let mut running = prepare(stored, self.running.environment.again())?;
+        let environment = self.running.environment.again();
+        // What is gone back to has decided before.
+        let environment = if step_back { environment.decided() } else { environment };
+        let mut running = prepare(stored, environment)?;
         let change = Change {
             previous: self.running.origin.digest.clone(),
             diff: diff(&self.running.policy, &running.policy),
@@ -402,7 +429,8 @@ fn publish(
 
 fn name_rules(book: &RwLock<RuleBook>, image: &MapImage, generation: u32) {
     let names = image.rules.iter().map(|rule| rule.name.clone());
-    let rules = PolicyRules::new(&image.policy_name, generation, &image.digest, names);
+    let lists = image.lists.exact.clone();
+    let rules = PolicyRules::new(&image.policy_name, generation, &image.digest, names, lists);
     book.write().unwrap_or_else(PoisonError::into_inner).insert(rules);
 }
 

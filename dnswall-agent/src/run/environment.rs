@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::executables::{Sighting, identities, sightings};
 use super::outdated::{Outdated, outdated};
+use crate::blocklist::{Library, Lists, Shelf, Trouble, Wanted};
 use crate::compile::{EXECUTABLES_PER_PATTERN_MAX, Environment, FileId, RootCgroup};
 use crate::host::HostRoot;
 
@@ -19,6 +20,10 @@ pub struct HostEnvironment {
     /// What the compilation before was told of each pattern.
     before: BTreeMap<String, Vec<FileId>>,
     named: Mutex<BTreeMap<String, Named>>,
+    library: Library,
+    /// The lists of the compilation before.
+    shelf_before: Option<Arc<Shelf>>,
+    shelf: Mutex<Option<Arc<Shelf>>>,
 }
 
 /// What a pattern names.
@@ -39,14 +44,33 @@ impl Named {
 impl HostEnvironment {
     /// For a wall at this cgroup, whose image's hashes are keyed with `seed`.
     pub fn new(host: HostRoot, root: RootCgroup, seed: u64) -> Self {
-        Self { host, root, seed, has_decided: false, before: BTreeMap::new(), named: Mutex::default() }
+        let library = Library { host: host.clone(), scratch: std::env::temp_dir() };
+        Self {
+            host,
+            root,
+            seed,
+            has_decided: false,
+            before: BTreeMap::new(),
+            named: Mutex::default(),
+            library,
+            shelf_before: None,
+            shelf: Mutex::default(),
+        }
+    }
+
+    /// With a directory of the agent's own for what is too large for memory.
+    #[must_use]
+    pub fn with_scratch(mut self, scratch: &Path) -> Self {
+        scratch.clone_into(&mut self.library.scratch);
+        self
     }
 
     /// The same, for the next compilation: a file that a pattern named so far stays one of its files while a process
     /// runs it.
     pub fn again(&self) -> Self {
         let before = self.named().iter().map(|(pattern, named)| (pattern.clone(), named.all())).collect();
-        Self { before, ..Self::new(self.host.clone(), self.root.clone(), self.seed) }
+        let new = Self::new(self.host.clone(), self.root.clone(), self.seed);
+        Self { before, library: self.library.clone(), shelf_before: self.shelf(), ..new }
     }
 
     /// For a policy that has decided before.
@@ -76,11 +100,21 @@ impl HostEnvironment {
         &self.host
     }
 
-    /// Whether an executable that was asked for is another file by now, or nobody runs the one from before any more.
+    /// Whether an executable that was asked for is another file by now, nobody runs the one from before any more, or a list
+    /// was written anew.
     pub fn has_changed(&self) -> bool {
+        let lists_have = self.shelf().is_some_and(|shelf| shelf.has_changed(&self.library));
+        lists_have || self.executables_have_changed()
+    }
+
+    fn executables_have_changed(&self) -> bool {
         self.named().iter().any(|(pattern, named)| {
             sightings(&self.host, pattern) != named.found || !named.outdated.iter().all(Outdated::runs)
         })
+    }
+
+    fn shelf(&self) -> Option<Arc<Shelf>> {
+        self.shelf.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn named(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Named>> {
@@ -119,6 +153,12 @@ impl Environment for HostEnvironment {
 
     fn has_decided(&self) -> bool {
         self.has_decided
+    }
+
+    fn lists(&self, wanted: Wanted) -> Result<(Arc<Lists>, Vec<Trouble>), Vec<Trouble>> {
+        let shelf = Arc::new(self.library.read(wanted, self.shelf_before.as_ref(), self.has_decided)?);
+        *self.shelf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(shelf.clone());
+        Ok((shelf.lists().clone(), shelf.troubles().to_vec()))
     }
 }
 

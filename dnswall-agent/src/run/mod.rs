@@ -14,6 +14,7 @@ pub mod environment;
 pub mod executables;
 pub mod explained;
 pub mod lock;
+pub mod names;
 mod notice;
 pub mod options;
 mod outdated;

@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::outlet::Outlet;
 use super::told::Counts;
 use crate::alert::{Grouper, RuleBook};
-use crate::event::{Clocks, DecodeFailures, Enricher, decode, refused_key};
+use crate::blocklist::Entry;
+use crate::event::{Clocks, DecodeFailures, EnrichedEvent, Enricher, decode, refused_key};
 use crate::kernel::Ring;
 use crate::proof::Arrival;
 
@@ -185,8 +186,9 @@ impl Reader {
                 continue;
             }
             let clocks = Clocks::read();
-            let enriched = enricher.enrich(&event, &clocks);
+            let mut enriched = enricher.enrich(&event, &clocks);
             let book = book.read().unwrap_or_else(PoisonError::into_inner);
+            enriched.listed = listed(&enriched, &book);
             if let Some(alert) = grouper.observe(enriched, &book, &clocks) {
                 outlet.deliver(&alert);
             }
@@ -215,6 +217,17 @@ impl Reader {
         }
         counters
     }
+}
+
+/// The entry that a name was refused by, as the lists of the policy that judged have it. `None` also when none has it: the
+/// kernel's table took the name for another, which happens to one of some 10⁹ names.
+fn listed(event: &EnrichedEvent, book: &RuleBook) -> Option<Entry> {
+    if event.refused.entry == 0 {
+        return None;
+    }
+    let name = event.question.as_ref()?.name.as_str();
+    let found = book.policy(event.generation)?.lists().identify(name, event.refused.entry);
+    found.inspect_err(|error| tracing::error!("look up who lists a name: {error}")).ok().flatten()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -96,6 +96,11 @@ impl Store {
         Ok(Self { directory: directory.to_owned(), _lock: lock })
     }
 
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The last good policy.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ use super::reader::Inbox;
 /// Between two looks at the executables the policy names.
 const REFRESH: Duration = Duration::from_secs(2);
 
+/// After one that failed.
+const REFRESH_AGAIN: Duration = Duration::from_secs(60);
+
 /// Between two tries to take a policy back.
 const LAPSE_AGAIN: Duration = Duration::from_millis(200);
 
@@ -20,7 +23,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 /// Goes on until the other end of `until` is dropped; to be run on a thread of its own.
 pub fn run(engine: &Mutex<Engine>, inbox: &Arc<Inbox>, until: &Receiver<()>) {
-    let mut trouble = Trouble::of("look at the policy's executables again");
+    let mut trouble = Trouble::of("look at the policy's programs and lists again");
     let mut lapses = Trouble::of("take back the policy that was not confirmed");
     let watchdog = notice::alive_every();
     let tick = watchdog.map_or(REFRESH, |every| every.min(REFRESH));
@@ -31,12 +34,14 @@ pub fn run(engine: &Mutex<Engine>, inbox: &Arc<Inbox>, until: &Receiver<()>) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }
+        if refreshed.elapsed() >= REFRESH {
+            let result = refresh(engine);
+            // What failed a moment ago fails again.
+            refreshed = Instant::now() + if result.is_err() { REFRESH_AGAIN } else { Duration::ZERO };
+            trouble.note(result);
+        }
         let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
         lapse(&mut engine, &mut lapses);
-        if refreshed.elapsed() >= REFRESH {
-            refreshed = Instant::now();
-            trouble.note(refresh(&mut engine));
-        }
         if swept.elapsed() >= SWEEP {
             swept = Instant::now();
             engine.wall_mut().forget_cgroups();
@@ -68,9 +73,15 @@ fn lapse(engine: &mut Engine, trouble: &mut Trouble) {
     }
 }
 
-fn refresh(engine: &mut Engine) -> anyhow::Result<()> {
-    if let Some(generation) = engine.refresh()? {
-        tracing::info!(generation, "an executable that the policy names is another file now");
+/// Not with the engine's lock while lists are read: others wait for it, the service manager among them.
+fn refresh(engine: &Mutex<Engine>) -> anyhow::Result<()> {
+    let lock = || engine.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(outdated) = lock().outdated() else { return Ok(()) };
+    let running = outdated.compile()?;
+    let warnings: Vec<String> = running.warnings.iter().map(ToString::to_string).collect();
+    if let Some(generation) = lock().refresh(running)? {
+        tracing::info!(generation, "a program or a list that the policy names is another file now");
+        warnings.iter().for_each(|warning| tracing::warn!("policy: {warning}"));
     }
     Ok(())
 }

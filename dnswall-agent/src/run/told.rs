@@ -20,21 +20,23 @@ pub fn decode(bytes: &[u8]) -> Option<Counts> {
     rows.into_iter().map(counted).collect()
 }
 
-type Row = [u64; 9];
+type Row = [u64; 10];
 
 fn row((key, value): &(RefusedKey, Refused)) -> Row {
-    let RefusedKey { cgroup, destination: [high, low], pid, destination_port, protocol, reason } = *key;
+    let RefusedKey { cgroup, destination: [high, low], entry, pid, destination_port, protocol, reason } =
+        *key;
     let Refused { last_event_ns, refusals } = *value;
     let (pid, port) = (u64::from(pid), u64::from(destination_port));
-    [cgroup, high, low, pid, port, u64::from(protocol), u64::from(reason), last_event_ns, refusals]
+    [cgroup, high, low, entry, pid, port, u64::from(protocol), u64::from(reason), last_event_ns, refusals]
 }
 
 fn counted(
-    [cgroup, high, low, pid, port, protocol, reason, last_event_ns, refusals]: Row,
+    [cgroup, high, low, entry, pid, port, protocol, reason, last_event_ns, refusals]: Row,
 ) -> Option<(RefusedKey, Refused)> {
     let key = RefusedKey {
         cgroup,
         destination: [high, low],
+        entry,
         pid: pid.try_into().ok()?,
         destination_port: port.try_into().ok()?,
         protocol: protocol.try_into().ok()?,
@@ -52,6 +54,7 @@ mod tests {
         let key = RefusedKey {
             cgroup: u64::MAX,
             destination: [1 << 63, 0xffff_0a00_0001],
+            entry: 1 << 63,
             pid: u32::MAX,
             destination_port: 65_535,
             protocol: 17,
@@ -61,7 +64,7 @@ mod tests {
         let bytes = encode(&counts);
         assert_eq!(decode(&bytes), Some(counts));
         assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(decode(b"[[1,2,3,4294967296,5,6,7,8,9]]"), None, "no such process");
+        assert_eq!(decode(b"[[1,2,3,4,4294967296,5,6,7,8,9]]"), None, "no such process");
         assert_eq!(decode(b""), None);
     }
 }

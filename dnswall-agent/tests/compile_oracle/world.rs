@@ -276,6 +276,7 @@ impl World {
 
     pub fn environment(&self) -> FixedEnvironment {
         FixedEnvironment {
+            lists: Default::default(),
             users: [("alice".to_owned(), 1000), ("bob".to_owned(), 1001)].into(),
             executables: EXES.iter().map(|(path, files)| ((*path).to_owned(), files.to_vec())).collect(),
             root: RootCgroup { id: 7, path: ROOTS[self.root].to_owned() },

@@ -8,7 +8,7 @@ use std::process::Command;
 use dnswall_tests::act::{Act, Order, Report};
 use dnswall_tests::probe::attempt::{Attempt, Step};
 use dnswall_tests::probe::{
-    disguise, dns, forge, hand, hold, icmp, link, load, raw, serve, silence, take_place, tcp, udp,
+    disguise, dns, forge, hand, hold, icmp, link, load, message, raw, serve, silence, take_place, tcp, udp,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,6 +37,9 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Udp { to, by } => udp::send(*to, *by, wait_ms),
         Act::Tcp { to, by } => tcp::connect(*to, *by, wait_ms),
         Act::Dns { server, tcp, name } => dns::ask(*server, *tcp, name, wait_ms),
+        Act::Message { server, message, by } => message::send(*server, message, *by, wait_ms),
+        Act::Names { servers, names, silence_ms } => message::ask_all(servers, names, *silence_ms)?,
+        Act::Time { server, names } => message::time(*server, names, wait_ms)?,
         Act::Ping { to, raw } => icmp::ping(*to, *raw, wait_ms),
         Act::Raw { to, protocol, header, payload } => raw::send(*to, *protocol, header, payload),
         Act::Socket { family, kind, protocol } => raw::make(*family, *kind, *protocol),

@@ -9,11 +9,12 @@ pub mod stack;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
 use aya::programs::{CgroupSkb, Program, TestRun as _, TestRunOptions};
+use dnswall_agent::blocklist::Lists;
 use dnswall_agent::compile::{FixedEnvironment, MapImage, compile};
 use dnswall_agent::kernel::cgroup::walk;
 use dnswall_agent::kernel::{Maps, find_cgroup2, object};
@@ -32,6 +33,9 @@ const CONTEXT_BYTES: usize = 192;
 const CONTEXT_IFINDEX: usize = 40;
 /// The name of the device packets pretend to leave through.
 const DEVICE: &str = "dwlab0";
+
+/// The key of the hashes in what a lab publishes.
+pub const SEED: u64 = 7;
 
 /// Which program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +123,17 @@ impl Lab {
         Ok(())
     }
 
+    /// Publishes a policy whatever lists it names, with these instead.
+    ///
+    /// # Errors
+    /// See [`Lab::publish`].
+    pub fn publish_lists(&mut self, policy: &str, lists: &Arc<Lists>) -> Result<()> {
+        self.image = compiled_with(policy, lists)?;
+        let cgroups = cgroups(&self.image)?;
+        self.maps.publish(&mut self.image, &cgroups)?;
+        Ok(())
+    }
+
     /// The image that counts.
     pub fn image(&self) -> &MapImage {
         &self.image
@@ -183,8 +198,12 @@ fn framed(packet: &[u8]) -> Vec<u8> {
 /// # Errors
 /// When the policy is wrong.
 pub fn compiled(text: &str) -> Result<MapImage> {
+    compiled_with(text, &Arc::default())
+}
+
+fn compiled_with(text: &str, lists: &Arc<Lists>) -> Result<MapImage> {
     let policy = policy::parse(text, "lab.toml").map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    let environment = FixedEnvironment { seed: 7, ..FixedEnvironment::default() };
+    let environment = FixedEnvironment { seed: SEED, lists: lists.clone(), ..FixedEnvironment::default() };
     let (image, _) = compile(&policy, &environment).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     Ok(image)
 }

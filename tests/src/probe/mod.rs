@@ -9,6 +9,7 @@ pub mod hold;
 pub mod icmp;
 pub mod link;
 pub mod load;
+pub mod message;
 pub mod option;
 pub mod place;
 pub mod raw;

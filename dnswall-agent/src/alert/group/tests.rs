@@ -145,7 +145,7 @@ fn what_differs_is_another_flow() {
 fn a_new_policy_with_the_same_rule_goes_on_with_the_flow() {
     let (mut grouper, mut book) = (grouper(), book());
     grouper.observe(event_at(0, 1), &book, &after_ns(0));
-    book.insert(PolicyRules::new("next", 4, &[1; 32], ["default".to_owned()]));
+    book.insert(PolicyRules::new("next", 4, &[1; 32], ["default".to_owned()], Arc::default()));
     let mut event = event_at(1, 2);
     event.generation = 4;
     assert!(grouper.observe(event, &book, &after_ns(1)).is_none());

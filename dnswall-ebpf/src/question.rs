@@ -1,0 +1,289 @@
+//! The question of a DNS message that may leave otherwise: whether it may be asked, by its name, its type and its form.
+//!
+//! Functions of their own beside each other, never inside that of the packet's verdict: their frames would not fit.
+
+mod message;
+mod place;
+
+use crate::emit::{self, Judged};
+use crate::identity::{as_number, field, offsets, pointer};
+use crate::image::KernelImage;
+use crate::maps::{EXCEPTIONS, LISTED, TYPES};
+use crate::packet::{self, Packet};
+use crate::socket::{self, Owner, zero};
+use aya_ebpf::bindings::__sk_buff;
+use core::mem::MaybeUninit;
+use dnswall_common::event::hook;
+use dnswall_common::image::MODE_AUDIT;
+use dnswall_common::limits::TYPE_WORDS;
+use dnswall_common::listed::{self, ExceptionKey, exception, kind};
+use dnswall_common::name::{LABELS_MAX, suffix_step};
+use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
+use dnswall_common::verifier::{forget, next, not_zero, opaque, unbounded};
+use message::{follow, read, reading};
+use place::{OFFSET, OVER_TCP};
+pub use place::{Place, Plain, plain};
+
+/// Lets the packet pass.
+const PASS: i32 = 1;
+/// Drops the packet.
+const DROP: i32 = 0;
+
+/// What was found about a question: kept by whoever looks, because a function gives one number.
+struct Finding {
+    /// As [`pack`] makes it; 0 when there is nothing to say.
+    verdict: u64,
+    /// Hash of the longest suffix that a list refuses; 0 for none.
+    denied: u64,
+    /// Hash of the longest suffix that a list tells of; 0 for none.
+    told: u64,
+    /// Where the name ends, and above [`MORE_SHIFT`] where the message behind this one begins; 0 for none.
+    behind: u64,
+}
+
+/// See [`Finding::behind`].
+const MORE_SHIFT: u32 = 32;
+
+/// Judges the message at `place`, the number of one, of a packet that may pass otherwise.
+#[inline(always)]
+pub fn judge(skb: *mut __sk_buff, place: u32) -> i32 {
+    // Zeroes, of which the verifier does not know that: what is found then makes no other state.
+    let nothing = || forget(0, unknown(skb));
+    let finding = &mut Finding { verdict: nothing(), denied: nothing(), told: nothing(), behind: nothing() };
+    if forget(is_unstable(skb, place) as u64, unknown(skb)) != 0 {
+        finding.verdict = forget(deny(Reason::UnstableQuestion), unknown(skb));
+    } else if look::<LABELS_FEW>(skb, place, finding) != 0 {
+        look::<LABELS_MAX>(skb, place, finding);
+    }
+    if finding.verdict == 0 && finding.behind >> MORE_SHIFT != 0 {
+        follow(skb, place, finding);
+    }
+    if finding.verdict == 0 {
+        return PASS;
+    }
+    (opaque(refuse(skb, place, finding) as u64) & 1) as i32
+}
+
+/// A number that the verifier does not know.
+#[inline(always)]
+fn unknown(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context is valid.
+    unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
+}
+
+#[inline(always)]
+const fn deny(reason: Reason) -> u64 {
+    pack(Verdict::without_rule(Action::Deny, reason))
+}
+
+/// 1 when the sender, or somebody else, may still write to what is in the packet: what is seen then need not be what leaves.
+/// That is memory which was handed over, not copied (`MSG_ZEROCOPY`, `vmsplice()`, `sendfile()`). A datagram that was copied lies in the
+/// linear part of the buffer; of a stream the kernel says so itself. A function of its own, for its frame.
+#[inline(never)]
+fn is_unstable(skb: *mut __sk_buff, place: u32) -> u32 {
+    // SAFETY: the context is valid. Volatile, so that the addresses stay apart until they are numbers.
+    let (start, end, total) = unsafe {
+        let (start, end) = (core::ptr::addr_of!((*skb).data), core::ptr::addr_of!((*skb).data_end));
+        (start.read_volatile() as u64, end.read_volatile() as u64, (*skb).len)
+    };
+    // What the device is to cut is refused for that.
+    // SAFETY: the context is valid.
+    if unsafe { (*skb).gso_size } != 0 {
+        return 0;
+    }
+    if place & OVER_TCP == 0 {
+        return (end.wrapping_sub(start) < total as u64) as u32;
+    }
+    if place & OFFSET >= total {
+        return 0;
+    }
+    let (buffer, offsets) = (as_number(skb), offsets());
+    let head = pointer(buffer, field!(offsets.buffer_head));
+    let end = pointer(buffer, field!(offsets.buffer_end)) & 0xffff_ffff;
+    let flags = pointer(head.wrapping_add(end), field!(offsets.shared_flags)) as u8;
+    (flags & field!(offsets.shared_mask) as u8 != 0) as u32
+}
+
+/// Labels that nearly every name has at most: with room for just these, less is done for each question.
+const LABELS_FEW: usize = 8;
+
+/// Reads the question and looks its name and type up; 1 when there has to be room for more labels.
+#[inline(never)]
+fn look<const N: usize>(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u32 {
+    let Some(image) = Place(place).image() else {
+        finding.verdict = deny(Reason::ImageUnreadable);
+        return 0;
+    };
+    let header = image.header();
+    let mut hashes = [unknown(skb); N];
+    let reading = forget(read(skb, place, &mut hashes, finding), unknown(skb));
+    if reading & reading::NOTHING != 0 {
+        return 0;
+    }
+    let reason = (reading >> reading::REASON_SHIFT) as u8;
+    if N < LABELS_MAX && reason == Reason::TooManyLabels as u8 {
+        return 1;
+    }
+    if reason != 0 {
+        // SAFETY: `read` puts the number of a reason there. Not through a table of them: the verifier would walk each.
+        let reason = unsafe { core::mem::transmute::<u8, Reason>(reason) };
+        finding.verdict = deny(reason);
+        return 0;
+    }
+    let labels = forget(reading & reading::LABELS, unknown(skb));
+    if header.listed_buckets != 0 {
+        if find(skb, place, &hashes, labels, finding) != 0 {
+            finding.verdict = deny(Reason::ImageUnreadable);
+            return 0;
+        }
+        if finding.denied | finding.told != 0 && header.exceptions != 0 {
+            except(skb, place, &hashes, labels, finding);
+        }
+        let (denied, told) = (finding.denied, finding.told);
+        if denied | told != 0 {
+            let action = if denied != 0 { Action::Deny } else { Action::Allow };
+            let rule = header.listed_rule;
+            finding.verdict = pack(Verdict { action, reason: Reason::ListedName, padding: 0, rule });
+            if denied != 0 {
+                return 0;
+            }
+        }
+    }
+    if header.types_rule != 0 && asks_denied_type(skb, &image, finding.behind as u32) {
+        let (action, rule) = (Action::Deny, header.types_rule);
+        finding.verdict = pack(Verdict { action, reason: Reason::QuestionType, padding: 0, rule });
+        finding.told = 0;
+    }
+    0
+}
+
+/// Whether the type that stands there is refused.
+#[inline(always)]
+fn asks_denied_type(skb: *mut __sk_buff, image: &KernelImage, at: u32) -> bool {
+    packet::load::<2>(skb, at)
+        .is_none_or(|[high, low]| is_denied_type(image, (high as u16) << 8 | low as u16))
+}
+
+#[inline(always)]
+fn is_denied_type(image: &KernelImage, kind: u16) -> bool {
+    let Some(words) = TYPES.get(image.slot) else {
+        return true;
+    };
+    let mut at = kind as usize / 64;
+    // SAFETY: an instruction that names one register and touches no memory; the verifier sees the bound.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("{0} &= {1}", inout(reg) at, const TYPE_WORDS as i32 - 1, options(nomem, nostack));
+    }
+    at &= TYPE_WORDS - 1;
+    words[at] >> (kind & 63) & 1 != 0
+}
+
+/// Looks every suffix up in the table of listed names, the shortest first; 1 when it cannot be read. A function of its
+/// own, for its frame.
+#[inline(never)]
+fn find<const N: usize>(
+    skb: *mut __sk_buff,
+    place: u32,
+    hashes: &[u64; N],
+    count: u64,
+    finding: &mut Finding,
+) -> u32 {
+    let Some(image) = Place(place).image() else { return 1 };
+    let header = image.header();
+    let (mut suffix, buckets) = (header.seed, header.listed_buckets);
+    let Some(table) = LISTED.get(image.slot) else { return 1 };
+    let mut at = 0;
+    // VERIFIER: N rounds with a known index each. The count is forgotten anew at each comparison.
+    while at < N {
+        let index = N - 1 - at;
+        if (index as u64) < forget(count, unknown(skb)) {
+            suffix = suffix_step(suffix, hashes[index]);
+            let Some(kinds) = listed::find(suffix, buckets, |place| table.get(place)) else { return 1 };
+            if kinds != 0 {
+                let kinds = kinds & if index == 0 { kind::OF_WHOLE } else { kind::OF_SUFFIX };
+                // Without a branch: each would be walked on from.
+                let (denies, tells) = (any(kinds & kind::DENIES), any(kinds & !kind::DENIES));
+                finding.denied = forget(finding.denied & !denies | suffix & denies, unknown(skb));
+                finding.told = forget(finding.told & !tells | suffix & tells, unknown(skb));
+            }
+        }
+        at = next(at);
+    }
+    0
+}
+
+/// Takes back what an exception covers: it does when it stands at what was found or below, or the name is known to be good.
+/// A function of its own, for its frame.
+#[inline(never)]
+fn except<const N: usize>(
+    skb: *mut __sk_buff,
+    place: u32,
+    hashes: &[u64; N],
+    count: u64,
+    finding: &mut Finding,
+) -> u32 {
+    let Some(image) = Place(place).image() else { return 1 };
+    let mut suffix = image.header().seed;
+    let (denied, told) = (finding.denied, finding.told);
+    // Bits of exceptions that hold for what was found so far.
+    let mut reached = forget(exception::OF_GOOD, unknown(skb));
+    let mut holding = forget(0, unknown(skb));
+    let mut at = 0;
+    // VERIFIER: as in `find`.
+    while at < N {
+        let index = N - 1 - at;
+        if (index as u64) < forget(count, unknown(skb)) {
+            suffix = suffix_step(suffix, hashes[index]);
+            reached |= !any(suffix ^ denied) & exception::OF_DENY;
+            reached |= !any(suffix ^ told) & exception::OF_ALERT;
+            let key = ExceptionKey { hash: suffix, slot: image.slot, padding: 0 };
+            // SAFETY: an entry of the map that nobody removes while this image counts.
+            if let Some(bits) = unsafe { EXCEPTIONS.get(key) } {
+                let of = if index == 0 { exception::OF_WHOLE } else { exception::OF_SUFFIX };
+                holding = forget(holding | (*bits & of & reached), unknown(skb));
+            }
+            reached = forget(reached, unknown(skb));
+        }
+        at = next(at);
+    }
+    if holding & (exception::OF_GOOD | exception::OF_DENY) != 0 {
+        finding.denied = 0;
+    }
+    if holding & (exception::OF_GOOD | exception::OF_ALERT) != 0 {
+        finding.told = 0;
+    }
+    0
+}
+
+/// All bits for every number but 0, which has none; without a branch.
+#[inline(always)]
+fn any(number: u64) -> u64 {
+    opaque(not_zero(number).wrapping_neg())
+}
+
+/// Tells of the question; drops it unless a list only tells, or this workload is only audited. A function of its own, for its
+/// frame.
+#[inline(never)]
+fn refuse(skb: *mut __sk_buff, place: u32, finding: &Finding) -> i32 {
+    let Some(image) = Place(place).image() else { return DROP };
+    let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
+    let (packet, owner) = (zero(&mut packet), zero(&mut owner));
+    // It was read before: what a change meanwhile leaves out, the event lacks.
+    let _ = packet::read(skb, packet);
+    packet::forget_way(skb, packet);
+    match socket::state(socket::of(skb)) {
+        Some(state) => socket::recorded_owner(state, &image, owner),
+        None => socket::old_owner(skb, &image, owner),
+    }
+    // SAFETY: `look` packed it.
+    let verdict = unsafe { unpack(finding.verdict) };
+    let mode = match verdict.action {
+        Action::Deny => image.header().treatment(&owner.who).0,
+        Action::Allow => MODE_AUDIT,
+    };
+    let entry = if finding.denied != 0 { finding.denied } else { finding.told };
+    let judged = Judged { verdict, entry, payload_offset: place & OFFSET, hook: hook::EGRESS, mode };
+    emit::packet_refused(&image, skb, packet, owner, &judged);
+    if mode == MODE_AUDIT { PASS } else { DROP }
+}
