@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+use dnswall_tests::bench::{names, peers};
 use dnswall_tests::lab::packet::protocol::{TCP, UDP};
 use dnswall_tests::lab::packet::{ACK, SYN, ip, question, tcp, udp};
 use dnswall_tests::lab::{Direction, Lab, ReturnOne};
@@ -19,7 +20,10 @@ use serde_json::json;
 
 /// Cost of the kernel programs by class of packet.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Measure>,
     /// Runs of each packet in a round.
     #[arg(long, default_value_t = 200_000)]
     repeat: u32,
@@ -32,6 +36,31 @@ struct Arguments {
     /// Milliseconds of real traffic of each class; 0 for none.
     #[arg(long, default_value_t = 1_000)]
     traffic: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Measure {
+    /// Cost of questions by number of listed names, and beside DNS servers that refuse the same list
+    Names(NamesArguments),
+}
+
+#[derive(Args)]
+struct NamesArguments {
+    /// Numbers of names.
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 100_000, 1_000_000, 10_000_000])]
+    names: Vec<usize>,
+    /// Runs of each question in a round.
+    #[arg(long, default_value_t = 100_000)]
+    repeat: u32,
+    /// Rounds; the median is shown.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Names in the list that the DNS servers get; 0 for no servers.
+    #[arg(long, default_value_t = 1_000_000)]
+    peers: usize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -61,6 +90,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(Measure::Names(arguments)) = &arguments.command {
+        return run_names(arguments);
+    }
     let rows = measure(arguments)?;
     let mut costs = Vec::new();
     if arguments.traffic > 0 {
@@ -90,6 +122,56 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!(
             "{cidrs:>7}  {class:26} {packets:>9} {egress_ns:>9.1} {return_one_ns:>9.1} {added:>+9.1} {before_ns:>9.1}"
         );
+    }
+    Ok(())
+}
+
+fn run_names(arguments: &NamesArguments) -> Result<()> {
+    let NamesArguments { names, repeat, rounds, peers, json } = arguments;
+    let effort = names::Effort { repeat: *repeat, rounds: *rounds };
+    let directory = tempfile::tempdir()?;
+    let mut costs = Vec::new();
+    {
+        let mut lab = Lab::new("version = 1\nmode = \"enforce\"\n")?;
+        for names in names {
+            costs.push(names::measure(&mut lab, directory.path(), *names, effort)?);
+        }
+    }
+    // On a thread of its own: the lab's has a network of its own.
+    let (beside, missing) = match peers {
+        0 => (Vec::new(), Vec::new()),
+        names => std::thread::scope(|scope| {
+            scope.spawn(|| peers::measure(*names, *rounds)).join().expect("a measurement does not panic")
+        })?,
+    };
+    if *json {
+        println!("{:#}", json!({ "questions": costs, "beside": beside, "missing": missing }));
+        return Ok(());
+    }
+    for names::Cost { names, kernel_bytes, build_ms, publish_ms, questions, cold_added_ns } in costs {
+        let (kib, each) = (kernel_bytes / 1024, kernel_bytes as f64 / names.max(1) as f64);
+        println!("{names} names: {kib} KiB in the kernel ({each:.2} bytes each)");
+        println!("  read and built in {build_ms} ms, published in {publish_ms} ms");
+        for names::Question { name, ns, min_ns, max_ns } in questions {
+            println!("  {ns:>5} ns ({min_ns}-{max_ns})  {name}");
+        }
+        println!("  {cold_added_ns:>+5} ns for a name never asked before");
+    }
+    if !beside.is_empty() {
+        println!(
+            "\n{:22} {:>9} {:>11} {:>19} {:>19}",
+            "beside", "load ms", "memory KiB", "known µs p50/p99", "new µs p50/p99"
+        );
+    }
+    let micros = |(median, slow): (u64, u64)| format!("{:.1}/{:.1}", median as f64 / 1e3, slow as f64 / 1e3);
+    let shown = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+    for peers::Peer { name, load_ms, memory_kib, known_ns, fresh_ns } in beside {
+        let (load, memory) =
+            (shown(load_ms.map(|it| it.to_string())), shown(memory_kib.map(|it| it.to_string())));
+        println!("{name:22} {load:>9} {memory:>11} {:>19} {:>19}", micros(known_ns), micros(fresh_ns));
+    }
+    for name in missing {
+        println!("{name:22} is not installed");
     }
     Ok(())
 }

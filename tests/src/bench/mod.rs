@@ -1,0 +1,4 @@
+//! Measurements, apart from what prints them.
+
+pub mod names;
+pub mod peers;
