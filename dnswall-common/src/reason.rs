@@ -136,6 +136,13 @@ pub const fn pack(verdict: Verdict) -> u64 {
     unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
 }
 
+/// Whether such a number, or 0, is a refusal.
+#[inline(always)]
+pub const fn is_deny(number: u64) -> bool {
+    // The action is the verdict's first byte.
+    number as u8 == Action::Deny as u8
+}
+
 /// The verdict in such a number.
 ///
 /// # Safety
@@ -149,6 +156,12 @@ pub const unsafe fn unpack(number: u64) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packed_refusal_is_known() {
+        assert!(is_deny(pack(Verdict::without_rule(Action::Deny, Reason::ListedName))));
+        assert!(!is_deny(pack(Verdict::without_rule(Action::Allow, Reason::ListedName))) && !is_deny(0));
+    }
 
     #[test]
     fn numbers_lead_back_to_their_reasons_and_fit_the_table() {

@@ -18,7 +18,7 @@ use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::limits::TYPE_WORDS;
 use dnswall_common::listed::{self, ExceptionKey, exception, kind};
 use dnswall_common::name::{LABELS_MAX, suffix_step};
-use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
+use dnswall_common::reason::{Action, Reason, Verdict, is_deny, pack, unpack};
 use dnswall_common::verifier::{forget, next, not_zero, opaque, unbounded};
 use message::{follow, read, reading};
 use place::{OFFSET, OVER_TCP};
@@ -55,7 +55,8 @@ pub fn judge(skb: *mut __sk_buff, place: u32) -> i32 {
     } else if look::<LABELS_FEW>(skb, place, finding) != 0 {
         look::<LABELS_MAX>(skb, place, finding);
     }
-    if finding.verdict == 0 && finding.behind >> MORE_SHIFT != 0 {
+    // Also behind one that is only told of.
+    if !is_deny(finding.verdict) && finding.behind >> MORE_SHIFT != 0 {
         follow(skb, place, finding);
     }
     if finding.verdict == 0 {

@@ -229,7 +229,7 @@ fn unasked(packet: &Packet, data: &[u8]) -> Option<Reason> {
         };
     };
     let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-    if head[2] & 0x80 != 0 && packet.transport.source_port == 53 {
+    if head[2] & 0x80 != 0 && packet.transport.source_port == 53 && !over_tcp {
         return None;
     }
     if head[2] & 0xf8 != 0 {
@@ -256,7 +256,8 @@ fn unasked(packet: &Packet, data: &[u8]) -> Option<Reason> {
 
 /// What a message is that ends before its header does: the kernel looks at flags first.
 fn head_alone(flags: u8, packet: &Packet) -> Option<Reason> {
-    if flags & 0x80 != 0 && packet.transport.source_port == 53 {
+    if flags & 0x80 != 0 && packet.transport.source_port == 53 && packet.outbound().protocol != protocol::TCP
+    {
         return None;
     }
     Some(if flags & 0xf8 != 0 { Reason::NotAQuestion } else { Reason::MalformedQuestion })

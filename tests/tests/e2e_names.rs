@@ -275,6 +275,8 @@ mode = "audit"
     );
     wall.agent.start(Some(&policy))?;
     let ask = |name: &str| asked(&message(&wire(name), 1, &[]), MessageBy::Datagram);
+    let (first, second) = (message(&wire("told.example"), 1, &[]), message(&wire("tree.example"), 1, &[]));
+    let behind = asked(&[&first[..], &[0, second.len() as u8], &second].concat(), MessageBy::TwoMessages);
     let resolvers = allowed("dns.resolvers");
     let by_abp = refused("dns.name", "listed-name", "blocklist.abp");
     let by_hosts = refused("dns.name", "listed-name", "blocklist.hosts");
@@ -298,6 +300,11 @@ mode = "audit"
             line("below a good tree", ask("a.fine.tree.example"), resolvers),
             line("the good tree itself", ask("fine.tree.example"), by_abp),
             line("only told of", ask("told.example"), told),
+            line(
+                "one that is refused behind it",
+                behind,
+                refused("dns.malformed", "split-question", "default").unheard(),
+            ),
             case("audited", at("trial.service"), ask("tree.example"), audited).unexplained(),
         ],
     )?;

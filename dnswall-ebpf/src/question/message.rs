@@ -60,7 +60,8 @@ pub fn read<const N: usize>(
     else {
         return refused(Reason::MalformedQuestion);
     };
-    if flags & 0x80 != 0 && place & FROM_SERVER != 0 {
+    // Over TCP a server answers on a connection that it accepted, and that is not judged here.
+    if flags & 0x80 != 0 && place & FROM_SERVER != 0 && !over_tcp {
         return reading::NOTHING;
     }
     // An answer, or another operation than a query.
@@ -121,6 +122,7 @@ pub fn follow(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u32 {
         if types_rule != 0 && asks_denied_type(skb, &image, begin + 2 + same) {
             let (action, rule) = (Action::Deny, types_rule);
             finding.verdict = pack(Verdict { action, reason: Reason::QuestionType, padding: 0, rule });
+            finding.told = 0;
             return 0;
         }
         if stop == total {
@@ -130,6 +132,8 @@ pub fn follow(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u32 {
         further = next(further);
     }
     finding.verdict = deny(Reason::SplitQuestion);
+    // It is not for the list that tells of the first.
+    finding.told = 0;
     0
 }
 
