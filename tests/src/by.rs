@@ -123,6 +123,8 @@ pub enum MessageBy {
     Segments,
     /// A datagram from port 53.
     FromPort53,
+    /// Over TCP, from a socket bound to port 53.
+    StreamFromPort53,
     /// Over UDP-Lite.
     Lite,
     /// With its length, in one segment.

@@ -121,6 +121,11 @@ fn only_whole_single_questions_leave() -> Result<()> {
     check(
         TOP,
         &[
+            line(
+                "an answer over TCP from port 53",
+                asked(&with(&|message| message[2] |= 0x80), MessageBy::StreamFromPort53),
+                other.unheard(),
+            ),
             line("one question", datagram(&fine), resolvers),
             line("IXFR, with what is there", datagram(&with(&|message| message[9] = 1)), resolvers.unheard()),
             line("forty labels", datagram(&message(&wire(&forty), 1, &[])), resolvers),

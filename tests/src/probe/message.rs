@@ -34,8 +34,7 @@ fn datagram(
     let protocol = if by == MessageBy::Lite { Protocol::from(libc::IPPROTO_UDPLITE) } else { Protocol::UDP };
     let socket = socket(Domain::for_address(server), Type::DGRAM, Some(protocol), wait_ms).step("socket")?;
     if by == MessageBy::FromPort53 {
-        let any: SocketAddr = if server.is_ipv4() { ([0; 4], 53).into() } else { ([0u16; 8], 53).into() };
-        socket.bind(&any.into()).step("bind")?;
+        bind_to_port_53(&socket, server)?;
     }
     if by == MessageBy::Segments {
         set_number(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, message.len() as i32).step("segment")?;
@@ -58,11 +57,20 @@ fn datagram(
     code(answer.get(..length).unwrap_or_default()).map(Some)
 }
 
+/// Of any address of the family that the server has.
+fn bind_to_port_53(socket: &Socket, server: SocketAddr) -> Result<(), Failed> {
+    let any: SocketAddr = if server.is_ipv4() { ([0; 4], 53).into() } else { ([0u16; 8], 53).into() };
+    socket.bind(&any.into()).step("bind")
+}
+
 fn stream(server: SocketAddr, message: &[u8], by: MessageBy, wait_ms: u64) -> Result<Option<String>, Failed> {
     let mut socket =
         socket(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP), wait_ms).step("socket")?;
     let length = if by == MessageBy::TwoMessages { message.len() / 2 - 1 } else { message.len() };
     let whole = [&(length as u16).to_be_bytes()[..], message].concat();
+    if by == MessageBy::StreamFromPort53 {
+        bind_to_port_53(&socket, server)?;
+    }
     if by == MessageBy::Patient {
         socket.set_read_timeout(Some(PATIENCE)).step("socket")?;
     }
