@@ -5,7 +5,7 @@ use anyhow::Result;
 use dnswall_common::reason::Reason;
 use dnswall_tests::lab::packet::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
 use dnswall_tests::lab::packet::{
-    ACK, RST, SYN, fragment4, icmp, ip, ip_from, question, tcp, udp, with_extensions, with_options,
+    ACK, RST, SYN, URG, fragment4, icmp, ip, ip_from, question, tcp, udp, with_extensions, with_options,
 };
 use dnswall_tests::lab::{Direction, Lab, Outcome};
 
@@ -147,6 +147,114 @@ fn dns_goes_to_the_resolvers_alone() -> Result<()> {
             ("udp-lite to port 53", ip("203.0.113.9", UDP_LITE, &udp(1, 53, b"12345678")), no_rule()),
         ],
     )
+}
+
+/// A question with a name in wire form, and a type.
+fn asks_for(name: &[u8], kind: u8) -> Vec<u8> {
+    [&[0x4d, 0x57, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &[0, kind, 0, 1]].concat()
+}
+
+/// A name of four long labels, in wire form, that is so long.
+fn long_name(bytes: usize) -> Vec<u8> {
+    let label = |length: usize| [vec![length as u8], vec![b'n'; length]].concat();
+    [label(63), label(63), label(63), label(bytes - 3 * 64 - 2), vec![0]].concat()
+}
+
+fn changed(message: &[u8], at: usize, byte: u8) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message[at] = byte;
+    message
+}
+
+/// To the resolver, from a port.
+fn datagram_from(port: u16, message: &[u8]) -> Vec<u8> {
+    ip("192.0.2.53", UDP, &udp(port, 53, message))
+}
+
+/// Messages in the first segment of a connection, each behind its length.
+fn stream(flags: u8, messages: &[&[u8]]) -> Vec<u8> {
+    let behind = |message: &&[u8]| [&(message.len() as u16).to_be_bytes(), *message].concat();
+    let payload: Vec<u8> = messages.iter().flat_map(behind).collect();
+    ip("192.0.2.53", TCP, &tcp(53, flags, &payload))
+}
+
+/// One message in such a segment, behind a length that is another's.
+fn misfit(length: u16, message: &[u8]) -> Vec<u8> {
+    ip("192.0.2.53", TCP, &tcp(53, SYN, &[&length.to_be_bytes(), message].concat()))
+}
+
+#[test]
+fn only_questions_in_one_piece_leave() -> Result<()> {
+    let fine = asks_for(b"\x03www\x07example\0", 1);
+    let with = |at, byte| changed(&fine, at, byte);
+    let asked = |message: &[u8]| datagram_from(40_000, message);
+    let answer = with(2, 0x81);
+    let length = fine.len() as u16;
+    let rule = || Rule("dns.resolvers");
+    let malformed = || Refused(Reason::MalformedQuestion, "default");
+    let other = || Refused(Reason::NotAQuestion, "default");
+    let split = || Refused(Reason::SplitQuestion, "default");
+    // Taken for a label, each would end within these zeroes, and the name there.
+    let label = |begin: &[u8]| asks_for(&[begin, &[0; 200]].concat(), 1);
+    check(
+        Direction::Egress,
+        &[
+            ("a question", asked(&fine), rule()),
+            ("over tcp", stream(SYN, &[&fine]), rule()),
+            ("an inverse query", asked(&with(2, 1 << 3)), other()),
+            ("a status query", asked(&with(2, 2 << 3)), other()),
+            ("operation 8", asked(&with(2, 8 << 3)), other()),
+            ("256 answers", asked(&with(6, 1)), malformed()),
+            ("256 authorities", asked(&with(8, 1)), malformed()),
+            ("a name of 255 bytes", asked(&asks_for(&long_name(255), 1)), rule()),
+            ("a name of 256 bytes", asked(&asks_for(&long_name(256), 1)), malformed()),
+            ("a pointer", asked(&label(b"\x01a\xc0\x0c")), malformed()),
+            ("a label of 64 bytes", asked(&label(&[64])), malformed()),
+            ("a label of a kind that was never used", asked(&label(&[0x80])), malformed()),
+            ("a question from port 53", datagram_from(53, &fine), rule()),
+            ("an update from port 53", datagram_from(53, &with(2, 5 << 3)), other()),
+            ("an answer from port 53", datagram_from(53, &answer), rule()),
+            ("an answer from a port that ends like it", datagram_from(0x135, &answer), other()),
+            ("an urgent byte", stream(SYN | URG, &[&fine]), split()),
+            ("half a length", ip("192.0.2.53", TCP, &tcp(53, SYN, &[0])), split()),
+            ("a length of more than there is", misfit(length + 1, &fine), split()),
+            ("one that cuts off the class", misfit(length - 1, &fine), malformed()),
+            ("one that cuts off the type, too", misfit(length - 4, &fine), malformed()),
+            ("one within the name", misfit(20, &fine), malformed()),
+        ],
+    )
+}
+
+#[test]
+fn a_second_message_asks_for_the_same_name() -> Result<()> {
+    let fine = asks_for(b"\x03www\x07example\0", 1);
+    let (short, long) = (&fine[..fine.len() - 1], asks_for(&long_name(255), 1));
+    let split = || Refused(Reason::SplitQuestion, "default");
+    // The flow was counted as allowed before.
+    let denied = || Refused(Reason::QuestionType, "dns.resolvers");
+    let behind = |first: &[u8], second: &[u8]| stream(SYN, &[first, second]);
+    let first = stream(SYN, &[&fine]);
+    let cases = [
+        (
+            "with another id, of another type",
+            behind(&fine, &changed(&asks_for(b"\x03www\x07example\0", 28), 0, 1)),
+            Rule("dns.resolvers"),
+        ),
+        ("in another case", behind(&fine, &asks_for(b"\x03WWW\x07exAmple\0", 28)), Rule("dns.resolvers")),
+        ("another name", behind(&fine, &asks_for(b"\x03www\x07exbmple\0", 1)), split()),
+        ("a longer one", behind(&fine, &asks_for(b"\x03www\x07example\x03org\0", 1)), split()),
+        ("other flags", behind(&fine, &changed(&fine, 2, 0)), split()),
+        ("a long name", behind(&long, &long), Rule("dns.resolvers")),
+        ("one that differs at its end", behind(&long, &changed(&long, 12 + 253, b'x')), split()),
+        ("without its end", behind(&fine, short), split()),
+        ("less than it says", [&first[..], &[0, fine.len() as u8], short].concat(), split()),
+        ("a third", stream(SYN, &[&fine, &fine, &fine]), split()),
+        ("half a length", [&first[..], &[0]].concat(), split()),
+        ("a refused type", behind(&fine, &asks_for(b"\x03www\x07example\0", 10)), denied()),
+    ];
+    Lab::shared(&POLICY.replace("[dns]\n", "[dns]\ndeny-types = [\"NULL\"]\n"), |lab| {
+        play(lab, Direction::Egress, &cases)
+    })
 }
 
 #[test]

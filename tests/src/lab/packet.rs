@@ -24,6 +24,8 @@ pub const SYN: u8 = 2;
 pub const ACK: u8 = 16;
 /// TCP flag RST.
 pub const RST: u8 = 4;
+/// TCP flag URG.
+pub const URG: u8 = 32;
 
 /// Where packets come from unless a test says otherwise: the lab has these addresses.
 pub const SOURCE4: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
