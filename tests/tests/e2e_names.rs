@@ -30,6 +30,11 @@ fn line(name: &'static str, act: Act, expect: Expect) -> Case {
     case(name, at("app.service"), act, expect).unexplained()
 }
 
+/// One behind the other in a segment; they are of the same length.
+fn two_messages(first: &[u8], second: &[u8]) -> Act {
+    asked(&[first, &(second.len() as u16).to_be_bytes(), second].concat(), MessageBy::TwoMessages)
+}
+
 /// A policy with one list of these lines.
 fn with_list(wall: &Wall, text: &str, more: &str) -> Result<String> {
     let path = wall.scratch("list.txt");
@@ -53,7 +58,8 @@ fn listed_names_are_refused_however_they_are_asked() -> Result<()> {
     let resolvers = allowed("dns.resolvers");
     let deep: String = (0..18).map(|at| format!("l{at}.")).collect::<String>() + "evil.example";
     let long =
-        format!("{}.{}.{}.{}.evil.example", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(40));
+        format!("{}.{}.{}.{}.evil.example", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(48));
+    let before_another = two_messages(&message(&evil, 1, &[]), &message(&wire("good.example"), 1, &[]));
     check_wall(
         &mut wall,
         &[
@@ -63,6 +69,7 @@ fn listed_names_are_refused_however_they_are_asked() -> Result<()> {
             line("over TCP and IPv6", asked6(&message(&evil, 1, &[]), MessageBy::Stream), silent),
             line("in the first packet", asked(&message(&evil, 1, &[]), MessageBy::FastOpen), silent),
             line("over UDP-Lite", asked(&message(&evil, 1, &[]), MessageBy::Lite), denied),
+            line("before another name in a segment", before_another, silent),
             line("below it, in another case", asked(&message(&below, 16, &[]), MessageBy::Datagram), denied),
             line("with EDNS", asked(&with_edns, MessageBy::Datagram), denied),
             line("far below", asked(&message(&wire(&deep), 1, &[]), MessageBy::Datagram), denied),
@@ -252,13 +259,21 @@ fn meanings_exceptions_and_modes() -> Result<()> {
     };
     let abp = write(
         "abp.txt",
-        "||tree.example^\n@@||good.tree.example^\n||bad.good.tree.example^\n|alone.example^\n",
+        "||tree.example^\n@@||good.tree.example^\n||bad.good.tree.example^\n|alone.example^\n\
+         ||*.under.example^\n||twice.example^\n@@||fine.twice.example^\n",
     )?;
     let hosts = write("hosts", "0.0.0.0 host.example\n")?;
-    let told = write("told.txt", "told.example\n")?;
+    let more = write("more.txt", "worse.good.tree.example\nboth.example\n")?;
+    let told = write(
+        "told.txt",
+        "||told.example^\n@@||good.told.example^\n||*.under.told^\n|alone.told^\n\
+         ||both.example^\n@@||fine.both.example^\n||twice.example^\n",
+    )?;
+    let also = write("also.txt", "worse.good.told.example\n")?;
     let top = write("top.txt", "known.tree.example\n")?;
     let policy = format!(
         r#"{TOP}
+deny-types = ["NULL"]
 [[blocklist]]
 name = "abp"
 source = {abp}
@@ -266,11 +281,18 @@ source = {abp}
 name = "hosts"
 source = {hosts}
 [[blocklist]]
+name = "more"
+source = {more}
+[[blocklist]]
 name = "watched"
 source = {told}
 action = "alert"
+[[blocklist]]
+name = "also"
+source = {also}
+action = "alert"
 [known-good]
-names = ["*.fine.tree.example"]
+names = ["*.fine.tree.example", "fine.told.example"]
 lists = [{top}]
 [[scope]]
 name = "trial"
@@ -281,13 +303,17 @@ mode = "audit"
     wall.agent.start(Some(&policy))?;
     let ask = |name: &str| asked(&message(&wire(name), 1, &[]), MessageBy::Datagram);
     let (first, second) = (message(&wire("told.example"), 1, &[]), message(&wire("tree.example"), 1, &[]));
-    let behind = asked(&[&first[..], &[0, second.len() as u8], &second].concat(), MessageBy::TwoMessages);
+    let behind = two_messages(&first, &second);
     let resolvers = allowed("dns.resolvers");
     let by_abp = refused("dns.name", "listed-name", "blocklist.abp");
     let by_hosts = refused("dns.name", "listed-name", "blocklist.hosts");
-    let told =
-        Expect::WouldDeny(Alarm { kind: "dns.name", reason: "listed-name", rule: "blocklist.watched" });
-    let audited = Expect::WouldDeny(Alarm { kind: "dns.name", reason: "listed-name", rule: "blocklist.abp" });
+    let by_more = refused("dns.name", "listed-name", "blocklist.more");
+    let by_type = refused("dns.type", "question-type", "dns.deny-types");
+    let ask_null = |name: &str| asked(&message(&wire(name), 10, &[]), MessageBy::Datagram);
+    let null_behind = two_messages(&first, &message(&wire("told.example"), 10, &[]));
+    let told_by = |rule| Expect::WouldDeny(Alarm { kind: "dns.name", reason: "listed-name", rule });
+    let (told, by_also) = (told_by("blocklist.watched"), told_by("blocklist.also"));
+    let audited = told_by("blocklist.abp");
     check_wall(
         &mut wall,
         &[
@@ -296,15 +322,36 @@ mode = "audit"
             line("an exception", ask("good.tree.example"), resolvers),
             line("below an exception", ask("x.good.tree.example"), resolvers),
             line("an entry below an exception of its own list", ask("bad.good.tree.example"), resolvers),
+            line("one of another list", ask("worse.good.tree.example"), by_more),
             line("a name alone", ask("alone.example"), by_abp),
             line("below a name alone", ask("a.alone.example"), resolvers),
+            line("what is below a name", ask("a.under.example"), by_abp),
+            line("not the name itself", ask("under.example"), resolvers),
             line("a host", ask("host.example"), by_hosts),
             line("below a host", ask("www.host.example"), resolvers),
             line("known to be good", ask("known.tree.example"), resolvers),
             line("below what is known to be good", ask("a.known.tree.example"), by_abp),
             line("below a good tree", ask("a.fine.tree.example"), resolvers),
             line("the good tree itself", ask("fine.tree.example"), by_abp),
+            line("of a refused type, too", ask_null("tree.example"), by_abp),
             line("only told of", ask("told.example"), told),
+            line("below what is told of", ask("a.told.example"), told),
+            line("an exception from what is told of", ask("good.told.example"), resolvers),
+            line("one of another list that tells", ask("worse.good.told.example"), by_also),
+            line("told of, and known to be good", ask("fine.told.example"), resolvers),
+            line("a name alone that is told of", ask("alone.told"), told),
+            line("below it", ask("a.alone.told"), resolvers),
+            line("told of what is below a name", ask("a.under.told"), told),
+            line("not of the name itself", ask("under.told"), resolvers),
+            line("refused and told of", ask("both.example"), by_more),
+            line(
+                "refused and told of, where only the telling has an exception",
+                ask("fine.both.example"),
+                by_more,
+            ),
+            line("where only the refusal has one", ask("fine.twice.example"), told),
+            line("told of, and of a refused type", ask_null("told.example"), by_type),
+            line("the same behind one that is told of", null_behind, by_type.unheard()),
             line(
                 "one that is refused behind it",
                 behind,
@@ -315,7 +362,7 @@ mode = "audit"
     )?;
     let (code, lists) = wall.agent.ask(&["blocklist", "status"])?;
     ensure!(
-        code == 0 && lists["lists"][0]["exceptions"] == 1 && lists["lists"][0]["repeated"] == 1,
+        code == 0 && lists["lists"][0]["exceptions"] == 2 && lists["lists"][0]["repeated"] == 1,
         "{lists}"
     );
     let (code, said) = wall.agent.ask(&["blocklist", "check", "X.Tree.Example"])?;
