@@ -71,7 +71,8 @@ fn everything_arrives_where_there_is_no_wall() -> Result<()> {
         ensure!(report.ok, "{act:?}: {report:?}");
         wall.capture.mark()?;
         let arrived = wall.capture.to_port(mark, 132, "198.51.100.53:10".parse()?);
-        ensure!(arrived.len() == 1, "{act:?}: {arrived:?}");
+        // What is sent by hand is sent twice.
+        ensure!(arrived.len() == 2, "{act:?}: {arrived:?}");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use dnswall_tests::act::{Act, UdpBy, icmp, raw, raw_forged, raw_own, raw_ping, segment, udp_by};
+use dnswall_tests::ask::{message, wire};
 use dnswall_tests::case::{allowed, case, passes, refused, refused_for};
 use dnswall_tests::check::check;
 use dnswall_tests::wall::Wall;
@@ -36,6 +37,7 @@ to = ["10.0.5.0/24"]
     let tunnel = refused_for("egress.denied", "tunnel");
     let make = |family, kind, protocol| Act::Socket { family, kind, protocol };
     let question = refused_for("dns.malformed", "malformed-question");
+    let split = refused_for("dns.malformed", "split-question");
     check(
         policy,
         &[
@@ -61,6 +63,8 @@ to = ["10.0.5.0/24"]
             .unexplained(),
             case("with a header of its own", netops(), raw_own("169.254.169.253:53", 17, 0, &[]), question)
                 .unexplained(),
+            // Beside those of a connection, of which it may be a part.
+            case("TCP by hand to the resolver", netops(), question_by_hand(), split).unexplained(),
             case(
                 "in a neighbour's name",
                 netops(),
@@ -132,6 +136,18 @@ to = ["10.0.5.0/24"]
             case("fragments, not allowed", at("app.service"), udp_by("10.0.4.1:2500", UdpBy::Large), no),
         ],
     )
+}
+
+/// A segment with a question in it.
+fn question_by_hand() -> Act {
+    let question = message(&wire("www.example"), 1, &[]);
+    match segment("169.254.169.253:53", ACK) {
+        Act::Raw { to, protocol, header, payload } => {
+            let payload = [&payload[..], &[0, question.len() as u8], &question].concat();
+            Act::Raw { to, protocol, header, payload }
+        }
+        other => other,
+    }
 }
 
 #[test]

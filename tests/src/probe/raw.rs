@@ -8,7 +8,7 @@ use super::attempt::{Attempt, Step, socket};
 use crate::act::{FORGED_SOURCE, Header, OWN_SOURCE, Report};
 use crate::lab::packet::ipv4;
 
-/// Sends `payload` as the given IP protocol.
+/// Sends `payload` as the given IP protocol, twice: what was allowed once takes a shorter way.
 pub fn send(to: IpAddr, protocol: u8, header: &Header, payload: &[u8]) -> Report {
     Attempt::run(|_| {
         let address = SocketAddr::new(to, 0);
@@ -30,7 +30,8 @@ pub fn send(to: IpAddr, protocol: u8, header: &Header, payload: &[u8]) -> Report
             }
             _ => payload.to_vec(),
         };
-        made.send_to(&packet, &address.into()).step("send").map(|_| None)
+        let [first, again] = [(); 2].map(|()| made.send_to(&packet, &address.into()));
+        first.and(again).step("send").map(|_| None)
     })
 }
 
