@@ -53,6 +53,32 @@ fn replies_leave_and_nothing_else_does() -> Result<()> {
     )
 }
 
+/// What goes to a client's port 53 is an answer and no question, whatever it holds. A datagram goes there from port 53 alone.
+#[test]
+fn a_client_on_port_53_is_answered() -> Result<()> {
+    let serve =
+        "version = 1\nmode = \"enforce\"\n[dns.serve]\nfrom = [\"198.51.100.0/24\", \"2001:db8:9::/48\"]\n";
+    let wall = Wall::raise(serve)?;
+    let web = at("web.service");
+    for (near, from) in [(NEAR_V4.into(), "198.51.100.9:53"), (NEAR_V6.into(), "[2001:db8:9::9]:53")] {
+        let from: SocketAddr = from.parse()?;
+        let (stream_at, at) = (SocketAddr::new(near, 8080), SocketAddr::new(near, 53));
+        let _tcp = wall.start(&web, Act::Serve { at: stream_at, tcp: true })?;
+        let _udp = wall.start(&web, Act::Serve { at, tcp: false })?;
+        let mut stream = connect_from(&wall, from, stream_at)?;
+        let socket = wall.network.far.run(|| UdpSocket::bind(from))?;
+        socket.set_read_timeout(Some(within(Duration::from_secs(2))))?;
+        for _ in 0..3 {
+            stream.write_all(b"hello, hello")?;
+            stream.read_exact(&mut [0; 12]).with_context(|| format!("answer over TCP to {from}"))?;
+            socket.send_to(b"hello, hello", at)?;
+            socket.recv(&mut [0; 12]).with_context(|| format!("answer to {from}"))?;
+        }
+    }
+    ensure!(wall.agent.alerts()?.is_empty(), "{:?}", wall.agent.alerts()?);
+    Ok(())
+}
+
 /// With fast open it is the accepted socket that sends the SYN-ACK, and data may leave before the handshake's end.
 #[test]
 fn who_connects_by_fast_open_is_answered_at_once() -> Result<()> {
