@@ -1,11 +1,13 @@
 //! Tables of packets through the programs themselves (`BPF_PROG_TEST_RUN`). The sockets are the kernel's dummies: of
 //! nobody's, so only what holds for everyone is seen here.
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 use dnswall_common::reason::Reason;
 use dnswall_tests::lab::packet::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
 use dnswall_tests::lab::packet::{
-    ACK, RST, SYN, URG, fragment4, icmp, ip, ip_from, question, tcp, udp, with_extensions, with_options,
+    ACK, RST, SYN, URG, fragment4, icmp, ip, ip_from, ipv4, question, tcp, udp, with_extensions, with_options,
 };
 use dnswall_tests::lab::{Direction, Lab, Outcome};
 
@@ -255,6 +257,55 @@ fn a_second_message_asks_for_the_same_name() -> Result<()> {
     Lab::shared(&POLICY.replace("[dns]\n", "[dns]\ndeny-types = [\"NULL\"]\n"), |lab| {
         play(lab, Direction::Egress, &cases)
     })
+}
+
+/// Where everything else stays and passes, headers without options are read in place.
+#[test]
+fn questions_on_loopback_are_looked_at() -> Result<()> {
+    let fine = asks_for(b"\x03www\x07example\0", 1);
+    let (update, answer) = (changed(&fine, 2, 5 << 3), changed(&fine, 2, 0x81));
+    let to = |protocol, segment: &[u8]| ip_from(Some("127.0.0.1"), "127.0.0.53", protocol, segment);
+    let to6 = |protocol, segment: &[u8]| ip_from(Some("::1"), "::1", protocol, segment);
+    let (loopback, stub) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 53));
+    let behind = |message: &[u8]| [&(message.len() as u16).to_be_bytes(), message].concat();
+    let with_option = |message: &[u8]| {
+        let mut segment = tcp(53, SYN, &[&[1, 1, 1, 1], &behind(message)[..]].concat());
+        segment[12] = 0x60;
+        segment
+    };
+    let other = || Refused(Reason::NotAQuestion, "default");
+    let split = || Refused(Reason::SplitQuestion, "default");
+    let fragment = ipv4(loopback, stub, UDP, &[], 0x2000, &udp(40_000, 53, &fine));
+    check(
+        Direction::Loopback,
+        &[
+            ("a question", to(UDP, &udp(40_000, 53, &fine)), Pass),
+            ("v6", to6(UDP, &udp(40_000, 53, &fine)), Pass),
+            ("over tcp", to(TCP, &tcp(53, SYN, &behind(&fine))), Pass),
+            ("over tcp, v6", to6(TCP, &tcp(53, SYN, &behind(&fine))), Pass),
+            ("behind a tcp option", to(TCP, &with_option(&fine)), Pass),
+            ("behind a tcp option, v6", to6(TCP, &with_option(&fine)), Pass),
+            ("an update", to(UDP, &udp(40_000, 53, &update)), other()),
+            ("an update, v6", to6(UDP, &udp(40_000, 53, &update)), other()),
+            ("an update over tcp", to(TCP, &tcp(53, SYN, &behind(&update))), other()),
+            ("an update over tcp, v6", to6(TCP, &tcp(53, SYN, &behind(&update))), other()),
+            ("an update over udp-lite", to(UDP_LITE, &udp(40_000, 53, &update)), other()),
+            (
+                "an update behind an ip option",
+                ipv4(loopback, stub, UDP, &[148, 4, 0, 0], 0, &udp(40_000, 53, &update)),
+                other(),
+            ),
+            ("the first fragment of a question", fragment, Refused(Reason::Fragment, "default")),
+            ("an urgent byte", to(TCP, &tcp(53, SYN | URG, &behind(&fine))), split()),
+            ("an urgent byte, v6", to6(TCP, &tcp(53, SYN | URG, &behind(&fine))), split()),
+            ("an answer from port 53", to(UDP, &udp(53, 53, &answer)), Pass),
+            ("an answer from port 53, v6", to6(UDP, &udp(53, 53, &answer)), Pass),
+            ("one from a port that ends like it", to(UDP, &udp(0x135, 53, &answer)), other()),
+            ("one from a port that ends like it, v6", to6(UDP, &udp(0x135, 53, &answer)), other()),
+            ("to a port that ends like it", to(UDP, &udp(40_000, 0x135, &update)), Pass),
+            ("to a port that ends like it, v6", to6(UDP, &udp(40_000, 0x135, &update)), Pass),
+        ],
+    )
 }
 
 #[test]

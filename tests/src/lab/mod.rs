@@ -31,6 +31,8 @@ const ETHERNET_BYTES: usize = 14;
 const CONTEXT_BYTES: usize = 192;
 /// Where `ifindex` is in it.
 const CONTEXT_IFINDEX: usize = 40;
+/// The index of the loopback device, in every network namespace.
+const LOOPBACK: u32 = 1;
 /// The name of the device packets pretend to leave through.
 const DEVICE: &str = "dwlab0";
 
@@ -42,6 +44,8 @@ pub const SEED: u64 = 7;
 pub enum Direction {
     /// `dw_egress`
     Egress,
+    /// The same on the loopback device.
+    Loopback,
     /// `dw_ingress`
     Ingress,
 }
@@ -80,7 +84,7 @@ impl Lab {
             ip(&["address", "add", &address, "dev", DEVICE])?;
         }
         let ifindex = interface_index(DEVICE)?;
-        ensure!(ifindex > 1, "the device must not be the loopback's index");
+        ensure!(ifindex > LOOPBACK, "the device must not be the loopback's index");
         let mut ebpf = object::load(None)?.ebpf;
         let mut maps = Maps::from_loaded(&mut ebpf)?;
         let mut image = compiled(policy)?;
@@ -168,13 +172,14 @@ impl Lab {
     /// When the kernel refuses to run it.
     pub fn repeat(&mut self, direction: Direction, packet: &[u8], times: u32) -> Result<(u32, u64)> {
         let mut context = [0u8; CONTEXT_BYTES];
-        context[CONTEXT_IFINDEX..CONTEXT_IFINDEX + 4].copy_from_slice(&self.ifindex.to_ne_bytes());
+        let ifindex = if direction == Direction::Loopback { LOOPBACK } else { self.ifindex };
+        context[CONTEXT_IFINDEX..CONTEXT_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
         let framed = framed(packet);
         let mut options = TestRunOptions::new();
         options.data_in = Some(&framed);
         options.ctx_in = Some(&context);
         options.repeat = times;
-        let name = if direction == Direction::Egress { "dw_egress" } else { "dw_ingress" };
+        let name = if direction == Direction::Ingress { "dw_ingress" } else { "dw_egress" };
         let program: &CgroupSkb = match self.ebpf.program(name).context("find the program")? {
             Program::CgroupSkb(program) => program,
             _ => bail!("{name} is of an unexpected type"),
