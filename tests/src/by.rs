@@ -121,7 +121,7 @@ pub enum MessageBy {
     Datagram,
     /// Two datagrams in one buffer, which the device would cut (`UDP_SEGMENT`).
     Segments,
-    /// A datagram from port 53.
+    /// Two datagrams from port 53.
     FromPort53,
     /// Over TCP, from a socket bound to port 53.
     StreamFromPort53,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use dnswall_common::flow::protocol::UDP;
+use dnswall_common::flow::protocol::{TCP, UDP};
 use dnswall_tests::act::{Act, MessageBy};
 use dnswall_tests::ask::{asked, asked6, message, wire};
 use dnswall_tests::case::{Alarm, Case, Expect, allowed, case};
@@ -121,6 +121,7 @@ fn only_whole_single_questions_leave() -> Result<()> {
         message.extend(wire("evil.example"));
         message.extend([0, 1, 0, 1]);
     });
+    let padded = message(&wire("www.example"), 1, &[0; 3000]);
     let many: String = (0..41).map(|_| "a.").collect();
     let forty: String = (0..40).map(|_| "a.").collect();
     let too_long: String = (0..4).map(|_| "b".repeat(63) + ".").collect();
@@ -161,16 +162,13 @@ fn only_whole_single_questions_leave() -> Result<()> {
             line("a notification", datagram(&with(&|message| message[2] = 4 << 3)), other),
             line("two in one buffer", asked(&fine, MessageBy::Segments), split),
             line("over TCP", asked(&fine, MessageBy::Stream), resolvers),
+            line("longer than a segment", asked(&padded, MessageBy::Stream), split.unheard()),
             line(
                 "twice in a segment, as libc does for both families",
                 asked(&fine, MessageBy::Twice),
                 resolvers,
             ),
-            line(
-                "two names in a segment",
-                asked(&[&fine[..], &[0, fine.len() as u8], &other_name].concat(), MessageBy::TwoMessages),
-                split.unheard(),
-            ),
+            line("two names in a segment", two_messages(&fine, &other_name), split.unheard()),
             line("an urgent byte", asked(&fine, MessageBy::Urgent), split.unheard()),
             line("memory that is not copied", asked(&fine, MessageBy::ZeroCopy), unstable),
             line("the same over TCP", asked(&fine, MessageBy::ZeroCopyStream), unstable.unheard()),
@@ -193,15 +191,20 @@ fn answers_and_messages_in_pieces() -> Result<()> {
     let fine = message(&wire("www.example"), 1, &[]);
     let mut answer = fine.clone();
     answer[2] |= 0x80;
-    let mark = wall.capture.mark()?;
-    wall.run(&at("app.service"), asked(&answer, MessageBy::FromPort53))?;
-    wall.capture.mark()?;
-    let arrived = wall.capture.to_port(mark, UDP, SocketAddr::new(RESOLVER, 53));
-    ensure!(arrived.len() == 1, "an answer from port 53: {} arrived", arrived.len());
+    for server in [RESOLVER, RESOLVER_V6] {
+        let server = SocketAddr::new(server, 53);
+        let act = Act::Message { server, message: answer.clone(), by: MessageBy::FromPort53 };
+        let mark = wall.capture.mark()?;
+        wall.run(&at("app.service"), act)?;
+        wall.capture.mark()?;
+        let arrived = wall.capture.to_port(mark, UDP, server);
+        ensure!(arrived.len() == 2, "answers to {server} from port 53: {} arrived", arrived.len());
+    }
     for by in [MessageBy::LengthApart, MessageBy::Halves] {
+        let alerts = wall.agent.alerts()?.len();
         let report = wall.run(&at("app.service"), asked(&fine, by))?;
         ensure!(report.ok, "{by:?}: {report:?}");
-        wall.agent.wait_for_alert(0, |alert| alert["reason"] == "split-question")?;
+        wall.agent.wait_for_alert(alerts, |alert| alert["reason"] == "split-question")?;
     }
     Ok(())
 }
@@ -400,6 +403,31 @@ fn who_asks_a_resolver_on_loopback_is_who_is_refused() -> Result<()> {
             line("an update", ask_update(stub), refused("dns.malformed", "not-a-question", "default")),
         ],
     )
+}
+
+/// What a connection carries that is older than the wall is looked at like any other's, once it goes to port 53.
+#[test]
+fn an_old_connection_asks_like_a_new_one() -> Result<()> {
+    let mut wall = Wall::build()?;
+    let mut held = Vec::new();
+    for server in [RESOLVER, RESOLVER_V6] {
+        let act = Act::Hold { to: SocketAddr::new(server, 53), tcp: true };
+        held.push((server, wall.start(&at("app.service"), act)?));
+    }
+    wall.agent.start(Some(TOP))?;
+    for (server, held) in &mut held {
+        // Its greeting, which is no message.
+        let mark = wall.capture.mark()?;
+        let report = held.exchange()?;
+        wall.capture.mark()?;
+        let arrived = wall.capture.to_port(mark, TCP, SocketAddr::new(*server, 53));
+        let data = arrived.iter().filter(|packet| packet.carries_data()).count();
+        ensure!(!report.ok && data == 0, "{server}: {data} packets arrived, {report:?}");
+        wall.agent.wait_for_alert(0, |alert| {
+            alert["reason"] == "split-question" && alert["flow"]["destination"] == server.to_string()
+        })?;
+    }
+    Ok(())
 }
 
 fn ask_update(server: std::net::IpAddr) -> Act {

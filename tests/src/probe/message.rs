@@ -35,6 +35,7 @@ fn datagram(
     let socket = socket(Domain::for_address(server), Type::DGRAM, Some(protocol), wait_ms).step("socket")?;
     if by == MessageBy::FromPort53 {
         bind_to_port_53(&socket, server)?;
+        socket.send_to(message, &server.into()).step("send")?;
     }
     if by == MessageBy::Segments {
         set_number(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, message.len() as i32).step("segment")?;
