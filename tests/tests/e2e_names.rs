@@ -48,6 +48,8 @@ fn listed_names_are_refused_however_they_are_asked() -> Result<()> {
     let list = "# bad names\nevil.example\n||never\n";
     let policy = with_list(&wall, list, "format = \"domains\"\n")?;
     wall.agent.start(Some(&policy))?;
+    // Fast open without a cookie (4), so that the first packet carries data, whoever was asked before.
+    wall.network.near.run(|| fs::write("/proc/sys/net/ipv4/tcp_fastopen", "5"))?;
     let denied = refused("dns.name", "listed-name", "blocklist.bad");
     let silent = denied.unheard();
     let (evil, below) = (wire("evil.example"), wire("a.b.EVIL.Example"));
@@ -79,6 +81,11 @@ fn listed_names_are_refused_however_they_are_asked() -> Result<()> {
                 denied,
             ),
             line("look-alike", asked(&message(&good, 1, &[]), MessageBy::Datagram), resolvers),
+            line(
+                "look-alike in the first packet",
+                asked(&message(&good, 1, &[]), MessageBy::FastOpen),
+                resolvers,
+            ),
             line("look-alike over TCP", asked6(&message(&good, 1, &[]), MessageBy::Stream), resolvers),
             line("the parent", asked(&message(&wire("example"), 1, &[]), MessageBy::Datagram), resolvers),
             line("a sibling", asked(&message(&wire("good.example"), 1, &[]), MessageBy::Datagram), resolvers),
