@@ -59,7 +59,7 @@ pub fn is_plain(skb: *mut __sk_buff) -> bool {
                 protocol::UDP => !tunnel::takes(skb, false, IPV4_BYTES as u32),
                 next_header => matches!(next_header, protocol::TCP | protocol::ICMP),
             }
-            && (within || !is_raw(socket::of(skb)));
+            && ((within && header[9] != protocol::TCP) || !is_raw(socket::of(skb)));
     }
     false
 }

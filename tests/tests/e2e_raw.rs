@@ -64,7 +64,10 @@ to = ["10.0.5.0/24"]
             case("with a header of its own", netops(), raw_own("169.254.169.253:53", 17, 0, &[]), question)
                 .unexplained(),
             // Beside those of a connection, of which it may be a part.
-            case("TCP by hand to the resolver", netops(), question_by_hand(), split).unexplained(),
+            case("TCP by hand to the resolver", netops(), question_by_hand("169.254.169.253:53"), split)
+                .unexplained(),
+            case("the same on loopback", netops(), question_by_hand("127.0.0.53:53"), split).unexplained(),
+            case("and over IPv6", netops(), question_by_hand("[::1]:53"), split).unexplained(),
             case(
                 "in a neighbour's name",
                 netops(),
@@ -139,9 +142,9 @@ to = ["10.0.5.0/24"]
 }
 
 /// A segment with a question in it.
-fn question_by_hand() -> Act {
+fn question_by_hand(to: &str) -> Act {
     let question = message(&wire("www.example"), 1, &[]);
-    match segment("169.254.169.253:53", ACK) {
+    match segment(to, ACK) {
         Act::Raw { to, protocol, header, payload } => {
             let payload = [&payload[..], &[0, question.len() as u8], &question].concat();
             Act::Raw { to, protocol, header, payload }
