@@ -5,6 +5,7 @@ use dnswall_agent::policy::{BUILTIN_ORIGIN, Policy, Warning, default_policy, par
 use dnswall_common::decide::decide;
 use dnswall_common::flow::{Address, Flow, protocol};
 use dnswall_common::limits::{RULES_MAX, SCOPES_MAX, SELECTORS_MAX, TERMS_PER_CELL_MAX, WHO_ENTRIES_MAX};
+use dnswall_common::named::NameSet;
 use dnswall_common::reason::Action;
 use dnswall_common::who::Who;
 use std::fmt::Write as _;
@@ -55,6 +56,7 @@ fn environment() -> FixedEnvironment {
         root: RootCgroup::default(),
         seed: 42,
         lists: Default::default(),
+        network_namespace: 7,
         has_decided: false,
     }
 }
@@ -122,7 +124,7 @@ fn dump(image: &MapImage) -> String {
             .iter()
             .map(|term| format!("{} {:?} {:?}", term.rule, term.action, bits(&term.who)))
             .collect();
-        line(format!("cell {index} allows {} [{}]", cell.allows, terms.join(", ")));
+        line(format!("cell {index} flags {} [{}]", cell.flags, terms.join(", ")));
     }
     for (index, node) in image.nodes4.iter().enumerate() {
         let keys: Vec<String> =
@@ -347,7 +349,7 @@ fn timed(what: &str, text: &str) -> MapImage {
 
 fn decides(image: &MapImage, address: u32, port: u16) -> Option<String> {
     let flow = Flow { address: Address::V4(address), protocol: protocol::TCP, port };
-    let verdict = decide(image, &flow, &Who::EVERYONE);
+    let verdict = decide(image, &flow, &Who::EVERYONE, &NameSet::NONE);
     (verdict.action == Action::Allow).then(|| image.rule(verdict.rule).name.clone())
 }
 

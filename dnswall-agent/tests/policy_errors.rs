@@ -155,6 +155,35 @@ refresh = "1h"
 }
 
 #[test]
+fn names_in_rules() {
+    insta::assert_snapshot!(mistakes_in(
+        r#"[dns]
+resolvers = ["10.0.0.2"]
+
+[[dns.recursor]]
+from = [{ unit = "unbound.service" }]
+to = ["dns.example.net"]
+
+[[allow]]
+to = ["api..example", "*.1.2", "localhost", "interne", "a_b.example", "*.example.org"]
+answers = []
+
+[[allow]]
+to = ["10.0.0.0/8"]
+answers = ["internet"]
+
+[[allow]]
+to = ["api.example"]
+answers = ["db.example", "10.0.0.1/8"]
+
+[[deny]]
+to = ["ads.example"]
+answers = ["any"]
+"#
+    ));
+}
+
+#[test]
 fn lists_and_types() {
     insta::assert_snapshot!(mistakes_in(
         r#"[dns]

@@ -5,6 +5,7 @@ use crate::event::{Refused, RefusedKey};
 use crate::identity::{CgroupKey, ExeKey, KernelOffsets, NameKey, PathKey, UserKey};
 use crate::image::{Active, Cell, ImageHeader, Meta, Term};
 use crate::listed::{Bucket, ExceptionKey};
+use crate::named::{Asked, Learned, LearnedKey, Pattern, PatternKey};
 use crate::search::{Node4, Node6, NodePort};
 use crate::socket::{ReplyKey, SocketState};
 use crate::who::Who;
@@ -22,4 +23,4 @@ macro_rules! pod {
 
 pod!(Active, Cell, ImageHeader, Meta, Term, Node4, Node6, NodePort, Who, RuleCounter, ReasonCounter);
 pod!(Refused, RefusedKey, CgroupKey, ExeKey, KernelOffsets, NameKey, PathKey, UserKey);
-pod!(ReplyKey, SocketState, Bucket, ExceptionKey);
+pod!(ReplyKey, SocketState, Bucket, ExceptionKey, Asked, Learned, LearnedKey, Pattern, PatternKey);

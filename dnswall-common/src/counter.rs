@@ -60,6 +60,10 @@ counters! {
     OwnerUnknown = 6, "owner-unknown";
     /// UDP peers that could not be remembered.
     RepliesFailed = 7, "replies-failed";
+    /// Addresses in answers for names that rules lead to.
+    Learned = 8, "learned";
+    /// Of those, the ones that could not be remembered.
+    LearnFailed = 9, "learn-failed";
 }
 
 /// Size of map `COUNTERS`; room for more.

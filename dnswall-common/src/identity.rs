@@ -146,6 +146,8 @@ pub struct KernelOffsets {
     pub shared_flags: u32,
     /// Those of its bits that say that somebody else has the pages as well.
     pub shared_mask: u32,
+    /// `net.ns.inum`
+    pub net_inode: u32,
     /// `net.dev_base_head`
     pub net_devices: u32,
     /// `net_device.dev_list`
@@ -175,7 +177,7 @@ pub struct KernelOffsets {
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 156);
+const _: () = assert!(size_of::<KernelOffsets>() == 160);
 
 /// What stands for an executable on its device: the inode number, and the file's owner unless that is root. The number alone
 /// is not unique everywhere: subvolumes of btrfs and layers of an overlay share a device and have numbers of their own, so

@@ -46,6 +46,11 @@ pub struct Meta {
     pub object: [u8; 32],
 }
 
+/// [`Cell::flags`]: a term allows (then a workload that none matches is "not for this workload").
+pub const CELL_ALLOWS: u16 = 1;
+/// [`Cell::flags`]: a term holds only for addresses that a name led to.
+pub const CELL_NAMED: u16 = 2;
+
 /// What a class, protocol and port lead to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,8 +59,8 @@ pub struct Cell {
     pub first: u32,
     /// How many terms.
     pub count: u16,
-    /// 1 when a term allows (then a workload that none matches is "not for this workload").
-    pub allows: u16,
+    /// [`CELL_ALLOWS`], [`CELL_NAMED`].
+    pub flags: u16,
 }
 
 /// One rule's answer for whom it binds.
@@ -68,8 +73,10 @@ pub struct Term {
     pub rule: u32,
     /// An [`crate::reason::Action`] as number.
     pub action: u8,
+    /// The list of names of which one has to have led to the address; 0 when none has to ([`crate::named`]).
+    pub names: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: [u8; 2],
 }
 
 /// A workload treated apart.
@@ -128,6 +135,14 @@ pub struct ImageHeader {
     pub listed_rule: u32,
     /// Number of the rule that refuses types of question; 0 when none are.
     pub types_rule: u32,
+    /// Patterns of names that rules lead to; 0 when none do.
+    pub named: u32,
+    /// The cell of what rules say of questions for their names; 0 when they say nothing.
+    pub question_cell: u32,
+    /// Number of the rule that says whom anything may ask: only their answers teach; 0 without resolvers.
+    pub resolvers_rule: u32,
+    /// Inode number of the agent's network namespace: only there a stub's answers teach.
+    pub netns_inode: u32,
     /// [`MODE_ENFORCE`] or [`MODE_AUDIT`], where no scope says otherwise.
     pub mode: u8,
     /// [`EXISTING_KEEP`] or [`EXISTING_CUT`], where no scope says otherwise.
@@ -152,7 +167,7 @@ const _: () = assert!(size_of::<Active>() == 8 && size_of::<Meta>() == 40);
 const _: () = assert!(size_of::<Cell>() == 8);
 const _: () = assert!(size_of::<Term>() == 40);
 const _: () = assert!(size_of::<Scope>() == 40);
-const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 16 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
+const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 16 + 16 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
 
 impl Scope {
     /// No scope: holds nobody.

@@ -49,6 +49,10 @@ pub const RING_BYTES: usize = 8 * 1024 * 1024;
 pub const EVENT_PAYLOAD_BYTES: usize = 288;
 /// Listed names of one image that are not refused all the same.
 pub const EXCEPTIONS_MAX: usize = 65_536;
+/// Patterns of names that the rules of one image lead to.
+pub const PATTERNS_MAX: usize = 4_096;
+/// Addresses that names led to, of all workloads together; the one that was not used for longest goes first.
+pub const LEARNED_MAX: usize = 65_536;
 /// Words of a set of all types of question, one bit each.
 pub const TYPE_WORDS: usize = 65_536 / 64;
 /// IPv6 extension headers walked before a packet counts as unreadable.

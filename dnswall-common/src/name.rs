@@ -22,7 +22,7 @@ pub const LABEL_WORDS: usize = 8;
 pub type LabelWords = [u64; LABEL_WORDS];
 
 /// Reads the name that begins at `at`; puts the hash of each label, from the left, into `hashes`. Gives how many there are
-/// (0 for the root; [`Reason::TooManyLabels`] when they do not fit) and where the name ends. `load` copies what is there, as much as fits, and gives `false` behind the end;
+/// (0 for the root; [`Reason::TooManyLabels`] when they do not fit) and where the name ends. `load` copies what is there, as much as fits, `load_long` a label of this length and zeroes behind it; both give `false` behind the end;
 /// `unknown` gives a number the verifier knows nothing of.
 ///
 /// # Errors
@@ -34,6 +34,7 @@ pub fn read_labels<const N: usize>(
     hashes: &mut [u64; N],
     unknown: impl Fn() -> u64,
     mut load: impl FnMut(u32, &mut LabelWords) -> bool,
+    load_long: impl Fn(u32, u8, &mut LabelWords) -> bool,
 ) -> Result<(u64, u32), Reason> {
     // Not zeroes: the compiler would have them set a byte at a time.
     let mut words = [unknown(); LABEL_WORDS];
@@ -55,6 +56,9 @@ pub fn read_labels<const N: usize>(
         if count == N {
             break;
         }
+        if is_long(length) && !load_long(here, length, &mut words) {
+            return Err(Reason::MalformedQuestion);
+        }
         hashes[count] = label_hash(key, &words, length);
         here = forget(here as u64 + length as u64 + 1, unknown()) as u32;
         count = next(count);
@@ -62,25 +66,38 @@ pub fn read_labels<const N: usize>(
     Err(Reason::TooManyLabels)
 }
 
-/// The hash of a label with its length before it.
+/// The hash of a label with its length before it: of one word, or two, or of a long label all of them, behind which there have to be
+/// zeroes ([`is_long`]).
 #[inline(always)]
 pub fn label_hash(key: u64, words: &LabelWords, length: u8) -> u64 {
-    let mut hash = key;
-    let mut left = length as u64 + 1;
-    let mut at = 0;
-    // VERIFIER: LABEL_WORDS rounds with a known index each.
+    let length = length as u64;
+    // Three ways and no more: a verifier walks on from each.
+    if length < 8 {
+        return path_step(key, lower_case(words[0] & without(7 - length)));
+    }
+    let mut hash = path_step(key, lower_case(words[0]));
+    if length < 16 {
+        return path_step(hash, lower_case(words[1] & without(15 - length)));
+    }
+    let mut at = 1;
+    // VERIFIER: seven rounds with a known index each.
     while at < LABEL_WORDS {
-        if left < 8 {
-            break;
-        }
         hash = path_step(hash, lower_case(words[at]));
-        left -= 8;
         at = next(at);
     }
-    if left != 0 && at < LABEL_WORDS {
-        hash = path_step(hash, lower_case(words[at] & ((1 << (left * 8)) - 1)));
-    }
     hash
+}
+
+/// Whether the hash of a label takes all words, whatever its length.
+#[inline(always)]
+pub const fn is_long(length: u8) -> bool {
+    length >= 16
+}
+
+/// All bytes of a word but the last ones, up to seven.
+#[inline(always)]
+fn without(bytes: u64) -> u64 {
+    u64::MAX >> (8 * (bytes & 7))
 }
 
 /// The hash of a suffix that is one label longer.
@@ -98,4 +115,34 @@ pub const fn lower_case(word: u64) -> u64 {
     let above_z = seven + (0x7f - b'Z' as u64) * ONES;
     let is_letter = (from_a ^ above_z) & !word & (0x80 * ONES);
     word | is_letter >> 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    extern crate std;
+    use std::collections::HashSet;
+
+    #[test]
+    fn what_is_behind_a_label_does_not_count_and_every_byte_of_it_does() {
+        let mut seen = HashSet::new();
+        for length in 1..=LABEL_BYTES_MAX {
+            let label = |change: usize, behind: u8| {
+                let mut bytes = [if is_long(length) { 0 } else { behind }; 64];
+                bytes[0] = length;
+                bytes[1..=usize::from(length)].fill(b'a');
+                bytes[change] ^= 1;
+                let words = core::array::from_fn(|at| {
+                    u64::from_le_bytes(bytes[8 * at..8 * at + 8].try_into().unwrap())
+                });
+                label_hash(7, &words, length)
+            };
+            for change in 0..=usize::from(length) {
+                let hash = label(change, 0);
+                assert_eq!(hash, label(change, 0xff), "{length} {change}");
+                assert!(seen.insert(hash), "{length} {change}");
+            }
+        }
+    }
 }

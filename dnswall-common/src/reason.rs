@@ -80,6 +80,11 @@ reasons! {
     TooManyLabels = 21, "too-many-labels";
     /// In memory that its sender can still write to, or may be able to: what is seen need not be what leaves.
     UnstableQuestion = 22, "unstable-question";
+    /// Only rules by name lead there, and no answer that counts has given this address to this workload for one of their names,
+    /// or not lately.
+    NameUnknown = 23, "name-unknown";
+    /// A rule refuses the name that is asked for.
+    DeniedName = 24, "denied-name";
     /// The packet never leaves this host.
     Loopback = 32, "loopback";
     /// Part of a connection that was allowed when it began.

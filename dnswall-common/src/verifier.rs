@@ -40,6 +40,13 @@ pub fn unbounded(value: u32) -> u64 {
     opaque(value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// All bits for every number but 0, which has none; without a branch. `unknown` as for [`forget`]: where a verifier knows that
+/// only these two are possible (from 6.18), it walks on from each.
+#[inline(always)]
+pub fn mask(number: u64, unknown: u64) -> u64 {
+    forget(not_zero(number).wrapping_neg(), unknown)
+}
+
 /// 1 for every number but 0, without a branch.
 #[inline(always)]
 pub fn not_zero(value: u64) -> u64 {

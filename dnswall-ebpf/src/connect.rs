@@ -169,7 +169,7 @@ const ANSWERED_WITHIN_MS: u32 = 3_000;
 #[inline(never)]
 fn may_connect(ctx: &SockAddrContext, image: &KernelImage, state: &mut SocketState, flow: &Flow) -> bool {
     let who = socket::who(state, image);
-    let verdict = decide(image, flow, &who);
+    let verdict = decide(image, flow, &who, state);
     if verdict.action == Action::Allow {
         emit::allowed(image, &verdict);
         socket::remember_allowed(state, image, flow);

@@ -15,10 +15,9 @@ use dnswall_common::event::hook;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, is_encapsulation, is_tunnel, protocol};
 use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
-use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
+use dnswall_common::reason::{Action, Reason, Verdict, is_deny, pack, unpack};
 use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
 use dnswall_common::verifier::{forget, opaque, unbounded};
-use dnswall_common::who::Who;
 
 /// Lets the packet pass.
 const PASS: i32 = 1;
@@ -242,16 +241,71 @@ fn verdict(
     packet: &Packet,
     owner: &Owner,
 ) -> u64 {
+    // Known in as many ways as there are to it, and the rules would be walked from each.
+    let known = forget(before_rules(skb, state, image, packet, owner), unknown(skb));
+    if known != 0 {
+        return known;
+    }
+    let decided = by_rules(skb, image, packet, owner);
+    if is_deny(decided) && lives_on(skb, image, packet, owner, decided) {
+        return pack(Verdict::without_rule(Action::Allow, Reason::Established));
+    }
+    decided
+}
+
+/// The verdict of the rules, as the bytes of a [`Verdict`]. A function of its own, for its frame.
+#[inline(never)]
+fn by_rules(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, owner: &Owner) -> u64 {
+    let flow = packet.outbound();
+    // A rule for a loopback address (a stub resolver) holds on the loopback device alone: a socket that is bound to another
+    // device would have the packet leave there.
+    if flow.address.is_loopback() {
+        return pack(Verdict::without_rule(Action::Deny, Reason::NoRule));
+    }
+    pack(decide(image, &flow, &owner.who, socket::recorded(skb)))
+}
+
+/// Whether a flow goes on that the policy it last asked allowed: while only a name is lacking, whose time is over, it does. One that is
+/// refused for something else where what exists is cut never does again. A function of its own, for its frame.
+#[inline(never)]
+fn lives_on(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, owner: &Owner, decided: u64) -> bool {
+    let Some(state) = socket::state(socket::of(skb)) else { return false };
+    // SAFETY: `by_rules` packed it.
+    if unsafe { unpack(decided) }.reason == Reason::NameUnknown {
+        let begins = packet.network.protocol == protocol::TCP && packet.transport.tcp_flags & TCP_SYN != 0;
+        return !begins
+            && state.flags & SOCKET_RAW == 0
+            && socket::was_allowed_before(state, image, &packet.outbound());
+    }
+    if packet.network.protocol == protocol::TCP && image.header().treatment(&owner.who).1 == EXISTING_CUT {
+        // For good: a later policy that keeps what exists does not bring it back.
+        state.allowed_generation = 0;
+    }
+    false
+}
+
+/// The verdict for what the rules are not asked about, as the bytes of a [`Verdict`]; 0 for anything else. A function of its own, for
+/// its frame.
+#[inline(never)]
+fn before_rules(
+    skb: *mut __sk_buff,
+    state: Option<&mut SocketState>,
+    image: &KernelImage,
+    packet: &Packet,
+    owner: &Owner,
+) -> u64 {
     let on_loopback = is_on_loopback(skb);
-    pack(match state {
+    let verdict = match state {
         _ if is_for_tunnel(skb, packet) && !may_forge(image, owner) => {
-            Verdict::without_rule(Action::Deny, Reason::Tunnel)
+            Some(Verdict::without_rule(Action::Deny, Reason::Tunnel))
         }
-        Some(state) if on_loopback => verdict_loopback(skb, state, packet),
-        None if on_loopback => Verdict::without_rule(Action::Allow, Reason::Loopback),
-        Some(state) => verdict_recorded(skb, state, image, packet, owner),
-        None => verdict_old(skb, image, packet, owner),
-    })
+        Some(state) if on_loopback => Some(verdict_loopback(skb, state, packet)),
+        None if on_loopback => Some(Verdict::without_rule(Action::Allow, Reason::Loopback)),
+        Some(state) => recorded_before(skb, state, image, packet, owner)
+            .map(|reason| Verdict::without_rule(Action::Allow, reason)),
+        None => old_before(skb, packet).map(|reason| Verdict::without_rule(Action::Allow, reason)),
+    };
+    verdict.map_or(0, pack)
 }
 
 /// Whether a packet with this verdict has to come from where it says. What answers does so in whatever name it was called
@@ -295,37 +349,25 @@ fn reviewed(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, verdict: 
     verdict
 }
 
-/// For a socket whose owner is recorded.
+/// Why a packet passes whatever the rules say, of a socket whose owner is recorded.
 #[inline(always)]
-fn verdict_recorded(
+fn recorded_before(
     skb: *mut __sk_buff,
     state: &mut SocketState,
     image: &KernelImage,
     packet: &Packet,
     owner: &Owner,
-) -> Verdict {
+) -> Option<Reason> {
     let flow = packet.outbound();
     if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, true) {
-        return Verdict::without_rule(Action::Allow, Reason::Essential);
+        return Some(Reason::Essential);
     }
     if let Some(reason) = continues(skb, state, image, packet, &flow, owner) {
-        return Verdict::without_rule(Action::Allow, reason);
+        return Some(reason);
     }
     // What `connect()` was allowed a moment ago, or was sent from another source: counted then.
-    if state.flags & SOCKET_RAW == 0 && socket::was_allowed(state, image, &flow) {
-        return Verdict::without_rule(Action::Allow, Reason::Established);
-    }
-    decide_off_loopback(image, &flow, &owner.who)
-}
-
-/// What the rules say. One for a loopback address (a stub resolver) holds on the loopback device alone: a socket that is
-/// bound to another device would have the packet leave there.
-#[inline(always)]
-fn decide_off_loopback(image: &KernelImage, flow: &Flow, who: &Who) -> Verdict {
-    if flow.address.is_loopback() {
-        return Verdict::without_rule(Action::Deny, Reason::NoRule);
-    }
-    decide(image, flow, who)
+    let was_allowed = state.flags & SOCKET_RAW == 0 && socket::was_allowed(state, image, &flow);
+    was_allowed.then_some(Reason::Established)
 }
 
 /// For a packet on the loopback device that does not plainly come from this host: whoever it says it comes from is
@@ -363,18 +405,15 @@ fn may_forge(image: &KernelImage, owner: &Owner) -> bool {
     image.header().unjudged.intersects(&owner.who)
 }
 
-/// For a socket that was never recorded.
+/// The same of a socket that was never recorded.
 #[inline(always)]
-fn verdict_old(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet, owner: &Owner) -> Verdict {
+fn old_before(skb: *mut __sk_buff, packet: &Packet) -> Option<Reason> {
     let flow = packet.outbound();
     let from_process = !socket::is_kernels(socket::address(skb));
     if is_essential(flow.protocol, packet.transport.source_port, flow.port, flow.address, from_process) {
-        return Verdict::without_rule(Action::Allow, Reason::Essential);
+        return Some(Reason::Essential);
     }
-    if let Some(reason) = continues_old(skb, packet, &flow) {
-        return Verdict::without_rule(Action::Allow, reason);
-    }
-    decide_off_loopback(image, &flow, &owner.who)
+    continues_old(skb, packet, &flow)
 }
 
 /// Why the packet belongs to a connection that already exists, if it does.
@@ -406,10 +445,7 @@ fn continues(
         return Some(Reason::Inbound);
     }
     let (_, existing) = image.header().treatment(&owner.who);
-    if existing == EXISTING_CUT {
-        // For good: a later policy that keeps what exists does not bring it back.
-        state.allowed_generation = 0;
-    } else if socket::was_allowed_before(state, image, flow) {
+    if existing != EXISTING_CUT && socket::was_allowed_before(state, image, flow) {
         socket::remember_allowed(state, image, flow);
         return Some(Reason::Established);
     }

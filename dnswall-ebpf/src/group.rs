@@ -94,7 +94,7 @@ fn verdict(
     {
         return 0;
     }
-    let verdict = decide(image, &flow, &who);
+    let verdict = decide(image, &flow, &who, state);
     if verdict.action == Action::Allow { 0 } else { pack(verdict) }
 }
 

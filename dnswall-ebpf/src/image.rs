@@ -1,12 +1,15 @@
 //! The image that counts right now, read from the maps.
 
+use crate::learned;
 use crate::maps::{ACTIVE, CELLS, HEADERS, NODES_PORT, NODES4, NODES6, TERMS};
-use dnswall_common::decide::Image;
+use dnswall_common::decide::{Image, cell, in_cell};
 use dnswall_common::flow::Flow;
-use dnswall_common::image::{Active, Cell, ImageHeader, Term};
+use dnswall_common::image::{Active, CELL_NAMED, Cell, ImageHeader, Term};
 use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, TERMS_MAX};
-use dnswall_common::reason::Verdict;
+use dnswall_common::named::NameSet;
+use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
 use dnswall_common::search::{Node4, Node6, NodePort};
+use dnswall_common::socket::SocketState;
 use dnswall_common::verifier::forget;
 use dnswall_common::who::Who;
 
@@ -80,22 +83,45 @@ impl Image for KernelImage {
     }
 }
 
-/// The policy's verdict. A function of its own in the kernel too: its frame is shared by all callers.
+/// The policy's verdict. A function of its own in the kernel too: its frame is shared by all callers. What names led to counts for
+/// whom `state` is of; for nobody when it is null.
 #[inline(always)]
-pub fn decide(image: &KernelImage, flow: &Flow, who: &Who) -> Verdict {
+pub fn decide(image: &KernelImage, flow: &Flow, who: &Who, state: *const SocketState) -> Verdict {
     // SAFETY: the number is a verdict that `decide_packed` packed.
-    unsafe { core::mem::transmute::<u64, Verdict>(decide_packed(image, flow, who)) }
+    unsafe { unpack(decide_packed(image, flow, who, state)) }
 }
 
 #[inline(never)]
-fn decide_packed(image: &KernelImage, flow: &Flow, who: &Who) -> u64 {
+fn decide_packed(image: &KernelImage, flow: &Flow, who: &Who, state: *const SocketState) -> u64 {
+    let seed = image.header.seed;
+    // Found in as many ways as there are through the trees.
+    let cell = forget(find_cell(image, flow), seed);
+    if cell > u32::MAX as u64 {
+        return pack(Verdict::without_rule(Action::Deny, Reason::ImageUnreadable));
+    }
+    let cell = cell as u32;
+    let known = &mut NameSet::none(seed);
+    if image.cell(cell).is_some_and(|cell| cell.flags & CELL_NAMED != 0) {
+        learned::recall(image, state, &flow.address.to_words(), known);
+    }
+    ask_cell(image, cell, who, known)
+}
+
+/// The cell that a flow leads to; more than 32 bits when it cannot be read. A function of its own, for its frame.
+#[inline(never)]
+fn find_cell(image: &KernelImage, flow: &Flow) -> u64 {
     let seed = image.header.seed;
     let flow = Flow {
         address: flow.address,
         protocol: forget(flow.protocol as u64, seed) as u8,
         port: forget(flow.port as u64, seed) as u16,
     };
-    let verdict = dnswall_common::decide::decide(image, &flow, who);
-    // SAFETY: a verdict is 8 bytes, all of them written.
-    unsafe { core::mem::transmute::<Verdict, u64>(verdict) }
+    cell(image, &flow).map_or(u64::MAX, u64::from)
+}
+
+/// What a cell says to somebody, as the bytes of a [`Verdict`]. A function of its own, for its frame.
+#[inline(never)]
+pub fn ask_cell(image: &KernelImage, cell: u32, who: &Who, known: &NameSet) -> u64 {
+    let unreadable = Verdict::without_rule(Action::Deny, Reason::ImageUnreadable);
+    pack(in_cell(image, cell, who, known).unwrap_or(unreadable))
 }

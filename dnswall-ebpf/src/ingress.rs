@@ -32,7 +32,9 @@ pub fn judge(skb: *mut __sk_buff) -> i32 {
     }
     let mut packet = MaybeUninit::<Packet>::uninit();
     let packet = zero(&mut packet);
-    if packet::read(skb, packet).is_err() {
+    let readable = packet::read(skb, packet).is_ok();
+    packet::forget_way(skb, packet);
+    if !readable {
         return if is_on_port_53(skb) { judge_question(skb, packet) } else { PASS };
     }
     match packet.network.protocol {
@@ -140,7 +142,7 @@ fn judge_question(skb: *mut __sk_buff, packet: &Packet) -> i32 {
         return PASS;
     };
     let asker = Flow { address: packet.network.source, protocol: protocol::SERVE, port: PORT_DNS };
-    let mut verdict = decide(&image, &asker, &Who::EVERYONE);
+    let mut verdict = decide(&image, &asker, &Who::EVERYONE, core::ptr::null());
     if verdict.action == Action::Allow {
         emit::allowed(&image, &verdict);
         remember_peer(skb, packet);

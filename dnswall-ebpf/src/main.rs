@@ -8,6 +8,7 @@
 #![no_main]
 #![expect(missing_docs, reason = "aya's attribute macros make public functions without documentation")]
 
+mod answer;
 mod bind;
 mod connect;
 mod egress;
@@ -16,6 +17,7 @@ mod group;
 mod identity;
 mod image;
 mod ingress;
+mod learned;
 mod local_address;
 mod maps;
 mod packet;
@@ -41,6 +43,18 @@ pub fn dw_egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb]
 pub fn dw_ingress(ctx: SkBuffContext) -> i32 {
     ingress::judge(ctx.skb.skb)
+}
+
+/// Every packet that reaches a socket, for what a resolver answers.
+#[cgroup_skb]
+pub fn dw_answer(ctx: SkBuffContext) -> i32 {
+    answer::arrives(ctx.skb.skb)
+}
+
+/// Every packet that leaves a socket, for what a resolver on this host answers.
+#[cgroup_skb]
+pub fn dw_stub(ctx: SkBuffContext) -> i32 {
+    answer::leaves(ctx.skb.skb)
 }
 
 /// `connect()` on an IPv4 socket.

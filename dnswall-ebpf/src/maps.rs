@@ -14,10 +14,12 @@ use dnswall_common::event::{Event, Refused, RefusedKey};
 use dnswall_common::identity::{CgroupKey, ExeKey, KernelOffsets, NameKey, PathKey, UserKey};
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
 use dnswall_common::limits::{
-    CELLS_MAX, CGROUPS_MAX, EXCEPTIONS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, REFUSED_FLOWS_MAX,
-    REPLIES_MAX, RING_BYTES, RULES_MAX, SCRATCHES_MAX, TERMS_MAX, TYPE_WORDS, WHO_ENTRIES_MAX,
+    CELLS_MAX, CGROUPS_MAX, EXCEPTIONS_MAX, LEARNED_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX,
+    PATTERNS_MAX, REFUSED_FLOWS_MAX, REPLIES_MAX, RING_BYTES, RULES_MAX, SCRATCHES_MAX, TERMS_MAX,
+    TYPE_WORDS, WHO_ENTRIES_MAX,
 };
 use dnswall_common::listed::{Bucket, ExceptionKey};
+use dnswall_common::named::{Asked, FILTER_WORDS, Learned, LearnedKey, Pattern, PatternKey};
 use dnswall_common::reason::REASON_TABLE;
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::socket::{ReplyKey, SocketState};
@@ -60,6 +62,7 @@ pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     buffer_end: 0,
     shared_flags: 0,
     shared_mask: 0,
+    net_inode: 0,
     net_devices: 0,
     device_next: 0,
     device_ip4: 0,
@@ -99,6 +102,22 @@ pub static EXCEPTIONS: HashMap<ExceptionKey, u64, { 2 * EXCEPTIONS_MAX }, SPARSE
 /// By slot: a bit for each type of question that is refused.
 #[btf_map]
 pub static TYPES: Array<[u64; TYPE_WORDS], 2, MAPPED> = Array::new();
+
+/// Names that rules lead to.
+#[btf_map]
+pub static NAMES: HashMap<PatternKey, Pattern, { 2 * PATTERNS_MAX }, SPARSE> = HashMap::new();
+/// A bit for each remainder of a pattern's number that one in `NAMES` has.
+#[btf_map]
+pub static NAME_FILTER: Array<u64, { 2 * FILTER_WORDS }, MAPPED> = Array::new();
+/// What a socket asked last of such names.
+#[btf_map]
+pub static ASKED: SocketStorage<Asked> = SocketStorage::new();
+/// Where they led.
+#[btf_map]
+pub static LEARNED: LruHashMap<LearnedKey, Learned, LEARNED_MAX> = LruHashMap::new();
+/// What an address begins as: it does not fit the stack.
+#[btf_map]
+pub static LEARNED_EMPTY: Array<Learned, 1> = Array::new();
 
 #[btf_map]
 pub static WHO_USERS: HashMap<UserKey, Who, { 2 * WHO_ENTRIES_MAX }, SPARSE> = HashMap::new();

@@ -4,12 +4,13 @@ use crate::socket::{Owner, Zero};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use dnswall_common::flow::Flow;
+use dnswall_common::name::LabelWords;
 use dnswall_common::packet::{
     IPV4_BYTES, IPV6_BYTES, Network, TRANSPORT_BYTES, Transport, ipv4, ipv4_options, ipv6, skip_extensions,
     transport, transport_bytes_min,
 };
 use dnswall_common::reason::Reason;
-use dnswall_common::verifier::{forget, unbounded};
+use dnswall_common::verifier::{forget, opaque, unbounded};
 
 /// A packet's headers.
 pub struct Packet {
@@ -179,6 +180,25 @@ pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]>
 fn load_into<const N: usize>(skb: *mut __sk_buff, offset: u32, bytes: &mut [u8; N]) -> bool {
     // SAFETY: `bytes` holds N bytes; the helper checks the offset against the packet.
     unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) == 0 }
+}
+
+/// Copies 1 to 64 bytes, and zeroes behind them.
+#[inline(always)]
+pub fn load_zeroed(skb: *mut __sk_buff, offset: u32, bytes: u32, words: &mut LabelWords) -> bool {
+    // SAFETY: the context is valid.
+    let unknown = unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() });
+    // Of which the verifier does not know that it is zero: words that were not written over would make a state of their own.
+    let zero = forget(0, unknown);
+    let mut word = 0;
+    while word < words.len() {
+        // SAFETY: a word of the array. Volatile: the compiler would call `memset`.
+        unsafe { core::ptr::addr_of_mut!(words[word]).write_volatile(zero) };
+        word += 1;
+    }
+    // VERIFIER: 1 to 64.
+    let bytes = (opaque(bytes.wrapping_sub(1) as u64) & 63) + 1;
+    // SAFETY: the words hold 64 bytes; the helper checks the offset against the packet.
+    unsafe { bpf_skb_load_bytes(skb.cast(), offset, words.as_mut_ptr().cast(), bytes as u32) == 0 }
 }
 
 #[inline(always)]

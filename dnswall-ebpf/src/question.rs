@@ -3,6 +3,7 @@
 //! Functions of their own beside each other, never inside that of the packet's verdict: their frames would not fit.
 
 mod message;
+mod named;
 mod place;
 
 use crate::emit::{self, Judged};
@@ -19,7 +20,7 @@ use dnswall_common::limits::TYPE_WORDS;
 use dnswall_common::listed::{self, ExceptionKey, exception, kind};
 use dnswall_common::name::{LABELS_MAX, suffix_step};
 use dnswall_common::reason::{Action, Reason, Verdict, is_deny, pack, unpack};
-use dnswall_common::verifier::{forget, next, not_zero, opaque, unbounded};
+use dnswall_common::verifier::{forget, mask, next, opaque, unbounded};
 use message::{follow, read, reading};
 use place::{OFFSET, OVER_TCP};
 pub use place::{Place, Plain, plain};
@@ -37,10 +38,30 @@ struct Finding {
     denied: u64,
     /// Hash of the longest suffix that a list tells of; 0 for none.
     told: u64,
-    /// Where the name ends, and above [`MORE_SHIFT`] where the message behind this one begins; 0 for none.
+    /// Where the name ends; above [`PATTERN_SHIFT`] the label at which its pattern's name begins, and above [`MORE_SHIFT`] where the
+    /// message behind this one begins, 0 for none.
     behind: u64,
 }
 
+impl Finding {
+    /// Has the verifier know nothing of it any more: what was found in many ways is walked on from once.
+    #[inline(always)]
+    fn forget(&mut self, skb: *mut __sk_buff) {
+        let unknown = unknown(skb);
+        for word in [&mut self.verdict, &mut self.denied, &mut self.told, &mut self.behind] {
+            *word = forget(*word, unknown);
+        }
+    }
+
+    /// Where the name ends.
+    #[inline(always)]
+    fn end(&self) -> u32 {
+        self.behind as u32 & ((1 << PATTERN_SHIFT) - 1)
+    }
+}
+
+/// See [`Finding::behind`].
+const PATTERN_SHIFT: u32 = 24;
 /// See [`Finding::behind`].
 const MORE_SHIFT: u32 = 32;
 
@@ -50,14 +71,24 @@ pub fn judge(skb: *mut __sk_buff, place: u32) -> i32 {
     // Zeroes, of which the verifier does not know that: what is found then makes no other state.
     let nothing = || forget(0, unknown(skb));
     let finding = &mut Finding { verdict: nothing(), denied: nothing(), told: nothing(), behind: nothing() };
+    let mut pattern = NO_PATTERN;
     if forget(is_unstable(skb, place) as u64, unknown(skb)) != 0 {
         finding.verdict = forget(deny(Reason::UnstableQuestion), unknown(skb));
-    } else if look::<LABELS_FEW>(skb, place, finding) != 0 {
-        look::<LABELS_MAX>(skb, place, finding);
+    } else {
+        pattern = look::<LABELS_FEW>(skb, place, finding);
+        if pattern == MORE_LABELS {
+            pattern = look::<LABELS_MAX>(skb, place, finding);
+        }
     }
     // Also behind one that is only told of.
     if !is_deny(finding.verdict) && finding.behind >> MORE_SHIFT != 0 {
         follow(skb, place, finding);
+    }
+    if pattern > MORE_LABELS {
+        finding.forget(skb);
+        if !is_deny(finding.verdict) {
+            named::ask(skb, place, finding, forget(pattern, unknown(skb)));
+        }
     }
     if finding.verdict == 0 {
         return PASS;
@@ -108,34 +139,45 @@ fn is_unstable(skb: *mut __sk_buff, place: u32) -> u32 {
 /// Labels that nearly every name has at most: with room for just these, less is done for each question.
 const LABELS_FEW: usize = 8;
 
-/// Reads the question and looks its name and type up; 1 when there has to be room for more labels.
+/// What [`look`] gives for a name that no pattern is of.
+const NO_PATTERN: u64 = 0;
+/// What [`look`] gives when there has to be room for more labels. No pattern's number is so small, but by accident.
+const MORE_LABELS: u64 = 1;
+
+/// Reads the question and looks its name and type up. Gives the number of the longest pattern of names that rules lead to, and that may
+/// be this name's.
 #[inline(never)]
-fn look<const N: usize>(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u32 {
+fn look<const N: usize>(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u64 {
     let Some(image) = Place(place).image() else {
         finding.verdict = deny(Reason::ImageUnreadable);
-        return 0;
+        return NO_PATTERN;
     };
     let header = image.header();
     let mut hashes = [unknown(skb); N];
     let reading = forget(read(skb, place, &mut hashes, finding), unknown(skb));
     if reading & reading::NOTHING != 0 {
-        return 0;
+        return NO_PATTERN;
     }
     let reason = (reading >> reading::REASON_SHIFT) as u8;
     if N < LABELS_MAX && reason == Reason::TooManyLabels as u8 {
-        return 1;
+        return MORE_LABELS;
     }
     if reason != 0 {
         // SAFETY: `read` puts the number of a reason there. Not through a table of them: the verifier would walk each.
         let reason = unsafe { core::mem::transmute::<u8, Reason>(reason) };
         finding.verdict = deny(reason);
-        return 0;
+        return NO_PATTERN;
     }
     let labels = forget(reading & reading::LABELS, unknown(skb));
+    // First: what is found below is in many states, and the verifier would walk this from each.
+    let mut pattern = forget(NO_PATTERN, unknown(skb));
+    if header.named != 0 {
+        pattern = forget(named::find(skb, place, &hashes, labels, finding), unknown(skb));
+    }
     if header.listed_buckets != 0 {
         if find(skb, place, &hashes, labels, finding) != 0 {
             finding.verdict = deny(Reason::ImageUnreadable);
-            return 0;
+            return NO_PATTERN;
         }
         if finding.denied | finding.told != 0 && header.exceptions != 0 {
             except(skb, place, &hashes, labels, finding);
@@ -146,16 +188,16 @@ fn look<const N: usize>(skb: *mut __sk_buff, place: u32, finding: &mut Finding) 
             let rule = header.listed_rule;
             finding.verdict = pack(Verdict { action, reason: Reason::ListedName, padding: 0, rule });
             if denied != 0 {
-                return 0;
+                return NO_PATTERN;
             }
         }
     }
-    if header.types_rule != 0 && asks_denied_type(skb, &image, finding.behind as u32) {
+    if header.types_rule != 0 && asks_denied_type(skb, &image, finding.end()) {
         let (action, rule) = (Action::Deny, header.types_rule);
         finding.verdict = pack(Verdict { action, reason: Reason::QuestionType, padding: 0, rule });
         finding.told = 0;
     }
-    0
+    pattern
 }
 
 /// Whether the type that stands there is refused.
@@ -204,7 +246,8 @@ fn find<const N: usize>(
             if kinds != 0 {
                 let kinds = kinds & if index == 0 { kind::OF_WHOLE } else { kind::OF_SUFFIX };
                 // Without a branch: each would be walked on from.
-                let (denies, tells) = (any(kinds & kind::DENIES), any(kinds & !kind::DENIES));
+                let (denies, tells) =
+                    (mask(kinds & kind::DENIES, unknown(skb)), mask(kinds & !kind::DENIES, unknown(skb)));
                 finding.denied = forget(finding.denied & !denies | suffix & denies, unknown(skb));
                 finding.told = forget(finding.told & !tells | suffix & tells, unknown(skb));
             }
@@ -236,8 +279,8 @@ fn except<const N: usize>(
         let index = N - 1 - at;
         if (index as u64) < forget(count, unknown(skb)) {
             suffix = suffix_step(suffix, hashes[index]);
-            reached |= !any(suffix ^ denied) & exception::OF_DENY;
-            reached |= !any(suffix ^ told) & exception::OF_ALERT;
+            reached |= !mask(suffix ^ denied, unknown(skb)) & exception::OF_DENY;
+            reached |= !mask(suffix ^ told, unknown(skb)) & exception::OF_ALERT;
             let key = ExceptionKey { hash: suffix, slot: image.slot, padding: 0 };
             // SAFETY: an entry of the map that nobody removes while this image counts.
             if let Some(bits) = unsafe { EXCEPTIONS.get(key) } {
@@ -255,12 +298,6 @@ fn except<const N: usize>(
         finding.told = 0;
     }
     0
-}
-
-/// All bits for every number but 0, which has none; without a branch.
-#[inline(always)]
-fn any(number: u64) -> u64 {
-    opaque(not_zero(number).wrapping_neg())
 }
 
 /// Tells of the question; drops it unless a list only tells, or this workload is only audited. A function of its own, for its

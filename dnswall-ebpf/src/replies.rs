@@ -106,7 +106,7 @@ pub fn remember_peer(skb: *mut __sk_buff, packet: &Packet) {
 
 /// Whether the packet is what this host's own sockets hear of what was sent to a group, or to all: nobody outside asked.
 #[inline(always)]
-fn is_own_copy(skb: *mut __sk_buff) -> bool {
+pub fn is_own_copy(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context is valid. Volatile, so that the field is read where it is.
     unsafe { core::ptr::addr_of!((*skb).pkt_type).read_volatile() == PACKET_LOOPBACK }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use dnswall_agent::compile::{FixedEnvironment, Identity, MapImage, Section, compile, explain};
 use dnswall_agent::policy::{Destination, Policy, Ports, Problems, Protocol, Rule, parse};
 use dnswall_common::flow::{Address, Flow, protocol};
+use dnswall_common::named::NameSet;
 
 use crate::Dice;
 
@@ -90,7 +91,7 @@ fn check_answer(policy: &Policy, image: &MapImage, address: IpAddr, flow: &Flow,
         return;
     }
     let who = image.who(identity);
-    let verdict = dnswall_common::decide::decide(image, flow, &who);
+    let verdict = dnswall_common::decide::decide(image, flow, &who, &NameSet::NONE);
     let is_allowed = verdict.action == dnswall_common::reason::Action::Allow;
     let names =
         |rule: &Rule, internet: bool| leads_to(&rule.to, address, internet) && names_port(&rule.ports, flow);

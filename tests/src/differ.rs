@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use dnswall_common::decide::decide;
 use dnswall_common::flow::protocol;
+use dnswall_common::named::NameSet;
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES, TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason};
 use dnswall_common::who::Who;
@@ -111,7 +112,7 @@ impl Differ {
         if essential && !is_made_up(data) || continues(&packet, data.len()) {
             return Outcome { passed: true, refused: None, rule: None };
         }
-        let verdict = decide(image, &packet.outbound(), &Who::EVERYONE);
+        let verdict = decide(image, &packet.outbound(), &Who::EVERYONE, &NameSet::NONE);
         match verdict.action {
             _ if essential => refused(Reason::ForgedSource, 0),
             Action::Allow if is_made_up(data) => refused(Reason::ForgedSource, 0),

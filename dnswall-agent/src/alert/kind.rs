@@ -17,7 +17,7 @@ pub enum Kind {
     /// Port 853: DNS over TLS or QUIC.
     #[serde(rename = "dns.encrypted")]
     DnsEncrypted,
-    /// A name that a block list has.
+    /// A name that a block list has, or a rule refuses.
     #[serde(rename = "dns.name")]
     DnsName,
     /// A type of question that the policy refuses.
@@ -58,7 +58,7 @@ impl Kind {
             (EventHook::Device, _, _) => Self::DeviceUnjudged,
             (EventHook::SockCreate, _, _) | (_, Reason::RawSocket, _) => Self::SocketRaw,
             (EventHook::Ingress, _, _) => Self::IngressDns,
-            (_, Reason::ListedName, _) => Self::DnsName,
+            (_, Reason::ListedName | Reason::DeniedName, _) => Self::DnsName,
             (_, Reason::QuestionType, _) => Self::DnsType,
             (
                 _,
@@ -120,6 +120,8 @@ mod tests {
         check(Egress, Reason::Malformed, protocol::UDP, 53, Kind::DnsMalformed);
         check(Egress, Reason::Malformed, protocol::UDP, 54, Kind::EgressDenied);
         check(Egress, Reason::ListedName, protocol::UDP, 53, Kind::DnsName);
+        check(Egress, Reason::DeniedName, protocol::TCP, 53, Kind::DnsName);
+        check(Connect, Reason::NameUnknown, protocol::TCP, 443, Kind::EgressDenied);
         check(Egress, Reason::QuestionType, protocol::TCP, 53, Kind::DnsType);
         check(Egress, Reason::SplitQuestion, protocol::TCP, 53, Kind::DnsMalformed);
         check(Egress, Reason::UnstableQuestion, protocol::UDP, 53, Kind::DnsMalformed);

@@ -57,6 +57,11 @@ impl<'t> DomainName<'t> {
         Ok(Self(name))
     }
 
+    /// The same, of its own.
+    pub fn into_owned(self) -> DomainName<'static> {
+        DomainName(Cow::Owned(self.0.into_owned()))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

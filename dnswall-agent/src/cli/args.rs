@@ -229,8 +229,8 @@ pub struct ExplainArguments {
     /// Who wants to go there
     #[arg(long, value_name = "WHO")]
     pub from: Vec<String>,
-    /// The address
-    #[arg(long, value_name = "ADDRESS")]
+    /// The address, or a name
+    #[arg(long, value_name = "ADDRESS|NAME")]
     pub to: String,
     /// Protocol and port: tcp/443, udp/53, icmp/echo
     #[arg(long, value_name = "PORT")]

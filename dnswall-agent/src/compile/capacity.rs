@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dnswall_common::limits::{
-    CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
+    CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, PATTERNS_MAX, RULES_MAX, TERMS_MAX, WHO_ENTRIES_MAX,
 };
 
 use super::image::MapImage;
@@ -41,6 +41,7 @@ impl MapImage {
             ("executables", self.exes.len(), WHO_ENTRIES_MAX),
             ("cgroup paths", self.paths.len(), WHO_ENTRIES_MAX),
             ("unit and container names", self.names.len(), WHO_ENTRIES_MAX),
+            ("names that rules lead to", self.named.len(), PATTERNS_MAX),
         ];
         let all = needs.into_iter().map(|(what, wanted, capacity)| Excess { what, wanted, capacity });
         all.filter(|need| need.wanted > need.capacity).collect()

@@ -3,7 +3,7 @@
 use super::classes::Classes;
 use super::rules::FlatRule;
 use crate::policy::Problem;
-use dnswall_common::image::{Cell, Term};
+use dnswall_common::image::{CELL_ALLOWS, CELL_NAMED, Cell, Term};
 use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, TERMS_MAX, TERMS_PER_CELL_MAX};
 use dnswall_common::reason::Action;
 use dnswall_common::search::FANOUT8;
@@ -24,6 +24,8 @@ pub(super) struct Cells {
     pub(super) starts: Vec<(u128, u32)>,
     /// Rules that have a term somewhere.
     pub(super) used: BTreeSet<u32>,
+    /// What rules say of questions for their names; 0 when they say nothing.
+    pub(super) questions: u32,
     by_rules: HashMap<(Vec<u32>, bool), u32>,
     /// How many terms there would be: beyond what fits they are counted and not kept.
     terms_wanted: usize,
@@ -34,12 +36,13 @@ pub(super) struct Cells {
 /// Builds the cells of every class. Every limit that is exceeded is a problem, with how much there would be and a rule
 /// involved; what is given then holds only what fits.
 pub(super) fn build(rules: &[FlatRule], classes: &Classes, problems: &mut Vec<Problem>) -> Cells {
-    let nobody = Cell { first: 0, count: 0, allows: 0 };
+    let nobody = Cell { first: 0, count: 0, flags: 0 };
     let mut cells = Cells {
         cells: vec![nobody],
         terms: Vec::new(),
         starts: Vec::new(),
         used: BTreeSet::new(),
+        questions: 0,
         by_rules: HashMap::from([((Vec::new(), false), 0)]),
         terms_wanted: 0,
         crowded: false,
@@ -54,6 +57,7 @@ pub(super) fn build(rules: &[FlatRule], classes: &Classes, problems: &mut Vec<Pr
             break;
         }
     }
+    cells.questions = cells.add_questions(rules, problems);
     problems.extend(
         cells
             .excesses()
@@ -84,14 +88,8 @@ impl Cells {
             if self.is_countless() {
                 return;
             }
-            let mut deciding = deciding(&active, rules);
-            if deciding.len() > TERMS_PER_CELL_MAX {
-                if !self.crowded {
-                    problems.push(too_many_terms(&deciding, rules));
-                    self.crowded = true;
-                }
-                deciding.truncate(TERMS_PER_CELL_MAX);
-            }
+            let mut deciding = deciding(active.iter().copied(), rules);
+            self.limit(&mut deciding, rules, problems);
             // A rule that can never decide still names the destination.
             let allows = active.iter().any(|rule| rules[*rule as usize].action == Action::Allow);
             let cell = self.cell(deciding, allows, rules);
@@ -101,6 +99,25 @@ impl Cells {
         }
         // The greatest key a rule can have is below the next class, so `last + 1` ended every interval.
         debug_assert!(active.is_empty());
+    }
+
+    /// The cell of what rules say of questions for their names: only refusals.
+    fn add_questions(&mut self, rules: &[FlatRule], problems: &mut Vec<Problem>) -> u32 {
+        let asks = (0u32..).zip(rules).filter(|(_, rule)| rule.asks).map(|(number, _)| number);
+        let mut deciding = deciding(asks, rules);
+        self.limit(&mut deciding, rules, problems);
+        self.cell(deciding, false, rules)
+    }
+
+    /// Leaves out what is more than is asked, and says so once.
+    fn limit(&mut self, deciding: &mut Vec<u32>, rules: &[FlatRule], problems: &mut Vec<Problem>) {
+        if deciding.len() > TERMS_PER_CELL_MAX {
+            if !self.crowded {
+                problems.push(too_many_terms(deciding, rules));
+                self.crowded = true;
+            }
+            deciding.truncate(TERMS_PER_CELL_MAX);
+        }
     }
 
     /// Whether there is so much that counting it is no use.
@@ -163,25 +180,32 @@ impl Cells {
                 who: rule.who,
                 rule: *number,
                 action: rule.action as u8,
-                padding: [0; 3],
+                names: u8::try_from(rule.names).unwrap_or(u8::MAX),
+                padding: [0; 2],
             });
         }
-        self.cells.push(Cell { first: first as u32, count: deciding.len() as u16, allows: allows.into() });
+        let is_named = deciding.iter().any(|number| rules[*number as usize].names != 0);
+        let flags = if allows { CELL_ALLOWS } else { 0 } | if is_named { CELL_NAMED } else { 0 };
+        self.cells.push(Cell { first: first as u32, count: deciding.len() as u16, flags });
     }
 }
 
 /// The rules that can decide, in the order of precedence: none whose every selector an earlier rule has.
-fn deciding(active: &BTreeSet<u32>, rules: &[FlatRule]) -> Vec<u32> {
+fn deciding(active: impl Iterator<Item = u32>, rules: &[FlatRule]) -> Vec<u32> {
     let mut bound = Who::NONE;
     let mut deciding = Vec::new();
     for number in active {
-        let who = &rules[*number as usize].who;
-        if bound.or(who) != bound {
-            deciding.push(*number);
-            bound = bound.or(who);
+        let FlatRule { who, names, .. } = &rules[number as usize];
+        if bound.or(who) == bound {
+            continue;
         }
-        if who.intersects(&Who::EVERYONE) {
-            break;
+        deciding.push(number);
+        // One that holds for some names leaves something to those behind it.
+        if *names == 0 {
+            bound = bound.or(who);
+            if who.intersects(&Who::EVERYONE) {
+                break;
+            }
         }
     }
     deciding

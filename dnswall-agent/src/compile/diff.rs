@@ -112,9 +112,12 @@ fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
 
 fn rules(rules: &[Rule], mut say: impl FnMut(String, String)) {
     for (index, rule) in rules.iter().enumerate() {
-        let Rule { place: _, name, to, ports, from } = rule;
+        let Rule { place: _, name, to, names, answers, ports, from } = rule;
         let ports = if ports.is_empty() { "any".to_owned() } else { list(ports) };
-        let value = format!("to {} ports {ports} from {}", list(to), selectors(from));
+        let to: Vec<String> =
+            to.iter().map(ToString::to_string).chain(names.iter().map(ToString::to_string)).collect();
+        let answers = if answers.is_empty() { String::new() } else { format!(" answers {}", list(answers)) };
+        let value = format!("to {}{answers} ports {ports} from {}", list(&to), selectors(from));
         say(name.clone().unwrap_or_else(|| index.to_string()), value);
     }
 }

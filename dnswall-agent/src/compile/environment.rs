@@ -18,6 +18,8 @@ pub trait Environment {
     fn root_cgroup(&self) -> RootCgroup;
     /// The key of the hashes in the image. It has to differ between hosts, and may differ between images.
     fn seed(&self) -> u64;
+    /// The inode number of the agent's network namespace; 0 where it is not known.
+    fn network_namespace(&self) -> u32;
     /// Whether the policy has decided before. Then what a pattern names too many of is left out and warned of: whoever makes
     /// files must not be able to leave the host with an old policy, or none.
     fn has_decided(&self) -> bool;
@@ -54,6 +56,8 @@ pub struct FixedEnvironment {
     pub root: RootCgroup,
     /// The key of the hashes.
     pub seed: u64,
+    /// The inode number of the agent's network namespace.
+    pub network_namespace: u32,
     /// Whether the policy has decided before.
     pub has_decided: bool,
     /// What every policy's lists come to.
@@ -75,6 +79,10 @@ impl Environment for FixedEnvironment {
 
     fn seed(&self) -> u64 {
         self.seed
+    }
+
+    fn network_namespace(&self) -> u32 {
+        self.network_namespace
     }
 
     fn has_decided(&self) -> bool {

@@ -3,10 +3,12 @@
 use super::identity::Identity;
 use super::image::MapImage;
 use super::rules::RuleInfo;
+use crate::blocklist::name::DomainName;
 use crate::policy::{Existing, Mode};
-use dnswall_common::decide::decide;
+use dnswall_common::decide::{decide, in_cell};
 use dnswall_common::flow::{Address, Flow, protocol};
 use dnswall_common::image::{Cell, MODE_AUDIT, Term};
+use dnswall_common::named::{BELOW, NameSet};
 use dnswall_common::packet::is_essential;
 use dnswall_common::reason::{Action, Reason, Verdict};
 use dnswall_common::search::{find_port, find4, find6};
@@ -74,6 +76,67 @@ pub fn explain(image: &MapImage, identity: &Identity, flow: &Flow) -> Explanatio
 /// The same for somebody whose selectors are known.
 pub fn explain_who(image: &MapImage, who: &Who, flow: &Flow) -> Explanation {
     let verdict = judge(image, flow, who);
+    let passed_over = match verdict.reason {
+        Reason::Rule | Reason::NotForThisWorkload => passed_over(image, flow, &asker(flow, who)),
+        Reason::NameUnknown => by_name_only(image, flow, who),
+        _ => Vec::new(),
+    };
+    explanation(image, who, &verdict, passed_over)
+}
+
+/// Explains what the image does to a name: to the question for it, and to a connection where its answers lead.
+pub fn explain_name(
+    image: &MapImage,
+    identity: &Identity,
+    name: &DomainName<'_>,
+    protocol: u8,
+    port: u16,
+) -> Explanation {
+    let who = image.who(identity);
+    if let Ok(answer) = image.lists.check(name)
+        && answer.outcome == "denied"
+    {
+        let (reason, rule) = (Reason::ListedName, image.header.listed_rule);
+        let verdict = Verdict { action: Action::Deny, reason, padding: 0, rule };
+        let mut explanation = explanation(image, &who, &verdict, Vec::new());
+        explanation.because = format!("the question is refused: {}", answer.because);
+        return explanation;
+    }
+    let lists = image.lists_of(name);
+    if let Some(Verdict { action: Action::Deny, reason: Reason::Rule, rule, .. }) =
+        in_cell(image, image.header.question_cell, &who, &lists)
+    {
+        let verdict = Verdict { action: Action::Deny, reason: Reason::DeniedName, padding: 0, rule };
+        return explanation(image, &who, &verdict, Vec::new());
+    }
+    // What a rule says by name it says wherever the name may lead: any address of each class will do.
+    let by_name = image.addresses().find_map(|address| {
+        let flow = Flow { address, protocol, port };
+        let verdict = decide(image, &flow, &who, &lists);
+        (verdict.reason == Reason::Rule && image.is_by_name(&flow, verdict.rule)).then_some((flow, verdict))
+    });
+    match by_name {
+        Some((flow, verdict)) => {
+            let passed_over = passed_over(image, &flow, &who);
+            let mut explanation = explanation(image, &who, &verdict, passed_over);
+            explanation.because.push_str(" where the answers to it lead, for as long as they say");
+            explanation
+        }
+        None => {
+            let flow = Flow { address: ON_THE_INTERNET, protocol, port };
+            let mut explanation = explain_who(image, &who, &flow);
+            let elsewhere = std::mem::take(&mut explanation.because);
+            explanation.because =
+                format!("no rule leads this process to the name; anywhere on the internet: {elsewhere}");
+            explanation
+        }
+    }
+}
+
+/// An address that is on the internet, and nothing else.
+const ON_THE_INTERNET: Address = Address::V4(0x0101_0101);
+
+fn explanation(image: &MapImage, who: &Who, verdict: &Verdict, passed_over: Vec<RuleInfo>) -> Explanation {
     let (mode, existing) = image.header.treatment(who);
     let outcome = match verdict.action {
         Action::Allow => Outcome::Allowed,
@@ -83,8 +146,6 @@ pub fn explain_who(image: &MapImage, who: &Who, flow: &Flow) -> Explanation {
     let scopes = usize::from(image.header.scope_count);
     let scope = image.header.scopes.iter().take(scopes).position(|scope| scope.who.intersects(who));
     let scope = scope.and_then(|index| image.scopes.get(index)).map(|scope| scope.name.clone());
-    let is_by_rule = matches!(verdict.reason, Reason::Rule | Reason::NotForThisWorkload);
-    let passed_over = if is_by_rule { passed_over(image, flow, &asker(flow, who)) } else { Vec::new() };
     Explanation {
         outcome,
         reason: verdict.reason.name().to_owned(),
@@ -98,7 +159,7 @@ pub fn explain_who(image: &MapImage, who: &Who, flow: &Flow) -> Explanation {
         },
         scope,
         matches: image.selector_texts(who).into_iter().map(str::to_owned).collect(),
-        because: because(image, &verdict, &passed_over),
+        because: because(image, verdict, &passed_over),
         passed_over,
     }
 }
@@ -108,7 +169,7 @@ fn judge(image: &MapImage, flow: &Flow, who: &Who) -> Verdict {
         return Verdict::without_rule(Action::Allow, Reason::Loopback);
     }
     if flow.protocol == protocol::SERVE {
-        let verdict = decide(image, flow, &asker(flow, who));
+        let verdict = decide(image, flow, &asker(flow, who), &NameSet::NONE);
         return match verdict.action {
             Action::Allow => verdict,
             Action::Deny => Verdict::without_rule(Action::Deny, Reason::NotServed),
@@ -119,7 +180,8 @@ fn judge(image: &MapImage, flow: &Flow, who: &Who) -> Verdict {
     if is_essential(flow.protocol, source_port, flow.port, flow.address, true) {
         return Verdict::without_rule(Action::Allow, Reason::Essential);
     }
-    decide(image, flow, who)
+    // Where names led only the kernel knows.
+    decide(image, flow, who, &NameSet::NONE)
 }
 
 /// Whoever asks a DNS server here is on another host, and nobody the policy could name.
@@ -137,9 +199,47 @@ fn passed_over(image: &MapImage, flow: &Flow, who: &Who) -> Vec<RuleInfo> {
     let terms = terms(image, flow).unwrap_or_default();
     terms
         .iter()
-        .take_while(|term| !term.who.intersects(who))
+        .take_while(|term| !term.who.intersects(who) || term.names != 0)
+        .filter(|term| !term.who.intersects(who))
         .map(|term| image.rule(term.rule).clone())
         .collect()
+}
+
+/// The rules of the flow's cell that bind this workload, but only where one of their names led.
+fn by_name_only(image: &MapImage, flow: &Flow, who: &Who) -> Vec<RuleInfo> {
+    let terms = terms(image, flow).unwrap_or_default();
+    let is_it = |term: &&Term| term.action == Action::Allow as u8 && term.names != 0;
+    let bind = terms.iter().filter(|term| term.who.intersects(who)).filter(is_it);
+    bind.map(|term| image.rule(term.rule).clone()).collect()
+}
+
+impl MapImage {
+    /// The lists that a name is of.
+    pub fn lists_of(&self, name: &DomainName<'_>) -> NameSet {
+        let suffixes: Vec<u64> = name.suffixes(self.header.seed).collect();
+        let (whole, above) = suffixes.split_last().map_or((0, &[][..]), |(whole, above)| (*whole, above));
+        // From the whole name to the shortest suffix: the longest pattern has the lists of all others.
+        let patterns = std::iter::once(whole).chain(above.iter().rev().map(|suffix| suffix ^ BELOW));
+        let entry = |number: u64| {
+            let at = self.named.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+            Some(self.named[at].1.lists)
+        };
+        patterns.into_iter().find_map(entry).unwrap_or(NameSet::NONE)
+    }
+
+    /// The first address of every class, in both families.
+    fn addresses(&self) -> impl Iterator<Item = Address> {
+        let v4 = self.nodes4.iter().flat_map(|node| node.keys).map(Address::V4);
+        let ends6 = self.nodes6.iter().flat_map(|node| node.highs.into_iter().zip(node.lows));
+        let v6 = ends6.map(|(high, low)| Address::V6(high, low));
+        v4.chain(v6)
+    }
+
+    /// Whether a rule answers for this flow only where one of its names led.
+    fn is_by_name(&self, flow: &Flow, rule: u32) -> bool {
+        let terms = terms(self, flow).unwrap_or_default();
+        terms.iter().any(|term| term.rule == rule && term.names != 0)
+    }
 }
 
 fn terms<'i>(image: &'i MapImage, flow: &Flow) -> Option<&'i [Term]> {
@@ -150,7 +250,7 @@ fn terms<'i>(image: &'i MapImage, flow: &Flow) -> Option<&'i [Term]> {
     };
     let key = flow.port_key(class);
     let cell = find_port(header.nodes_port, key, |index| image.nodes_port.get(index as usize))?;
-    let Cell { first, count, allows: _ } = *image.cells.get(cell as usize)?;
+    let Cell { first, count, flags: _ } = *image.cells.get(cell as usize)?;
     image.terms.get(first as usize..first as usize + usize::from(count))
 }
 
@@ -166,6 +266,10 @@ fn because(image: &MapImage, verdict: &Verdict, passed_over: &[RuleInfo]) -> Str
         Reason::NotForThisWorkload => {
             format!("rules name this destination and port, but not for this process: {}", others())
         }
+        Reason::NameUnknown => {
+            format!("only where one of their names led the process, as its own answers said: {}", others())
+        }
+        Reason::DeniedName => format!("{} denies the question", described(rule)),
         Reason::NoRule => "no rule names this destination and port".to_owned(),
         Reason::NotServed => "[dns.serve] does not let this address ask a DNS server here".to_owned(),
         Reason::Loopback => "what stays on this host always passes".to_owned(),

@@ -7,6 +7,7 @@ use crate::blocklist::Lists;
 use crate::policy::{Existing, Mode};
 use dnswall_common::decide::Image;
 use dnswall_common::image::{Cell, ImageHeader, Term};
+use dnswall_common::named::Pattern;
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::who::Who;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct MapImage {
     pub paths: Vec<(u64, Who)>,
     /// Units and containers.
     pub names: Vec<NameEntry>,
+    /// Names that rules lead to: their patterns, by number.
+    pub named: Vec<(u64, Pattern)>,
     /// Names that are refused or told of.
     pub lists: Arc<Lists>,
     /// A bit for each type of question that is refused.

@@ -15,6 +15,7 @@ mod explain;
 mod identity;
 mod image;
 mod intervals;
+mod named;
 mod names;
 mod rules;
 mod tree;
@@ -23,7 +24,7 @@ mod who;
 pub use capacity::Excess;
 pub use diff::{Change, PolicyDiff, diff};
 pub use environment::{Environment, FileId, FixedEnvironment, RootCgroup};
-pub use explain::{Explanation, Outcome, explain, explain_who};
+pub use explain::{Explanation, Outcome, explain, explain_name, explain_who};
 pub use identity::Identity;
 pub use image::{MapImage, ScopeInfo};
 pub use rules::{RuleInfo, Section};
@@ -50,7 +51,10 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
     // First what may not be written at all: when there are too many, it is one that is written which is too many.
     let unjudged = openers(&policy.unjudged, &mut selectors);
     let raw = openers(&policy.raw, &mut selectors);
-    let rules = rules::flatten(policy, &mut selectors);
+    let mut lists = named::Lists::default();
+    let rules = rules::flatten(policy, &mut selectors, &mut lists);
+    let leads_to_names = rules.iter().rfind(|rule| rule.names != 0);
+    lists.check(leads_to_names.map_or(0..0, |rule| rule.span.clone()), &mut problems);
     let (scope_entries, scopes) = scopes(policy, &mut selectors, &mut problems);
     let (tables, unconstrained) = selectors.resolve(environment, &mut problems, &mut warnings);
     let lookups = lookups(&rules, &mut problems);
@@ -60,6 +64,12 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         return Err(policy.problems(problems));
     };
     warnings.extend(unused(&rules, &lookups.cells.used));
+    let named = lists.patterns(environment.seed());
+    if !named.is_empty() {
+        warnings.extend(believed(policy));
+    }
+    let resolvers_rule =
+        rules.iter().position(|rule| rule.info.name == rules::RESOLVERS).unwrap_or_default() as u32;
     let root = environment.root_cgroup();
     let (nodes4, nodes6) = (tree::nodes4(&lookups.starts4), tree::nodes6(&lookups.starts6));
     let nodes_port = tree::nodes_port(&lookups.cells.starts);
@@ -75,6 +85,10 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         exceptions: names.lists.exceptions.len() as u32,
         listed_rule: names.listed_rule,
         types_rule: names.types_rule,
+        named: named.len() as u32,
+        question_cell: lookups.cells.questions,
+        resolvers_rule,
+        netns_inode: environment.network_namespace(),
         mode: mode_number(policy.mode),
         existing: existing_number(policy.existing),
         scope_count: scopes.len() as u8,
@@ -96,6 +110,7 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         exes: tables.exes.into_iter().collect(),
         paths: tables.paths.into_iter().collect(),
         names: tables.names,
+        named,
         lists: names.lists,
         types: names.types,
         rules: infos,
@@ -163,6 +178,27 @@ fn lookups(rules: &[FlatRule], problems: &mut Vec<Problem>) -> Option<Lookups> {
     }
     let cells = cells::build(rules, &classes, problems);
     Some(Lookups { starts4, starts6, cells })
+}
+
+/// What to think of before names are believed.
+fn believed(policy: &Policy) -> Vec<Warning> {
+    let dns = &policy.dns;
+    let mut warnings = Vec::new();
+    if dns.resolvers.is_empty() && dns.stubs.is_empty() {
+        warnings.push(
+            Problem::warning(dns.place.span.clone(), "rules lead to names, and nobody's answers count")
+                .why("a name leads where an answer says that comes from `resolvers`, or from a [[dns.stub]]")
+                .hint("write the resolvers that are asked into [dns]"),
+        );
+    }
+    let open = dns.stubs.iter().filter(|stub| stub.from.is_empty());
+    warnings.extend(open.map(|stub| {
+        let message = format!("anybody here may answer as the stub at {}", stub.address);
+        Problem::warning(stub.place.span.clone(), message)
+            .why("rules lead to names; without `from` the answers of any process beside the agent count")
+            .hint("write a [[dns.stub]] with this `address`, and whose it is: from = [{ unit = \"systemd-resolved.service\" }]")
+    }));
+    warnings
 }
 
 /// Rules that no flow can reach.

@@ -5,9 +5,11 @@
 
 use super::destinations::Addresses;
 use super::intervals::Intervals;
+use super::named::Lists;
 use super::who::Selectors;
 use crate::policy::{Destination, Encrypted, Place, Policy, Ports, Protocol, Rule, Selector};
 use dnswall_common::flow::{PORT_DNS, PORT_DNS_TLS, protocol};
+use dnswall_common::named::PORT_STUB;
 use dnswall_common::reason::Action;
 use dnswall_common::who::Who;
 use serde::{Deserialize, Serialize};
@@ -48,13 +50,20 @@ pub(super) struct FlatRule {
     pub(super) action: Action,
     pub(super) who: Who,
     pub(super) addresses: Addresses,
+    /// The list of names of which one has to have led to the address; 0 when none has to.
+    pub(super) names: usize,
+    /// Whether it refuses the question for these names as well.
+    pub(super) asks: bool,
     /// Protocols and ports, as the lower 24 bits of a port key.
     pub(super) ports: Intervals,
 }
 
-/// Every rule of a policy by number; number 0 is the default and has no addresses.
-pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors) -> Vec<FlatRule> {
-    let mut flat = Flattener { rules: vec![default_rule()], selectors };
+/// What the rule is called that says whom anybody may ask.
+pub(super) const RESOLVERS: &str = "dns.resolvers";
+
+/// Every rule of a policy by number; number 0 is the default and has no addresses. A rule that leads to addresses and to names is two.
+pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors, lists: &mut Lists) -> Vec<FlatRule> {
+    let mut flat = Flattener { rules: vec![default_rule()], selectors, lists };
     for (index, rule) in policy.deny.iter().enumerate() {
         let ports = flat.ports(&rule.ports);
         flat.rule(rule, index, Section::Deny, ports);
@@ -74,6 +83,7 @@ pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors) -> Vec<FlatRul
 struct Flattener<'a> {
     rules: Vec<FlatRule>,
     selectors: &'a mut Selectors,
+    lists: &'a mut Lists,
 }
 
 impl Flattener<'_> {
@@ -84,9 +94,26 @@ impl Flattener<'_> {
             Some(name) => format!("{word}.{name}"),
             None => format!("{word}.{index}"),
         };
-        let addresses = Addresses::new(&rule.to);
-        let addresses = if action == Action::Allow { addresses.without_mapped() } else { addresses };
-        self.push(name, section, &rule.place, action, &rule.from, addresses, ports);
+        let addresses = |to: &[Destination]| {
+            let addresses = Addresses::new(to);
+            if action == Action::Allow { addresses.without_mapped() } else { addresses }
+        };
+        if !rule.to.is_empty() || rule.names.is_empty() {
+            let addresses = addresses(&rule.to);
+            self.push(name.clone(), section, &rule.place, action, &rule.from, addresses, ports.clone());
+        }
+        if !rule.names.is_empty() {
+            let anywhere = if action == Action::Allow { Destination::Internet } else { Destination::Any };
+            let addresses =
+                if rule.answers.is_empty() { addresses(&[anywhere]) } else { addresses(&rule.answers) };
+            let names = self.lists.number(&rule.names);
+            self.push(name, section, &rule.place, action, &rule.from, addresses, ports);
+            if let Some(pushed) = self.rules.last_mut() {
+                pushed.names = names;
+                let is_any = rule.ports.is_empty() || rule.ports.contains(&Ports::Any);
+                pushed.asks = action == Action::Deny && is_any;
+            }
+        }
     }
 
     fn dns(&mut self, policy: &Policy) {
@@ -95,8 +122,13 @@ impl Flattener<'_> {
         if !dns.resolvers.is_empty() {
             let resolvers: Vec<Destination> =
                 dns.resolvers.iter().map(|address| Destination::Network((*address).into())).collect();
-            let name = "dns.resolvers".to_owned();
-            self.allow_dns(name, &dns.place, &dns.clients, Addresses::new(&resolvers), questions());
+            self.allow_dns(
+                RESOLVERS.to_owned(),
+                &dns.place,
+                &dns.clients,
+                Addresses::new(&resolvers),
+                questions(),
+            );
         }
         for (index, recursor) in dns.recursors.iter().enumerate() {
             let addresses = Addresses::new(&recursor.to).without_mapped();
@@ -106,13 +138,10 @@ impl Flattener<'_> {
         for (index, stub) in dns.stubs.iter().enumerate() {
             // `from` says whose answers count, not who may ask: a stub is there for everyone.
             let address = Destination::Network(stub.address.into());
-            self.allow_dns(
-                format!("dns.stub.{index}"),
-                &stub.place,
-                &[],
-                Addresses::new(&[address]),
-                questions(),
-            );
+            let (name, addresses) = (format!("dns.stub.{index}"), Addresses::new(&[address]));
+            self.allow_dns(name.clone(), &stub.place, &[], addresses.clone(), questions());
+            let answered = Intervals::union(vec![port_range(protocol::SERVE, PORT_STUB, PORT_STUB)]);
+            self.allow_dns(name, &stub.place, &stub.from, addresses, answered);
         }
         if let Some(serve) = &dns.serve {
             let asked = port_range(protocol::SERVE, PORT_DNS, PORT_DNS);
@@ -154,7 +183,16 @@ impl Flattener<'_> {
             Action::Deny => self.selectors.bound(from),
         };
         let info = RuleInfo { name, section, line: place.line };
-        self.rules.push(FlatRule { info, span: place.span.clone(), action, who, addresses, ports });
+        self.rules.push(FlatRule {
+            info,
+            span: place.span.clone(),
+            action,
+            who,
+            addresses,
+            names: 0,
+            asks: false,
+            ports,
+        });
     }
 
     fn ports(&self, ports: &[Ports]) -> Intervals {
@@ -172,6 +210,8 @@ fn default_rule() -> FlatRule {
         action: Action::Deny,
         who: Who::EVERYONE,
         addresses: Addresses::default(),
+        names: 0,
+        asks: false,
         ports: Intervals::default(),
     }
 }

@@ -47,7 +47,10 @@ impl Scene {
         let judge = |connection: &'s Connection| {
             let who = self.who(connection, image)?;
             let explanation = explain_who(image, &who, &connection.flow());
-            (explanation.outcome != Outcome::Allowed).then_some(Refused { connection, explanation })
+            // Where a name led when it began: it goes on, whatever the name's time.
+            let is_by_name = explanation.reason == Reason::NameUnknown.name();
+            (explanation.outcome != Outcome::Allowed && !is_by_name)
+                .then_some(Refused { connection, explanation })
         };
         let mut refused: Vec<Refused<'s>> = seen.connections.iter().filter_map(judge).collect();
         refused.sort_by_key(|refused| (refused.connection.remote, refused.connection.local));

@@ -389,7 +389,7 @@ pub struct OlderStatus {
 pub struct ExplainRequest {
     /// Who asks: `unit:…`, `cgroup:…`, `container:…`, `user:…`, `exe:…`, `pid:…`.
     pub from: Vec<String>,
-    /// Where to: an address.
+    /// Where to: an address, or a name.
     pub to: String,
     /// Protocol and port: `tcp/443`, `udp/53`, `icmp/echo`.
     pub port: String,

@@ -82,6 +82,7 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
         buffer_end: find("sk_buff", &["end"])?,
         shared_flags,
         shared_mask,
+        net_inode: find("net", &["ns"])? + find("ns_common", &["inum"])?,
         net_devices: find("net", &["dev_base_head"])?,
         device_next: find("net_device", &["dev_list"])?,
         device_ip4: find("net_device", &["ip_ptr"])?,

@@ -116,7 +116,10 @@ impl Crossing<'_> {
     }
 
     fn copy_replies(&mut self) -> Result<()> {
-        self.sources.iter().try_for_each(|source| source.copy_replies(self.maps))
+        self.sources.iter().try_for_each(|source| {
+            source.copy_replies(self.maps)?;
+            source.copy_learned(self.maps)
+        })
     }
 
     /// Gives what was looked at, and how many sockets were recorded.

@@ -25,13 +25,15 @@ pub struct Hook {
 }
 
 /// Every hook, in the order in which they are attached: what records first, what refuses last.
-pub const HOOKS: [Hook; 11] = [
+pub const HOOKS: [Hook; 13] = [
     Hook { program: "dw_sock_create", attach: "cgroup/sock_create", attach_type: 2, required: true },
     Hook { program: "dw_bind4", attach: "cgroup/bind4", attach_type: 8, required: true },
     Hook { program: "dw_bind6", attach: "cgroup/bind6", attach_type: 9, required: true },
     Hook { program: "dw_sendmsg4", attach: "cgroup/sendmsg4", attach_type: 14, required: true },
     Hook { program: "dw_sendmsg6", attach: "cgroup/sendmsg6", attach_type: 15, required: true },
     Hook { program: "dw_ingress", attach: "cgroup_skb/ingress", attach_type: 0, required: true },
+    Hook { program: "dw_answer", attach: "cgroup_skb/ingress", attach_type: 0, required: true },
+    Hook { program: "dw_stub", attach: "cgroup_skb/egress", attach_type: 1, required: true },
     Hook { program: "dw_connect4", attach: "cgroup/connect4", attach_type: 10, required: true },
     Hook { program: "dw_connect6", attach: "cgroup/connect6", attach_type: 11, required: true },
     Hook { program: "dw_egress", attach: "cgroup_skb/egress", attach_type: 1, required: true },

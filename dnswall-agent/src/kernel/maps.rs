@@ -12,6 +12,7 @@ use dnswall_common::identity::{CgroupKey, ExeKey, NameKey, PathKey, UserKey};
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
 use dnswall_common::limits::TYPE_WORDS;
 use dnswall_common::listed::ExceptionKey;
+use dnswall_common::named::{Learned, LearnedKey, Pattern, PatternKey};
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::socket::{ReplyKey, SocketState};
 use dnswall_common::who::Who;
@@ -21,7 +22,7 @@ use super::mapped::Mapped;
 use super::object::take_map;
 
 /// Every map, by the name of its pin.
-pub const MAP_NAMES: [&str; 23] = [
+pub const MAP_NAMES: [&str; 27] = [
     "META",
     "ACTIVE",
     "HEADERS",
@@ -33,6 +34,10 @@ pub const MAP_NAMES: [&str; 23] = [
     "LISTED",
     "EXCEPTIONS",
     "TYPES",
+    "NAMES",
+    "NAME_FILTER",
+    "ASKED",
+    "LEARNED",
     "WHO_USERS",
     "WHO_EXES",
     "WHO_PATHS",
@@ -62,6 +67,9 @@ pub struct Maps {
     pub(super) table: Option<Arc<Table>>,
     pub(super) exceptions: HashMap<MapData, ExceptionKey, u64>,
     pub(super) types: Mapped<[u64; TYPE_WORDS]>,
+    pub(super) named: HashMap<MapData, PatternKey, Pattern>,
+    pub(super) name_filter: Mapped<u64>,
+    pub(super) learned: HashMap<MapData, LearnedKey, Learned>,
     pub(super) users: HashMap<MapData, UserKey, Who>,
     pub(super) exes: HashMap<MapData, ExeKey, Who>,
     pub(super) paths: HashMap<MapData, PathKey, Who>,
@@ -110,6 +118,9 @@ impl Maps {
             table: None,
             exceptions: HashMap::try_from(Map::HashMap(open("EXCEPTIONS")?))?,
             types: Mapped::new(&open("TYPES")?, "TYPES")?,
+            named: HashMap::try_from(Map::HashMap(open("NAMES")?))?,
+            name_filter: Mapped::new(&open("NAME_FILTER")?, "NAME_FILTER")?,
+            learned: HashMap::try_from(Map::LruHashMap(open("LEARNED")?))?,
             users: HashMap::try_from(Map::HashMap(open("WHO_USERS")?))?,
             exes: HashMap::try_from(Map::HashMap(open("WHO_EXES")?))?,
             paths: HashMap::try_from(Map::HashMap(open("WHO_PATHS")?))?,

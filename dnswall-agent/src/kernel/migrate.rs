@@ -12,6 +12,7 @@ use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray, SkStorage
 use dnswall_common::counter::{COUNTER_TABLE, ReasonCounter};
 use dnswall_common::event::{Refused, RefusedKey};
 use dnswall_common::image::{Active, ImageHeader};
+use dnswall_common::named::{Learned, LearnedKey};
 use dnswall_common::reason::REASON_TABLE;
 use dnswall_common::socket::{REPLY_ASKED, ReplyKey, SocketState};
 
@@ -24,9 +25,9 @@ use super::pins::Pins;
 /// [`Source::socket`] writes over. Whoever changes one of these layouts takes the others out, or writes here how they are
 /// read.
 ///
-/// Up to version 3 a socket ended in the generation of its connection, then `next_way`, `never_heard` and a word of
+/// Up to version 5 nothing was learned of names. Up to version 3 a socket ended in the generation of its connection, then `next_way`, `never_heard` and a word of
 /// padding. Up to version 4 refusals were counted without the listed name ([`RefusedKey4`]).
-const READABLE: &[u32] = &[2, 3, 4, 5];
+const READABLE: &[u32] = &[2, 3, 4, 5, 6];
 
 /// Key of map `REFUSED` up to version 4.
 #[repr(C)]
@@ -62,6 +63,7 @@ pub struct Source {
     sockets: Option<SkStorage<MapData, SocketState>>,
     replies: Option<HashMap<MapData, ReplyKey, u64>>,
     refused: Option<Refusals>,
+    learned: Option<HashMap<MapData, LearnedKey, Learned>>,
     reasons: Option<PerCpuArray<MapData, ReasonCounter>>,
     counters: Option<PerCpuArray<MapData, u64>>,
 }
@@ -85,6 +87,7 @@ impl Source {
             replies: open("REPLIES", MapType::LruHash).and_then(|map| Map::LruHashMap(map).try_into().ok()),
             refused: open("REFUSED", MapType::LruHash)
                 .and_then(|map| Refusals::new(Map::LruHashMap(map), (2..=4).contains(&abi))),
+            learned: open("LEARNED", MapType::LruHash).and_then(|map| Map::LruHashMap(map).try_into().ok()),
             reasons: open("REASONS", MapType::PerCpuArray)
                 .and_then(|map| Map::PerCpuArray(map).try_into().ok()),
             counters: open("COUNTERS", MapType::PerCpuArray)
@@ -119,6 +122,20 @@ impl Source {
             let known = to.replies.get(&key, 0).ok();
             if known.is_none_or(|known| known & REPLY_ASKED == seen & REPLY_ASKED && known < seen) {
                 to.replies.insert(key, seen, 0).context("write who may be answered")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies where names led. What the new wall has learned itself is younger, and stays.
+    ///
+    /// # Errors
+    /// When the new map cannot be written.
+    pub fn copy_learned(&self, to: &mut Maps) -> Result<()> {
+        for (key, learned) in self.learned.iter().flat_map(entries) {
+            match to.learned.insert(key, learned, NO_EXIST) {
+                Err(error) if !is_existing(&error) => return Err(error).context("write where names led"),
+                _ => {}
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use dnswall_common::limits::{
     CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, RULES_MAX, TERMS_MAX, TYPE_WORDS,
 };
 use dnswall_common::listed::ExceptionKey;
+use dnswall_common::named::{FILTER_WORDS, PatternKey, filter_place};
 use dnswall_common::socket::flow_key;
 use dnswall_common::who::Who;
 use thiserror::Error;
@@ -62,6 +63,7 @@ impl Maps {
         self.write_arrays(image, slot as usize);
         let table = self.write_table(&image.lists, slot).context("write the table of listed names")?;
         self.write_exceptions(image, slot).context("write what the lists do not refuse")?;
+        self.write_named(image, slot).context("write the names that rules lead to")?;
         self.write_who(image, slot).context("write who the rules bind")?;
         self.add_cgroups(cgroups, generation);
         self.clear_rule_counters(slot, image.rules.len()).context("clear the counters")?;
@@ -78,6 +80,7 @@ impl Maps {
         self.cells.write(slot * CELLS_MAX, &image.cells);
         self.terms.write(slot * TERMS_MAX, &image.terms);
         self.types.write(slot, &[types(image)]);
+        self.name_filter.write(slot * FILTER_WORDS, &name_filter(image));
         self.headers.write(slot, &[image.header]);
     }
 
@@ -88,6 +91,15 @@ impl Maps {
             |key| key.slot == slot,
             exceptions
                 .map(|exception| (ExceptionKey { hash: exception.hash, slot, padding: 0 }, exception.bits)),
+        )
+    }
+
+    fn write_named(&mut self, image: &MapImage, slot: u32) -> Result<()> {
+        let named = image.named.iter();
+        replace(
+            &mut self.named,
+            |key| key.slot == slot,
+            named.map(|(pattern, entry)| (PatternKey { pattern: *pattern, slot, padding: 0 }, *entry)),
         )
     }
 
@@ -191,6 +203,16 @@ fn replace<K: Pod, V: Pod>(
 /// The types of question an image refuses, as the kernel has them.
 pub(super) fn types(image: &MapImage) -> [u64; TYPE_WORDS] {
     std::array::from_fn(|at| image.types.get(at).copied().unwrap_or_default())
+}
+
+/// Which patterns an image may have, as the kernel has it.
+pub(super) fn name_filter(image: &MapImage) -> Vec<u64> {
+    let mut filter = vec![0; FILTER_WORDS];
+    for (pattern, _) in &image.named {
+        let (word, bit) = filter_place(*pattern);
+        filter[word] |= 1 << bit;
+    }
+    filter
 }
 
 fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {

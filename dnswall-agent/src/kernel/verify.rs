@@ -12,11 +12,12 @@ use dnswall_common::identity::{
 use dnswall_common::image::{Active, Meta};
 use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, TERMS_MAX};
 use dnswall_common::listed::ExceptionKey;
+use dnswall_common::named::{FILTER_WORDS, PatternKey};
 use dnswall_common::who::Who;
 
 use super::maps::Maps;
 use super::object::object_digest;
-use super::publish::{NamedCgroup, types};
+use super::publish::{NamedCgroup, name_filter, types};
 use crate::compile::MapImage;
 
 impl Maps {
@@ -26,7 +27,7 @@ impl Maps {
         let active = self.active();
         let slot = active.slot as usize & 1;
         let wanted = Active { generation: image.header.generation, slot: slot as u32 };
-        let checks: [(&'static str, bool); 16] = [
+        let checks: [(&'static str, bool); 18] = [
             ("META", self.meta.get(&0, 0).is_ok_and(|meta| meta == made_by_this_build())),
             // Everything below is looked at through it, so a slot that was swapped shows there as well.
             ("ACTIVE", active == wanted),
@@ -38,6 +39,8 @@ impl Maps {
             ("TERMS", self.terms.holds(slot * TERMS_MAX, &image.terms)),
             ("LISTED", self.holds_table(image, slot as u32)),
             ("EXCEPTIONS", self.holds_exceptions(image, slot as u32)),
+            ("NAMES", self.holds_named(image, slot as u32)),
+            ("NAME_FILTER", self.name_filter.holds(slot * FILTER_WORDS, &name_filter(image))),
             ("TYPES", self.types.holds(slot, &[types(image)])),
             ("WHO_USERS", self.holds_users(image, slot as u32)),
             ("WHO_EXES", self.holds_exes(image, slot as u32)),
@@ -55,6 +58,15 @@ impl Maps {
             && exceptions.iter().all(|exception| {
                 let key = ExceptionKey { hash: exception.hash, slot, padding: 0 };
                 self.exceptions.get(&key, 0).is_ok_and(|bits| bits == exception.bits)
+            })
+    }
+
+    fn holds_named(&self, image: &MapImage, slot: u32) -> bool {
+        let mine = self.named.keys().flatten().filter(|key| key.slot == slot).count();
+        mine == image.named.len()
+            && image.named.iter().all(|(pattern, entry)| {
+                let key = PatternKey { pattern: *pattern, slot, padding: 0 };
+                self.named.get(&key, 0).is_ok_and(|it| it == *entry)
             })
     }
 

@@ -2,7 +2,7 @@
 
 mod lists;
 
-use super::destination::parse_address;
+use super::destination::{Target, parse_address};
 use super::file::{
     DnsTable, FromList, OpenersTable, PolicyFile, RecursorTable, RuleTable, ScopeTable, ServeTable, StubTable,
 };
@@ -12,6 +12,7 @@ use super::{
     Destination, Dns, Encrypted, Existing, Mode, NAME_BYTES_MAX, Place, Policy, Ports, Recursor, Rule, Scope,
     Selector, Serve, Stub, digest, selector,
 };
+use crate::blocklist::Pattern;
 use dnswall_common::flow::PORT_DNS;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -171,10 +172,10 @@ impl Check<'_> {
         let from = self.from(table.from, "whose answers count");
         let address = match &table.address {
             Field::Given(written) => match parse_address(written, "a stub's address") {
-                Ok(address) if !address.is_loopback() => {
+                Ok(address) if !address.is_loopback() && from.is_empty() => {
                     self.problems.push(
                         Problem::error(written.span(), format!("{address} is not on this host's loopback"))
-                            .why("a stub is a resolver on 127.0.0.0/8 or ::1")
+                            .why("a stub elsewhere than on 127.0.0.0/8 or ::1 has a `from`: whose answers count")
                             .hint("list it in `resolvers` of [dns]"),
                     );
                     None
@@ -215,10 +216,11 @@ impl Check<'_> {
         let rules = tables.into_iter().enumerate().map(|(index, table)| {
             let place = self.place(table.span.clone());
             let name = self.name(&table.name, index, &place, &title, &mut names);
-            let to = self.needed_to(table.to, table.span, &title);
+            let (to, names) = self.targets(table.to, table.span, &title);
+            let answers = self.answers(&table.answers, names.is_empty());
             let ports = self.ports(&table.ports, section == "allow");
             let from = self.from(table.from, "whom this rule binds");
-            Rule { place, name, to, ports, from }
+            Rule { place, name, to, names, answers, ports, from }
         });
         rules.collect()
     }
@@ -284,21 +286,54 @@ impl Check<'_> {
     }
 
     fn needed_to(&mut self, field: Field<Strings>, span: Range<usize>, title: &str) -> Vec<Destination> {
-        match field {
-            Field::Given(list) => self.destinations(&list, "`to`"),
-            Field::Absent => {
-                self.problems.push(
-                    Problem::error(span, format!("`to` is missing in {title}"))
-                        .why("a rule says where it leads")
-                        .hint("write to = [\"10.0.3.0/24\"], or to = [\"any\"]"),
-                );
-                Vec::new()
-            }
-            Field::Wrong => Vec::new(),
-        }
+        self.to(field, span, title).map(|list| self.destinations(&list, "`to`")).unwrap_or_default()
     }
 
-    fn destinations(&mut self, list: &Strings, key: &str) -> Vec<Destination> {
+    /// The addresses and names of a rule's `to`.
+    fn targets(
+        &mut self,
+        field: Field<Strings>,
+        span: Range<usize>,
+        title: &str,
+    ) -> (Vec<Destination>, Vec<Pattern>) {
+        let Some(list) = self.to(field, span, title) else { return Default::default() };
+        self.not_empty(&list, "`to`");
+        let (mut to, mut names) = (Vec::new(), Vec::new());
+        for written in &list.items {
+            match Target::parse(written) {
+                Ok(Target::Address(destination)) => to.push(destination),
+                Ok(Target::Name(pattern)) => names.push(pattern),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        (to, names)
+    }
+
+    /// Where a rule's names may lead.
+    fn answers(&mut self, field: &Field<Strings>, leads_to_no_name: bool) -> Vec<Destination> {
+        let Field::Given(list) = field else { return Vec::new() };
+        if leads_to_no_name {
+            self.problems.push(
+                Problem::error(list.span.clone(), "`answers` without a name in `to`")
+                    .why("it says which addresses the names of `to` may lead to")
+                    .hint("leave it out, or write a name into `to`"),
+            );
+        }
+        self.destinations(list, "`answers`")
+    }
+
+    fn to(&mut self, field: Field<Strings>, span: Range<usize>, title: &str) -> Option<Strings> {
+        if field.is_absent() {
+            self.problems.push(
+                Problem::error(span, format!("`to` is missing in {title}"))
+                    .why("a rule says where it leads")
+                    .hint("write to = [\"10.0.3.0/24\"], or to = [\"any\"]"),
+            );
+        }
+        field.given()
+    }
+
+    fn not_empty(&mut self, list: &Strings, key: &str) {
         if list.is_empty {
             self.problems.push(
                 Problem::error(list.span.clone(), format!("{key} is empty"))
@@ -306,6 +341,10 @@ impl Check<'_> {
                     .hint("write a destination, like \"10.0.3.0/24\" or \"any\""),
             );
         }
+    }
+
+    fn destinations(&mut self, list: &Strings, key: &str) -> Vec<Destination> {
+        self.not_empty(list, key);
         let read = list.items.iter().map(Destination::parse);
         read.filter_map(|to| to.map_err(|problem| self.problems.push(problem)).ok()).collect()
     }

@@ -1,6 +1,7 @@
 //! Takes one string of a `to` list, gives a [`Destination`].
 
 use super::problem::{Problem, quoted};
+use crate::blocklist::Pattern;
 use ipnet::{IpNet, ipv4_mask_to_prefix};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -53,6 +54,45 @@ impl Destination {
         }
         Err(misread(written))
     }
+}
+
+/// Where a rule leads.
+pub(super) enum Target {
+    /// To addresses.
+    Address(Destination),
+    /// To a name.
+    Name(Pattern),
+}
+
+impl Target {
+    /// Reads one element of a rule's `to`.
+    ///
+    /// # Errors
+    /// What is wrong with it and what to write instead.
+    pub(super) fn parse(written: &Spanned<String>) -> Result<Self, Problem> {
+        let text = written.get_ref().as_str();
+        match Destination::parse(written) {
+            Ok(destination) => Ok(Self::Address(destination)),
+            Err(_) if is_meant_as_name(text) => Pattern::new(text).map(Self::Name).map_err(|reason| {
+                Problem::error(written.span(), format!("{} is not a domain name", quoted(text)))
+                    .why(reason.why())
+                    .hint("write like \"api.example.com\", or \"*.example.com\" for what is below")
+            }),
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
+/// Whether what is no address is a name, and not some other mistake.
+fn is_meant_as_name(text: &str) -> bool {
+    let is_word =
+        || super::table::nearest(text, &["any", "internet", "all"]).is_some() && !text.contains('.');
+    is_name(text)
+        && !looks_like_address(text)
+        && stars_as_network(text).is_none()
+        && !text.eq_ignore_ascii_case("localhost")
+        && !text.starts_with("proxy:")
+        && !is_word()
 }
 
 /// Reads one address where a network will not do.
@@ -187,9 +227,9 @@ fn misread(written: &Spanned<String>) -> Problem {
         return problem(format!("{shown} is not an address")).why(why_no_address(text)).hint(example);
     }
     if is_name(text) {
-        return problem(format!("not yet: the name {shown}"))
-            .why("names in `to` cannot be enforced by this version")
-            .hint("write its addresses or networks for now");
+        return problem(format!("{shown} is a name"))
+            .why("only `to` of [[allow]] and [[deny]] leads to names")
+            .hint("write its addresses or networks");
     }
     problem(format!("{shown} is not a destination")).hint(example)
 }
@@ -281,6 +321,28 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_leads_to_names_as_well_and_no_mistake_is_taken_for_one() {
+        let target = |text: &str| {
+            let written = Spanned::new(0..text.len(), text.to_owned());
+            match Target::parse(&written) {
+                Ok(Target::Name(pattern)) => format!("name {pattern}"),
+                Ok(Target::Address(destination)) => format!("address {destination}"),
+                Err(problem) => problem.message,
+            }
+        };
+        assert_eq!(target("API.Stripe.com."), "name api.stripe.com");
+        assert_eq!(target("*.b\u{fc}cher.example"), "name *.xn--bcher-kva.example");
+        assert_eq!(target("db"), "name db");
+        assert_eq!(target("10.0.3.7"), "address 10.0.3.7");
+        for mistake in
+            ["Any", "interne", "all", "localhost", "10.0.3.*", "10.0.3", "*", "a b", "*.*.com", "a..b"]
+        {
+            assert!(!target(mistake).starts_with("name"), "{mistake}");
+        }
+        assert!(target("*.1.2").contains("is not a domain name"));
+    }
+
+    #[test]
     fn mistakes_say_what_to_write() {
         let cases = [
             (
@@ -300,8 +362,8 @@ mod tests {
             ("010.0.0.1", "is not an address"),
             ("10.0.3", "is not an address"),
             ("https://example.com/", "is a URL"),
-            ("api.stripe.com", "not yet: the name"),
-            ("*.githubusercontent.com", "not yet: the name"),
+            ("api.stripe.com", "is a name | write its addresses"),
+            ("*.githubusercontent.com", "is a name | write its addresses"),
             ("Any", "did you mean `any`"),
             ("interne", "did you mean `internet`"),
             ("", "is empty"),

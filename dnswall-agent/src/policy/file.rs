@@ -79,6 +79,7 @@ pub(super) struct RuleTable {
     pub(super) span: Range<usize>,
     pub(super) name: Field<Spanned<String>>,
     pub(super) to: Field<Strings>,
+    pub(super) answers: Field<Strings>,
     pub(super) ports: Field<Strings>,
     pub(super) from: Field<FromList>,
 }
@@ -235,10 +236,16 @@ fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -
 }
 
 fn rules(top: &mut TableReader<'_, '_>, section: &str) -> Vec<RuleTable> {
-    each(top, section, &format!("[[{section}]]"), &["name", "to", "ports", "from"], |reader| RuleTable {
+    // What is refused by name is refused wherever the name leads.
+    let keys: &[&str] = match section {
+        "allow" => &["name", "to", "answers", "ports", "from"],
+        _ => &["name", "to", "ports", "from"],
+    };
+    each(top, section, &format!("[[{section}]]"), keys, |reader| RuleTable {
         span: reader.span(),
         name: reader.string("name"),
         to: reader.strings("to"),
+        answers: reader.strings("answers"),
         ports: reader.strings("ports"),
         from: from(reader),
     })

@@ -30,7 +30,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::blocklist::{KnownGoodNames, List};
+use crate::blocklist::{KnownGoodNames, List, Pattern};
 
 /// The longest policy, in bytes.
 pub const POLICY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -169,8 +169,12 @@ pub struct Rule {
     pub place: Place,
     /// What it is called.
     pub name: Option<String>,
-    /// Where it leads.
+    /// Where it leads: addresses.
     pub to: Vec<Destination>,
+    /// Where it leads: names, and with them to what they stand for.
+    pub names: Vec<Pattern>,
+    /// Where those names may lead; empty is the internet, and for what is refused anywhere.
+    pub answers: Vec<Destination>,
     /// Which protocols and ports.
     pub ports: Vec<Ports>,
     /// Whom it binds.

@@ -48,12 +48,14 @@ pub fn hook_state(hook: &HookNow) -> HookState {
     }
 }
 
-/// Programs of others at the same hook, in the kernel's order: those that run before ours, and after it.
-pub fn others(hook: &HookNow) -> (Vec<u32>, Vec<u32>) {
+/// Programs of others at the same hook, in the kernel's order: those that run before this one of ours, and after it.
+pub fn others(hook: &HookNow, all: &[HookNow]) -> (Vec<u32>, Vec<u32>) {
     let (Some(effective), Some(is)) = (&hook.effective, hook.is) else { return Default::default() };
+    let is_ours = |program: &u32| all.iter().filter_map(|hook| hook.is).any(|is| is.program == *program);
     let own = effective.iter().position(|program| *program == is.program);
     let (before, after) = effective.split_at(own.unwrap_or(effective.len()));
-    (before.to_vec(), after.iter().skip(1).copied().collect())
+    let others = |programs: &[u32]| programs.iter().filter(|program| !is_ours(program)).copied().collect();
+    (others(before), others(after))
 }
 
 /// What is wrong; `called` is what /proc called this process's cgroup before.
@@ -206,8 +208,10 @@ mod tests {
 
     #[test]
     fn others_at_the_hook_are_no_finding() {
-        assert_eq!(others(&hook()), (vec![5], vec![9]));
-        assert_eq!(others(&HookNow { effective: Some(vec![70]), ..hook() }), (vec![], vec![]));
-        assert_eq!(others(&HookNow { effective: None, ..hook() }), (vec![], vec![]));
+        assert_eq!(others(&hook(), &[hook()]), (vec![5], vec![9]));
+        let ours = HookNow { is: Some(LinkNow { program: 9, ..LINK }), ..hook() };
+        assert_eq!(others(&hook(), &[hook(), ours]), (vec![5], vec![]));
+        assert_eq!(others(&HookNow { effective: Some(vec![70]), ..hook() }, &[hook()]), (vec![], vec![]));
+        assert_eq!(others(&HookNow { effective: None, ..hook() }, &[hook()]), (vec![], vec![]));
     }
 }

@@ -1,6 +1,7 @@
 //! What compiling must know of the host: users, executables, the wall's cgroup.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -149,6 +150,11 @@ impl Environment for HostEnvironment {
 
     fn seed(&self) -> u64 {
         self.seed
+    }
+
+    fn network_namespace(&self) -> u32 {
+        // Numbers of namespaces have 32 bits (`ns_common.inum`).
+        std::fs::metadata("/proc/self/ns/net").map_or(0, |metadata| metadata.ino() as u32)
     }
 
     fn has_decided(&self) -> bool {

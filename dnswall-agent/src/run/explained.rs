@@ -1,13 +1,16 @@
 //! Takes a compiled policy and a question, gives the answer as commands print it.
 
-use super::question::Question;
-use crate::compile::{MapImage, Outcome, explain};
+use super::question::{Question, What};
+use crate::compile::{MapImage, Outcome, explain, explain_name};
 use crate::control::api::Explained;
 
 /// Asks the policy.
 pub fn explained(image: &MapImage, question: Question) -> Explained {
-    let Question { identity, shown, flow } = question;
-    let explanation = explain(image, &identity, &flow);
+    let Question { identity, shown, what } = question;
+    let explanation = match what {
+        What::Flow(flow) => explain(image, &identity, &flow),
+        What::Name(name, protocol, port) => explain_name(image, &identity, &name, protocol, port),
+    };
     let verdict = match explanation.outcome {
         Outcome::Allowed => "allow",
         Outcome::Denied => "deny",

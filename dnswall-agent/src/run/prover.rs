@@ -107,7 +107,7 @@ impl Proofs {
             .map(|hook| {
                 let state = checks::hook_state(hook);
                 let is = hook.is.filter(|_| state != HookState::NotAvailable).unwrap_or_default();
-                let (before, after) = checks::others(hook);
+                let (before, after) = checks::others(hook, &hooks);
                 HookStatus {
                     name: hook.program.to_owned(),
                     attach: hook.attach.to_owned(),

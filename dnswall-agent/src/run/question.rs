@@ -8,6 +8,7 @@ use dnswall_common::flow::{Address, Flow, protocol};
 
 use super::environment::HostEnvironment;
 use super::executables;
+use crate::blocklist::name::DomainName;
 use crate::compile::{Environment, Identity, RootCgroup};
 use crate::control::api::{ExplainRequest, IdentityShown};
 use crate::kernel::executable_identity;
@@ -20,7 +21,16 @@ pub struct Question {
     /// For people.
     pub shown: IdentityShown,
     /// What is asked about.
-    pub flow: Flow,
+    pub what: What,
+}
+
+/// What is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A connection to an address.
+    Flow(Flow),
+    /// The question for a name, and a connection to where it leads.
+    Name(DomainName<'static>, u8, u16),
 }
 
 /// A word that is no answer to who, where to or what port.
@@ -61,7 +71,7 @@ impl Question {
             uid: identity.uid,
             exe,
         };
-        Ok(Self { identity, shown, flow: flow(to, port)? })
+        Ok(Self { identity, shown, what: what(to, port)? })
     }
 }
 
@@ -178,17 +188,27 @@ impl Asker<'_> {
     }
 }
 
-fn flow(to: &str, port: &str) -> Result<Flow, QuestionError> {
-    let address: IpAddr = to.parse().map_err(|_| {
-        wrong(format!("`{to}` is not an address"), "write an IPv4 or IPv6 address; names come later")
-    })?;
+fn what(to: &str, port: &str) -> Result<What, QuestionError> {
+    let Ok(address) = to.parse::<IpAddr>() else {
+        let name = DomainName::new(to).map_err(|_| {
+            wrong(
+                format!("`{to}` is not an address and no name"),
+                "write like 10.0.3.7, fd00::7 or api.example.com",
+            )
+        })?;
+        let (protocol, port) = protocol_and_port(port, false)?;
+        if protocol == protocol::SERVE {
+            return Err(wrong(format!("`{to}` is not an address"), "write the address that asks"));
+        }
+        return Ok(What::Name(name.into_owned(), protocol, port));
+    };
     let (address, is_v6) = match address {
         IpAddr::V4(address) => (Address::V4(address.to_bits()), false),
         IpAddr::V6(address) => (Address::from_v6_bytes(&address.octets()), true),
     };
     let is_v6 = is_v6 && matches!(address, Address::V6(..));
     let (protocol, port) = protocol_and_port(port, is_v6)?;
-    Ok(Flow { address, protocol, port })
+    Ok(What::Flow(Flow { address, protocol, port }))
 }
 
 const PORT: &str = "write tcp/443, udp/53, sctp/5000, icmp/echo, icmp/TYPE, ip/PROTOCOL, \
@@ -249,7 +269,8 @@ mod tests {
         };
         assert!(expected.exe.is_some());
         assert_eq!(question.identity, expected);
-        assert_eq!(question.flow, Flow { address: Address::V4(0x0a00_0307), protocol: 6, port: 5432 });
+        let flow = Flow { address: Address::V4(0x0a00_0307), protocol: 6, port: 5432 };
+        assert_eq!(question.what, What::Flow(flow));
         assert_eq!(question.shown.exe.as_deref(), shell.to_str());
     }
 
@@ -273,7 +294,12 @@ mod tests {
 
     #[test]
     fn protocols_and_ports() {
-        let flow = |to, port| ask(&[], to, port).map(|question| (question.flow.protocol, question.flow.port));
+        let flow = |to, port| {
+            ask(&[], to, port).map(|question| match question.what {
+                What::Flow(flow) => (flow.protocol, flow.port),
+                What::Name(_, protocol, port) => (protocol, port),
+            })
+        };
         assert_eq!(flow("1.2.3.4", "icmp/echo"), Ok((1, 8 << 8)));
         assert_eq!(flow("2001:db8::1", "icmp/echo"), Ok((58, 128 << 8)));
         assert_eq!(flow("::ffff:1.2.3.4", "icmp/echo"), Ok((1, 8 << 8)));
@@ -281,6 +307,8 @@ mod tests {
         assert_eq!(flow("1.2.3.4", "ip/47"), Ok((47, 0)));
         assert_eq!(flow("1.2.3.4", "serve"), Ok((255, 53)));
         assert_eq!(flow("1.2.3.4", "sctp/9"), Ok((132, 9)));
+        assert_eq!(flow("API.example.com", "tcp/443"), Ok((6, 443)));
+        assert!(flow("api.example.com", "serve").is_err());
     }
 
     #[test]
@@ -298,7 +326,7 @@ mod tests {
             error(&["pid:4294967294"], "1.1.1.1", "tcp/1"),
             "there is no process 4294967294 to look at"
         );
-        assert_eq!(error(&[], "example.com", "tcp/1"), "`example.com` is not an address");
+        assert_eq!(error(&[], "example..com", "tcp/1"), "`example..com` is not an address and no name");
         for port in ["443", "tcp/x", "tcp/70000", "icmp/300", "gre/1", "tcp/"] {
             assert_eq!(error(&[], "1.1.1.1", port), format!("`{port}` is not a protocol and port"));
         }

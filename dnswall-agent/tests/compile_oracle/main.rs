@@ -7,10 +7,12 @@ mod reader;
 mod traffic;
 mod world;
 
+use dnswall_agent::blocklist::name::DomainName;
 use dnswall_agent::compile::{Identity, MapImage, Outcome, compile, explain};
 use dnswall_agent::policy::parse;
 use dnswall_common::decide::decide;
 use dnswall_common::flow::Flow;
+use dnswall_common::named::NameSet;
 use dnswall_common::reason::{Action, Reason};
 use proptest::prelude::*;
 use reader::{Answer, allows, binds, leads_to, oracle};
@@ -18,12 +20,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use traffic::{Dice, addresses, flow, packet, process};
 use world::{Entry, To, world};
 
-fn answer(image: &MapImage, flow: &Flow, identity: &Identity) -> Answer {
-    let verdict = decide(image, flow, &image.who(identity));
+fn answer(image: &MapImage, flow: &Flow, by: Option<&str>, identity: &Identity) -> Answer {
+    let name = |text| DomainName::new(text).expect("a name");
+    let known = by.map_or(NameSet::NONE, |text| image.lists_of(&name(text)));
+    let verdict = decide(image, flow, &image.who(identity), &known);
     let name = image.rule(verdict.rule).name.clone();
     match (verdict.action, verdict.reason) {
         (Action::Allow, Reason::Rule) => Answer::Allowed(name),
         (Action::Deny, Reason::Rule) => Answer::Denied(name),
+        (Action::Deny, Reason::NameUnknown) => Answer::NameUnknown,
         (Action::Deny, Reason::NotForThisWorkload) => Answer::NotForThisWorkload,
         (Action::Deny, Reason::NoRule) => Answer::NoRule,
         other => panic!("unexpected verdict {other:?}"),
@@ -51,7 +56,7 @@ proptest! {
             };
             let expected = oracle(&world, &packet, &process);
             let flow = flow(&packet);
-            prop_assert_eq!(&answer(&image, &flow, &identity), &expected, "{:?} {:?}\n{}", packet, process, text);
+            prop_assert_eq!(&answer(&image, &flow, packet.by, &identity), &expected, "{:?} {:?}\n{}", packet, process, text);
 
             let root = world.root();
             let holds = |scope: &&(Vec<Entry>, Option<bool>, Option<bool>)| {
@@ -68,7 +73,7 @@ proptest! {
             prop_assert_eq!(image.header.raw.intersects(&who), raw, "raw for {:?}\n{}", process, text);
 
             let explanation = explain(&image, &identity, &flow);
-            if !matches!(explanation.reason.as_str(), "loopback" | "essential") {
+            if packet.by.is_none() && !matches!(explanation.reason.as_str(), "loopback" | "essential") {
                 let outcome = match (&expected, audit) {
                     (Answer::Allowed(_), _) => Outcome::Allowed,
                     (_, true) => Outcome::WouldDeny,

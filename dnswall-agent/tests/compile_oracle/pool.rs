@@ -68,3 +68,19 @@ pub const PLACES: &[&str] = &[
 ];
 pub const PORTS: &[u16] =
     &[1, 52, 53, 54, 443, 852, 853, 854, 2047, 2048, 2176, 32767, 32768, 33023, 33024, 65535];
+
+/// Names that rules lead to.
+pub const PATTERNS: &[&str] =
+    &["one.test", "*.one.test", "a.one.test", "*.a.one.test", "*.test", "two.test", "*.two.test"];
+/// Names that were asked for.
+pub const NAMES: &[&str] = &[
+    "one.test",
+    "a.one.test",
+    "b.a.one.test",
+    "c.b.a.one.test",
+    "aone.test",
+    "two.test",
+    "x.two.test",
+    "test",
+    "x.other",
+];

@@ -136,10 +136,35 @@ pub fn leads_to(to: &[To], address: IpAddr) -> bool {
     })
 }
 
+fn is_named(to: &[To], name: &str) -> bool {
+    to.iter().any(|to| match to {
+        To::Name(pattern) => match pattern.strip_prefix('*') {
+            Some(end) => name.len() > end.len() && name.ends_with(end),
+            None => name == *pattern,
+        },
+        _ => false,
+    })
+}
+
+impl Rule {
+    fn leads_to_names(&self) -> bool {
+        self.to.iter().any(|to| matches!(to, To::Name(_)))
+    }
+
+    /// Whether a name of the rule may lead there.
+    fn may_lead_to(&self, address: IpAddr, is_allow: bool) -> bool {
+        let internet = [if is_allow { To::Internet } else { To::Any }];
+        let answers = if self.answers.is_empty() { &internet[..] } else { &self.answers };
+        self.leads_to_names() && leads_to(answers, address)
+    }
+}
+
 /// What goes over the wire, by number and port.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet {
     pub address: IpAddr,
+    /// The name that led there.
+    pub by: Option<&'static str>,
     pub protocol: u8,
     pub port: u16,
 }
@@ -191,6 +216,7 @@ impl Packet {
 pub enum Answer {
     Allowed(String),
     Denied(String),
+    NameUnknown,
     NotForThisWorkload,
     NoRule,
 }
@@ -208,13 +234,14 @@ pub fn allows(from: &[Entry], process: &Process, root: &str) -> bool {
 /// Reads the policy from the top, in the order of precedence.
 pub fn oracle(world: &World, packet: &Packet, process: &Process) -> Answer {
     let root = world.root();
-    let mut named_for_others = false;
+    let (mut named_for_others, mut is_by_unknown_name) = (false, false);
     let name = |section: &str, index: usize, rule: &Rule| {
         if rule.named { format!("{section}.rule {index}") } else { format!("{section}.{index}") }
     };
     for (index, rule) in world.deny.iter().enumerate() {
-        if leads_to(&rule.to, packet.address) && packet.names(&rule.ports) && binds(&rule.from, process, root)
-        {
+        let by_name = packet.by.is_some_and(|name| is_named(&rule.to, name));
+        let leads = leads_to(&rule.to, packet.address) || by_name;
+        if leads && packet.names(&rule.ports) && binds(&rule.from, process, root) {
             return Answer::Denied(name("deny", index, rule));
         }
     }
@@ -253,10 +280,22 @@ pub fn oracle(world: &World, packet: &Packet, process: &Process) -> Answer {
         let closed = packet.is_to(53)
             || (packet.is_to(853) && !world.encrypted && !packet.names_exactly(&rule.ports))
             || packet.is_mapped();
-        let applies = leads_to(&rule.to, packet.address) && packet.names(&rule.ports) && !closed;
-        if consider(applies, &rule.from) {
+        let is_open = packet.names(&rule.ports) && !closed;
+        if consider(leads_to(&rule.to, packet.address) && is_open, &rule.from) {
             return Answer::Allowed(name("allow", index, rule));
         }
+        if consider(rule.may_lead_to(packet.address, true) && is_open, &rule.from) {
+            if packet.by.is_some_and(|name| is_named(&rule.to, name)) {
+                return Answer::Allowed(name("allow", index, rule));
+            }
+            is_by_unknown_name = true;
+        }
     }
-    if named_for_others { Answer::NotForThisWorkload } else { Answer::NoRule }
+    if is_by_unknown_name {
+        Answer::NameUnknown
+    } else if named_for_others {
+        Answer::NotForThisWorkload
+    } else {
+        Answer::NoRule
+    }
 }

@@ -1,6 +1,6 @@
 //! Packets near every boundary a policy draws, and processes of every kind it can name.
 
-use crate::pool::{ID1, ID2, PLACES, PORTS};
+use crate::pool::{ID1, ID2, NAMES, PLACES, PORTS};
 use crate::reader::{Packet, Process};
 use crate::world::{To, World};
 use dnswall_common::flow::{Address, Flow};
@@ -65,7 +65,7 @@ pub fn addresses(world: &World) -> Vec<IpAddr> {
     .collect();
     addresses.extend(&world.resolvers);
     addresses.extend(&world.stubs);
-    let rules = world.deny.iter().chain(&world.allow).map(|rule| &rule.to);
+    let rules = world.deny.iter().chain(&world.allow).flat_map(|rule| [&rule.to, &rule.answers]);
     let lists = rules.chain(world.recursors.iter().map(|recursor| &recursor.0)).chain(&world.serve);
     for to in lists.flatten() {
         match to {
@@ -81,7 +81,7 @@ pub fn addresses(world: &World) -> Vec<IpAddr> {
                 let near = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)];
                 addresses.extend(near.into_iter().flatten().map(|a| IpAddr::V6(a.into())));
             }
-            To::Any | To::Internet => {}
+            To::Any | To::Internet | To::Name(_) => {}
         }
     }
     addresses
@@ -91,7 +91,8 @@ pub fn packet(dice: &mut Dice, addresses: &[IpAddr]) -> Packet {
     let protocol = dice.pick(&[6, 6, 6, 17, 17, 17, 136, 132, 1, 58, 0, 47, 254, 255]);
     let near: Vec<u16> = PORTS.iter().flat_map(|port| [port - 1, *port, port.saturating_add(1)]).collect();
     let port = if protocol == 255 { 53 } else { dice.pick(&near) };
-    Packet { address: dice.pick(addresses), protocol, port }
+    let by = [None].into_iter().chain(NAMES.iter().copied().map(Some)).collect::<Vec<_>>();
+    Packet { address: dice.pick(addresses), by: dice.pick(&by), protocol, port }
 }
 
 pub fn process(dice: &mut Dice) -> Process {

@@ -1,6 +1,6 @@
 //! A random policy, and how it is written.
 
-use crate::pool::{CGROUPS, EXES, ID1, ID2, PORTS, ROOTS, UNITS, USERS};
+use crate::pool::{CGROUPS, EXES, ID1, ID2, PATTERNS, PORTS, ROOTS, UNITS, USERS};
 use crate::reader::{lies_in, slice_path};
 use dnswall_agent::compile::{FixedEnvironment, RootCgroup};
 use proptest::prelude::*;
@@ -21,6 +21,7 @@ pub enum To {
     Any,
     Internet,
     Net(IpAddr, u8),
+    Name(&'static str),
 }
 
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub enum Port {
 pub struct Rule {
     pub named: bool,
     pub to: Vec<To>,
+    pub answers: Vec<To>,
     pub ports: Vec<Port>,
     pub from: Vec<Entry>,
 }
@@ -127,6 +129,13 @@ pub fn to() -> impl Strategy<Value = Vec<To>> {
     proptest::collection::vec(one, 1..4)
 }
 
+/// What a rule leads to: names as well.
+pub fn targets() -> impl Strategy<Value = Vec<To>> {
+    let name = proptest::sample::select(PATTERNS.to_vec()).prop_map(To::Name);
+    let one = prop_oneof![4 => net(), 1 => Just(To::Any), 1 => Just(To::Internet), 4 => name];
+    proptest::collection::vec(one, 1..4)
+}
+
 pub fn ports(is_allow: bool) -> impl Strategy<Value = Vec<Port>> {
     let port = || proptest::sample::select(PORTS.to_vec());
     let protocol = || proptest::sample::select(vec!["tcp", "udp", "sctp"]);
@@ -144,11 +153,12 @@ pub fn ports(is_allow: bool) -> impl Strategy<Value = Vec<Port>> {
 
 pub fn rules(is_allow: bool) -> impl Strategy<Value = Vec<Rule>> {
     let from = proptest::collection::vec(entry(), 0..3);
-    let rule = (any::<bool>(), to(), ports(is_allow), from).prop_map(|(named, to, ports, from)| Rule {
-        named,
-        to,
-        ports,
-        from,
+    let answers = proptest::option::of(to());
+    let rule = (any::<bool>(), targets(), answers, ports(is_allow), from);
+    let rule = rule.prop_map(move |(named, to, answers, ports, from)| {
+        let leads_to_names = to.iter().any(|to| matches!(to, To::Name(_)));
+        let answers = answers.filter(|_| is_allow && leads_to_names).unwrap_or_default();
+        Rule { named, to, answers, ports, from }
     });
     proptest::collection::vec(rule, 0..6)
 }
@@ -227,6 +237,9 @@ impl World {
         for (section, rules) in [("deny", &self.deny), ("allow", &self.allow)] {
             for (index, rule) in rules.iter().enumerate() {
                 writeln!(out, "[[{section}]]\nto = {:?}", texts(&rule.to)).expect("a string");
+                if !rule.answers.is_empty() {
+                    writeln!(out, "answers = {:?}", texts(&rule.answers)).expect("a string");
+                }
                 if rule.named {
                     writeln!(out, "name = \"rule {index}\"").expect("a string");
                 }
@@ -282,6 +295,7 @@ impl World {
             root: RootCgroup { id: 7, path: ROOTS[self.root].to_owned() },
             seed: 0x5eed,
             has_decided: false,
+            network_namespace: 0,
         }
     }
 }
@@ -301,6 +315,7 @@ pub fn texts(to: &[To]) -> Vec<String> {
         // A whole-length prefix is the same as none: one family is written this way, the other that.
         To::Net(IpAddr::V4(address), 32) => address.to_string(),
         To::Net(address, prefix) => format!("{address}/{prefix}"),
+        To::Name(name) => (*name).to_owned(),
     };
     to.iter().map(text).collect()
 }

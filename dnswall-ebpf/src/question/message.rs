@@ -74,8 +74,14 @@ pub fn read<const N: usize>(
         return refused(Reason::MalformedQuestion);
     }
     let begin = offset + 12;
-    let result =
-        name::read_labels(key, begin, hashes, || unknown(skb), |at, words| load_label(skb, at, stop, words));
+    let result = name::read_labels(
+        key,
+        begin,
+        hashes,
+        || unknown(skb),
+        |at, words| load_label(skb, at, stop, words),
+        |at, length, words| packet::load_zeroed(skb, at, length as u32 + 1, words),
+    );
     let (labels, end) = match result {
         Ok(name) => name,
         Err(reason) => return refused(reason),
@@ -108,7 +114,7 @@ pub fn follow(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u32 {
     let total = unsafe { (*skb).len };
     let first = (place & OFFSET) + 2;
     // Everything but the id, up to the name's end.
-    let same = (finding.behind as u32).wrapping_sub(first + 2);
+    let same = finding.end().wrapping_sub(first + 2);
     let mut at = (finding.behind >> MORE_SHIFT) as u32;
     let mut further = 0;
     // VERIFIER: FURTHER_MAX rounds.

@@ -8,7 +8,7 @@ use super::super::file::{BlocklistTable, KnownGoodTable};
 use super::*;
 use crate::blocklist::build::NAMES_MAX;
 use crate::blocklist::format::Format;
-use crate::blocklist::{List, ListAction, Pattern};
+use crate::blocklist::{List, ListAction};
 use crate::policy::{Blocklist, KnownGood};
 
 /// Lists of one policy.

@@ -1,0 +1,101 @@
+//! What names in rules become: whom they lead where, what differs between two policies, how many there may be.
+
+use dnswall_agent::blocklist::name::DomainName;
+use dnswall_agent::compile::{FixedEnvironment, Identity, compile, diff, explain, explain_name};
+use dnswall_agent::policy::{Policy, parse};
+use dnswall_common::flow::{Address, Flow, protocol};
+use std::fmt::Write as _;
+
+fn policy(text: &str) -> Policy {
+    parse(text, "policy.toml").unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn refusal(text: &str) -> String {
+    compile(&policy(text), &FixedEnvironment::default()).expect_err("a refusal").render(false)
+}
+
+const NAMES: &str = r#"version = 1
+mode = "enforce"
+
+[dns]
+resolvers = ["10.0.0.2"]
+
+[[deny]]
+name = "tracking"
+to = ["*.ads.example", "ads.example"]
+
+[[deny]]
+name = "not by mail"
+to = ["*.corp.example"]
+ports = ["tcp/25"]
+
+[[allow]]
+name = "payments"
+to = ["API.pay.example.", "*.cdn.example", "10.0.3.0/24"]
+ports = ["tcp/443"]
+from = [{ unit = "shop.service" }]
+
+[[allow]]
+name = "inside"
+to = ["*.corp.example"]
+answers = ["10.0.0.0/8"]
+ports = ["tcp/25", "tcp/443"]
+"#;
+
+#[test]
+fn names_are_explained_by_their_question_and_where_they_lead() {
+    let compiled = compile(&policy(NAMES), &FixedEnvironment::default());
+    let (image, warnings) = compiled.unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let shop = Identity { cgroup: "/system.slice/shop.service".to_owned(), ..Identity::default() };
+    let other = Identity { cgroup: "/system.slice/other.service".to_owned(), ..Identity::default() };
+    let cases = [
+        (&shop, "api.pay.example", 443),
+        (&shop, "www.api.pay.example", 443),
+        (&shop, "api.pay.example", 80),
+        (&other, "api.pay.example", 443),
+        (&shop, "a.b.cdn.example", 443),
+        (&shop, "cdn.example", 443),
+        (&other, "db.corp.example", 443),
+        (&other, "db.corp.example", 25),
+        (&shop, "ads.example", 443),
+        (&shop, "x.y.ads.example", 443),
+    ];
+    let mut text = String::new();
+    for (identity, name, port) in cases {
+        let parsed = DomainName::new(name).expect("a name");
+        let explanation = explain_name(&image, identity, &parsed, protocol::TCP, port);
+        writeln!(text, "{} {name} {port}\n{explanation}\n", identity.cgroup).expect("a string");
+    }
+    let by_address = Flow { address: Address::V4(0x0808_0808), protocol: protocol::TCP, port: 443 };
+    writeln!(text, "8.8.8.8\n{}", explain(&image, &shop, &by_address)).expect("a string");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn names_and_where_they_may_lead_are_differences() {
+    let changed = NAMES
+        .replace("\"*.cdn.example\", ", "")
+        .replace("answers = [\"10.0.0.0/8\"]", "answers = [\"internet\", \"10.0.0.0/8\"]");
+    insta::assert_snapshot!(diff(&policy(NAMES), &policy(&changed)));
+}
+
+#[test]
+fn too_many_names_are_said_with_their_numbers() {
+    let names = |count: usize| {
+        let list: Vec<String> = (0..count).map(|index| format!("\"n{index}.example\"")).collect();
+        format!("version = 1\nmode = \"audit\"\n[[allow]]\nto = [{}]\n", list.join(", "))
+    };
+    assert!(compile(&policy(&names(4_096)), &FixedEnvironment::default()).is_ok());
+    let message = refusal(&names(4_097));
+    assert!(message.contains("lead to 4097 names") && message.contains("the kernel holds 4096"), "{message}");
+    let lists = |count: u32| {
+        let rule =
+            |index: u32| format!("[[allow]]\nto = [\"n{index}.example\"]\nports = [\"tcp/{index}\"]\n");
+        let rules: String = (1_000..1_000 + count).map(rule).collect();
+        format!("version = 1\nmode = \"audit\"\n{rules}")
+    };
+    assert!(compile(&policy(&lists(255)), &FixedEnvironment::default()).is_ok());
+    let message = refusal(&lists(256));
+    assert!(message.contains("256 rules have names of their own"), "{message}");
+}
