@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::by::{MessageBy, TcpBy, UdpBy};
+pub use crate::by::{Header, MessageBy, TcpBy, UdpBy};
 use crate::feature::Feature;
 use crate::trick::{Disguise, Forged, Handed, Handover, LinkBy};
+use crate::zone::Follow;
 
 /// Where, as whom, and what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +80,13 @@ pub enum Act {
         /// A file of names, one in each line.
         names: PathBuf,
     },
+    /// Serves the made-up zone ([`crate::zone`]) at these addresses: says [`READY`], and answers until its standard input ends.
+    Zone {
+        /// Where at.
+        at: Vec<IpAddr>,
+    },
+    /// Asks for names of the made-up zone and goes where they lead; reports what came of the questions and of the connections.
+    Follow(Follow),
     /// Sends an echo request from a ping socket, or from a raw one, and waits for the reply.
     Ping {
         /// Where to.
@@ -257,24 +265,6 @@ pub enum Act {
         /// Its arguments.
         arguments: Vec<String>,
     },
-}
-
-/// Who writes the IP header of a raw packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Header {
-    /// The kernel.
-    Kernel,
-    /// The process (IPv4 only), from [`OWN_SOURCE`].
-    Own {
-        /// Fragment offset in units of eight bytes, and flags.
-        fragment: u16,
-        /// Options, a multiple of four bytes.
-        options: Vec<u8>,
-    },
-    /// The process (IPv4 only), from [`FORGED_SOURCE`].
-    Forged,
-    /// The process, over a socket that was opened for ICMP (`IP_HDRINCL`, IPv4 only).
-    Hidden,
 }
 
 /// One of many things done over and over.

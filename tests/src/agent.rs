@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -21,6 +22,7 @@ pub struct Agent {
     pins: PathBuf,
     cgroup: PathBuf,
     behind: Option<PathBuf>,
+    netns: Option<PathBuf>,
     child: Option<Child>,
     fault: Option<String>,
     /// It is not taken down in the end.
@@ -51,6 +53,7 @@ impl Agent {
             pins: PathBuf::from(BPFFS).join(name.trim_end_matches(".slice")),
             cgroup: cgroup.to_path_buf(),
             behind: None,
+            netns: None,
             child: None,
             fault: None,
             wall_stays: false,
@@ -68,6 +71,11 @@ impl Agent {
     /// Lets it start in this cgroup from now on.
     pub fn start_behind(&mut self, cgroup: PathBuf) {
         self.behind = Some(cgroup);
+    }
+
+    /// Lets it start in this network namespace from now on.
+    pub fn start_inside(&mut self, netns: PathBuf) {
+        self.netns = Some(netns);
     }
 
     /// Starts it, with a policy or with the last good one, and waits until it answers.
@@ -111,6 +119,17 @@ impl Agent {
             let processes = File::options().write(true).open(cgroup.join("cgroup.procs"))?;
             let enter = move || (&processes).write_all(b"0");
             // SAFETY: between fork and exec it makes one write to an open descriptor, and allocates nothing.
+            unsafe { command.pre_exec(enter) };
+        }
+        if let Some(netns) = &self.netns {
+            let netns = File::open(netns).context("open the network namespace")?;
+            let enter = move || {
+                Ok(rustix::thread::move_into_link_name_space(
+                    netns.as_fd(),
+                    Some(rustix::thread::LinkNameSpaceType::Network),
+                )?)
+            };
+            // SAFETY: as above; one system call.
             unsafe { command.pre_exec(enter) };
         }
         self.child = Some(command.spawn().context("start the agent")?);

@@ -152,3 +152,21 @@ pub enum MessageBy {
     /// The same over TCP.
     SplicedStream,
 }
+
+/// Who writes the IP header of a raw packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Header {
+    /// The kernel.
+    Kernel,
+    /// The process (IPv4 only), from [`crate::act::OWN_SOURCE`].
+    Own {
+        /// Fragment offset in units of eight bytes, and flags.
+        fragment: u16,
+        /// Options, a multiple of four bytes.
+        options: Vec<u8>,
+    },
+    /// The process (IPv4 only), from [`crate::act::FORGED_SOURCE`].
+    Forged,
+    /// The process, over a socket that was opened for ICMP (`IP_HDRINCL`, IPv4 only).
+    Hidden,
+}

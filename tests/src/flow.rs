@@ -55,7 +55,7 @@ impl Act {
                 return None;
             }
             Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } | Self::Answer { .. } => return None,
-            Self::Names { .. } | Self::Time { .. } => return None,
+            Self::Names { .. } | Self::Time { .. } | Self::Zone { .. } | Self::Follow(_) => return None,
             Self::Push { .. } | Self::Unwrap { .. } | Self::Load { .. } | Self::Steps { .. } => return None,
             Self::HoldRaw { .. } | Self::HoldForged(_) | Self::KeepSilent { .. } | Self::Stall { .. } => {
                 return None;

@@ -28,3 +28,4 @@ pub mod traffic;
 pub mod trick;
 pub mod wall;
 pub mod who;
+pub mod zone;

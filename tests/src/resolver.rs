@@ -1,5 +1,6 @@
-//! A real dnsmasq, at the far side (every resolver there is) or inside the wall.
+//! Real resolvers: dnsmasq at the far side (every resolver there is) or inside the wall, unbound inside.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -89,6 +90,45 @@ impl Dnsmasq {
     }
 }
 
+/// A running unbound.
+pub struct Unbound {
+    _process: Process,
+}
+
+impl Unbound {
+    /// Starts one in `netns` and `cgroup` that answers at `at`, keeps what it was answered, and asks `to` in turn; its files are in
+    /// `directory`.
+    ///
+    /// # Errors
+    /// When unbound is missing or does not answer.
+    pub fn forward(
+        probe: &Path,
+        netns: &Namespace,
+        cgroup: Option<PathBuf>,
+        directory: &Path,
+        at: IpAddr,
+        to: IpAddr,
+    ) -> Result<Self> {
+        let program = PathBuf::from(UNBOUND);
+        if !program.is_file() {
+            bail!("{UNBOUND} does not exist: install unbound (cargo xtask test does)");
+        }
+        let config = format!(
+            "server:\n interface: {at}\n do-daemonize: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n \
+             use-syslog: no\n directory: {directory:?}\n module-config: \"iterator\"\n do-not-query-localhost: no\n \
+             num-threads: 1\nforward-zone:\n name: \".\"\n forward-addr: {to}\nremote-control:\n control-enable: no\n"
+        );
+        let path = directory.join("unbound.conf");
+        fs::write(&path, config).context("write unbound.conf")?;
+        let arguments = vec!["-c".to_owned(), path.display().to_string()];
+        let act = Act::Launch { program, arguments };
+        let order = Order { cgroup, netns: Some(netns.path()), uid: 0, maker: None, wait_ms: 0, act };
+        let process = Process::spawn(probe, &order)?;
+        wait_for_answer(netns, at).with_context(|| format!("wait for unbound at {at}"))?;
+        Ok(Self { _process: process })
+    }
+}
+
 fn wait_for_answer(netns: &Namespace, address: IpAddr) -> Result<()> {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = netns.run(|| UdpSocket::bind(any))?;
@@ -107,3 +147,4 @@ fn wait_for_answer(netns: &Namespace, address: IpAddr) -> Result<()> {
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 const DNSMASQ: &str = "/usr/sbin/dnsmasq";
+const UNBOUND: &str = "/usr/sbin/unbound";

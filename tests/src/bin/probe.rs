@@ -9,6 +9,7 @@ use dnswall_tests::act::{Act, Order, Report};
 use dnswall_tests::probe::attempt::{Attempt, Step};
 use dnswall_tests::probe::{
     disguise, dns, forge, hand, hold, icmp, link, load, message, raw, serve, silence, take_place, tcp, udp,
+    zone,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -40,6 +41,8 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Message { server, message, by } => message::send(*server, message, *by, wait_ms),
         Act::Names { servers, names, silence_ms } => message::ask_all(servers, names, *silence_ms)?,
         Act::Time { server, names } => message::time(*server, names, wait_ms)?,
+        Act::Zone { at } => return zone::serve(at).map(|()| None),
+        Act::Follow(names) => zone::follow(names, wait_ms)?,
         Act::Ping { to, raw } => icmp::ping(*to, *raw, wait_ms),
         Act::Raw { to, protocol, header, payload } => raw::send(*to, *protocol, header, payload),
         Act::Socket { family, kind, protocol } => raw::make(*family, *kind, *protocol),

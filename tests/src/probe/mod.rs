@@ -18,5 +18,6 @@ pub mod silence;
 pub mod tcp;
 pub mod udp;
 pub mod uring;
+pub mod zone;
 
 pub use place::take_place;
