@@ -1,4 +1,5 @@
 //! Measurements, apart from what prints them.
 
+pub mod follow;
 pub mod names;
 pub mod peers;

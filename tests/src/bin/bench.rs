@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use dnswall_tests::bench::{names, peers};
+use dnswall_tests::bench::{follow, names, peers};
 use dnswall_tests::lab::packet::protocol::{TCP, UDP};
 use dnswall_tests::lab::packet::{ACK, SYN, ip, question, tcp, udp};
 use dnswall_tests::lab::{Direction, Lab, ReturnOne};
@@ -61,6 +61,9 @@ struct NamesArguments {
     /// Names in the list that the DNS servers get; 0 for no servers.
     #[arg(long, default_value_t = 1_000_000)]
     peers: usize,
+    /// Leave out what it costs to ask for a name and go where it leads.
+    #[arg(long)]
+    no_follow: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -127,7 +130,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn run_names(arguments: &NamesArguments) -> Result<()> {
-    let NamesArguments { names, repeat, rounds, peers, json } = arguments;
+    let NamesArguments { names, repeat, rounds, peers, no_follow, json } = arguments;
     let effort = names::Effort { repeat: *repeat, rounds: *rounds };
     let directory = tempfile::tempdir()?;
     let mut costs = Vec::new();
@@ -144,8 +147,15 @@ fn run_names(arguments: &NamesArguments) -> Result<()> {
             scope.spawn(|| peers::measure(*names, *rounds)).join().expect("a measurement does not panic")
         })?,
     };
+    let followed = match no_follow {
+        true => Vec::new(),
+        false => std::thread::scope(|scope| {
+            scope.spawn(|| follow::measure(*rounds)).join().expect("a measurement does not panic")
+        })?,
+    };
     if *json {
-        println!("{:#}", json!({ "questions": costs, "beside": beside, "missing": missing }));
+        let all = json!({ "questions": costs, "beside": beside, "missing": missing, "followed": followed });
+        println!("{all:#}");
         return Ok(());
     }
     for names::Cost { names, kernel_bytes, build_ms, publish_ms, questions, cold_added_ns } in costs {
@@ -172,6 +182,12 @@ fn run_names(arguments: &NamesArguments) -> Result<()> {
     }
     for name in missing {
         println!("{name:22} is not installed");
+    }
+    if !followed.is_empty() {
+        println!("\n{:22} {:>19}", "ask, then connect", "µs p50/p99");
+    }
+    for follow::Cost { name, ns } in followed {
+        println!("{name:22} {:>19}", micros(ns));
     }
     Ok(())
 }
