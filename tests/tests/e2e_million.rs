@@ -104,11 +104,8 @@ fn a_million_names() -> Result<()> {
     ensure!(report.counts == [(quarter, 0); 4], "other names: answered and refused {:?}", report.counts);
 
     let wanted = some.first().context("a name")?.to_lowercase();
-    let alerts = wall.agent.alerts()?;
-    let alert = alerts
-        .iter()
-        .find(|alert| alert["dns"]["entry"] == json!(wanted))
-        .context("an alert with the entry")?;
+    let alert = wall.agent.wait_for_alert(0, |alert| alert["dns"]["entry"] == json!(wanted));
+    let alert = alert.context("an alert with the entry")?;
     ensure!(
         alert["rule"] == "blocklist.million"
             && alert["dns"]["list"] == "million"
