@@ -60,6 +60,7 @@ fn names_are_explained_by_their_question_and_where_they_lead() {
         (&other, "db.corp.example", 25),
         (&shop, "ads.example", 443),
         (&shop, "x.y.ads.example", 443),
+        (&shop, "dns.google", 443),
     ];
     let mut text = String::new();
     for (identity, name, port) in cases {
@@ -67,8 +68,10 @@ fn names_are_explained_by_their_question_and_where_they_lead() {
         let explanation = explain_name(&image, identity, &parsed, protocol::TCP, port);
         writeln!(text, "{} {name} {port}\n{explanation}\n", identity.cgroup).expect("a string");
     }
-    let by_address = Flow { address: Address::V4(0x0808_0808), protocol: protocol::TCP, port: 443 };
-    writeln!(text, "8.8.8.8\n{}", explain(&image, &shop, &by_address)).expect("a string");
+    for (said, address) in [("44.1.2.3", 0x2c01_0203), ("8.8.8.8, a resolver over HTTPS", 0x0808_0808)] {
+        let by_address = Flow { address: Address::V4(address), protocol: protocol::TCP, port: 443 };
+        writeln!(text, "{said}\n{}\n", explain(&image, &shop, &by_address)).expect("a string");
+    }
     insta::assert_snapshot!(text);
 }
 
@@ -80,11 +83,14 @@ fn names_and_where_they_may_lead_are_differences() {
     insta::assert_snapshot!(diff(&policy(NAMES), &policy(&changed)));
 }
 
+/// A policy without the names of encrypted resolvers.
+const HEAD: &str = "version = 1\nmode = \"audit\"\n[dns]\nencrypted = \"allow\"\n";
+
 #[test]
 fn too_many_names_are_said_with_their_numbers() {
     let names = |count: usize| {
         let list: Vec<String> = (0..count).map(|index| format!("\"n{index}.example\"")).collect();
-        format!("version = 1\nmode = \"audit\"\n[[allow]]\nto = [{}]\n", list.join(", "))
+        format!("{HEAD}[[allow]]\nto = [{}]\n", list.join(", "))
     };
     assert!(compile(&policy(&names(4_096)), &FixedEnvironment::default()).is_ok());
     let message = refusal(&names(4_097));
@@ -93,7 +99,7 @@ fn too_many_names_are_said_with_their_numbers() {
         let rule =
             |index: u32| format!("[[allow]]\nto = [\"n{index}.example\"]\nports = [\"tcp/{index}\"]\n");
         let rules: String = (1_000..1_000 + count).map(rule).collect();
-        format!("version = 1\nmode = \"audit\"\n{rules}")
+        format!("{HEAD}{rules}")
     };
     assert!(compile(&policy(&lists(255)), &FixedEnvironment::default()).is_ok());
     let message = refusal(&lists(256));

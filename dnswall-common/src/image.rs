@@ -149,8 +149,10 @@ pub struct ImageHeader {
     pub existing: u8,
     /// How many of `scopes` count; the first that holds a socket decides.
     pub scope_count: u8,
+    /// 1 when answers lead somewhere: names are not only refused.
+    pub learns: u8,
     /// Zero.
-    pub padding: [u8; 5],
+    pub padding: [u8; 4],
     /// Who may open raw sockets.
     pub raw: Who,
     /// Who may open what the wall does not see into: see [`crate::unjudged`].

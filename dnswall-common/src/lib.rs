@@ -38,6 +38,6 @@ pub mod who;
 pub const ABI_VERSION: u32 = if cfg!(feature = "trial-abi") { ABI + TRIAL_ABI_OFFSET } else { ABI };
 
 /// The version but for tests.
-const ABI: u32 = 6;
+const ABI: u32 = 7;
 /// What a build for tests of upgrades adds: to every other build its layouts are unknown, and it knows theirs.
 pub const TRIAL_ABI_OFFSET: u32 = 100;

@@ -71,7 +71,7 @@ fn is_from_server(skb: *mut __sk_buff) -> bool {
 /// The image, when its rules lead to names.
 #[inline(always)]
 fn image() -> Option<KernelImage> {
-    KernelImage::active().filter(|image| image.header().named != 0)
+    KernelImage::active().filter(|image| image.header().learns != 0)
 }
 
 /// A function of its own, for its frame.

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use dnswall_agent::compile::{FixedEnvironment, Identity, MapImage, Section, compile, explain};
+use dnswall_agent::policy::encrypted::KNOWN;
 use dnswall_agent::policy::{Destination, Policy, Ports, Problems, Protocol, Rule, parse};
 use dnswall_common::flow::{Address, Flow, protocol};
 use dnswall_common::named::NameSet;
@@ -117,6 +118,8 @@ fn leads_to(to: &[Destination], address: IpAddr, internet: bool) -> bool {
     to.iter().any(|to| match to {
         Destination::Any => true,
         Destination::Internet => internet,
+        // Through a translator to IPv4 as well.
+        Destination::EncryptedDns => internet || KNOWN.networks.iter().any(|net| net.contains(&address)),
         Destination::Network(net) => net.contains(&address),
     })
 }

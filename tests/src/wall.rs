@@ -229,8 +229,11 @@ impl Drop for Wall {
 }
 
 /// Networks of the internet (no documentation range is) that the far side plays.
-pub const INTERNET: [(IpAddr, u8); 2] = [
-    (IpAddr::V4(Ipv4Addr::new(8, 8, 8, 0)), 24),
+pub const INTERNET: [(IpAddr, u8); 4] = [
+    (IpAddr::V4(Ipv4Addr::new(8, 8, 9, 0)), 24),
+    // Resolvers that are asked over HTTPS, and their neighbours.
+    (IpAddr::V4(Ipv4Addr::new(9, 9, 9, 0)), 24),
+    (IpAddr::V6(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0)), 64),
     (IpAddr::V6(Ipv6Addr::new(0x2a00, 0x77, 0, 0, 0, 0, 0, 0)), 32),
 ];
 

@@ -135,7 +135,7 @@ impl Kind {
 pub fn address(number: u32, v6: bool) -> IpAddr {
     match v6 {
         true => Ipv6Addr::from((0x2a00_0077u128 << 96) + u128::from(number) + 1).into(),
-        false => Ipv4Addr::new(8, 8, 8, (number % 250 + 1) as u8).into(),
+        false => Ipv4Addr::new(8, 8, 9, (number % 250 + 1) as u8).into(),
     }
 }
 

@@ -152,6 +152,7 @@ fn diff_says_what_apply_would_change() -> Result<()> {
     ensure!(other.code == 1 && other.text.contains("db"), "{other:?}");
     let shown = wall.agent.say(&["policy", "show"])?;
     ensure!(shown.code == 0 && shown.text.contains("10.0.1.0/24"), "{shown:?}");
+    ensure!(shown.text.contains("# encrypted DNS that is refused: "), "its list and date: {shown:?}");
     Ok(())
 }
 

@@ -106,7 +106,7 @@ fn none_went(follow: &Follow, (_, went): &(Tally, Tally)) -> Result<()> {
 #[test]
 fn who_asks_may_go_where_the_answer_leads() -> Result<()> {
     let (wall, _zone) = raise(POLICY)?;
-    let to = |number: u8| tcp(&format!("8.8.8.{}:8443", number + 1));
+    let to = |number: u8| tcp(&format!("8.8.9.{}:8443", number + 1));
     let before = wall.run(&at("app.service"), to(20))?;
     ensure!(before.is_refused(), "before it asked: {before:?}");
     // A number of its own for each: what one way has taught must not open another.
@@ -245,7 +245,7 @@ fn an_address_counts_as_long_as_its_answer_said_and_without_the_agent() -> Resul
     all_went(&short, &follow(&wall, "app.service", &short)?)?;
     let long = Follow { ttl: 300, ..one(Kind::Host, 91) };
     all_went(&long, &follow(&wall, "app.service", &long)?)?;
-    let again = |number: u32| wall.run(&at("app.service"), tcp(&format!("8.8.8.{}:8443", number + 1)));
+    let again = |number: u32| wall.run(&at("app.service"), tcp(&format!("8.8.9.{}:8443", number + 1)));
     ensure!(!again(90)?.is_refused(), "within its time and the grace");
     thread::sleep(Duration::from_secs(1 + GRACE_SECS + 1));
     ensure!(again(90)?.is_refused(), "after its time");
@@ -260,7 +260,7 @@ fn an_address_counts_as_long_as_its_answer_said_and_without_the_agent() -> Resul
     let (asked, went) = follow(&wall, "app.service", &never)?;
     ensure!((asked.refused, went.refused) == (1, 1), "{asked:?} {went:?}");
     thread::sleep(Duration::from_secs(1 + GRACE_SECS + 1));
-    let late = wall.run(&at("app.service"), tcp("8.8.8.93:8443"))?;
+    let late = wall.run(&at("app.service"), tcp("8.8.9.93:8443"))?;
     ensure!(late.is_refused(), "after its time, without the agent: {late:?}");
     wall.agent.start(None)?;
     all_went(&fresh, &follow(&wall, "app.service", &fresh)?)?;

@@ -17,7 +17,7 @@ mode = "enforce"
 resolvers = ["10.0.3.53"]
 [[deny]]
 name = "quarantine"
-to = ["8.8.8.0/24"]
+to = ["8.8.9.0/24"]
 [[allow]]
 name = "lab"
 to = ["10.0.3.0/24"]
@@ -42,8 +42,8 @@ to = ["internet"]
             case("IPv4-translated", nobody(), udp("[::ffff:0:a00:308]:9000"), no),
             case("a question through NAT64", nobody(), dns("64:ff9b::a00:335".parse()?), direct),
             case("over TCP", nobody(), dns_tcp("64:ff9b::808:808".parse()?), direct),
-            case("v4-mapped", nobody(), tcp_by("8.8.8.8:443", TcpBy::SixSocket), quarantine),
-            case("v4-mapped, UDP", nobody(), udp_by("8.8.8.8:443", UdpBy::SixSocket), quarantine),
+            case("v4-mapped", nobody(), tcp_by("8.8.9.8:443", TcpBy::SixSocket), quarantine),
+            case("v4-mapped, UDP", nobody(), udp_by("8.8.9.8:443", UdpBy::SixSocket), quarantine),
             case("directly", nobody(), udp("10.0.3.8:9000"), allowed("allow.lab")),
         ],
     )

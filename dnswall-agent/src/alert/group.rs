@@ -322,11 +322,12 @@ impl Flow {
 
 impl FlowKey {
     fn of(event: &EnrichedEvent, policy: Option<&PolicyRules>) -> Self {
+        let rule = policy.and_then(|policy| policy.rule(event.rule));
         Self {
-            kind: Kind::of(event),
+            kind: Kind::of(event, rule.map(AsRef::as_ref)),
             outcome: event.outcome,
             reason: event.reason as u8,
-            rule: policy.and_then(|policy| policy.rule(event.rule)).cloned(),
+            rule: rule.cloned(),
             owner: Owner {
                 program: event.exe.map_or(Program::Thread(event.comm), Program::Exe),
                 uid: event.uid,

@@ -6,6 +6,7 @@ use dnswall_common::flow::{PORT_DNS, PORT_DNS_TLS, protocol};
 use dnswall_common::reason::Reason;
 use serde::{Deserialize, Serialize};
 
+use crate::compile::ENCRYPTED;
 use crate::event::{EnrichedEvent, EventHook};
 
 /// The kind of an alert, as `kind` in its JSON.
@@ -14,7 +15,7 @@ pub enum Kind {
     /// Port 53 of something that is not a resolver, or not for this workload.
     #[serde(rename = "dns.direct")]
     DnsDirect,
-    /// Port 853: DNS over TLS or QUIC.
+    /// Port 853, or a resolver that is known to be asked over TLS, HTTPS or QUIC: its address, or the question for its name.
     #[serde(rename = "dns.encrypted")]
     DnsEncrypted,
     /// A name that a block list has, or a rule refuses.
@@ -47,8 +48,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of an event.
-    pub fn of(event: &EnrichedEvent) -> Self {
+    /// The kind of an event that this rule decided; `None` when nobody knows which.
+    pub fn of(event: &EnrichedEvent, rule: Option<&str>) -> Self {
+        if rule == Some(ENCRYPTED) && matches!(event.reason, Reason::Rule | Reason::DeniedName) {
+            return Self::DnsEncrypted;
+        }
         let port = match event.flow.protocol {
             protocol::TCP | protocol::UDP | protocol::UDP_LITE => event.flow.destination_port,
             _ => 0,
@@ -111,7 +115,7 @@ mod tests {
             let mut event = sample::enriched();
             (event.hook, event.reason) = (hook, reason);
             (event.flow.protocol, event.flow.destination_port) = (protocol, port);
-            assert_eq!(Kind::of(&event), expected, "{hook:?} {reason:?} {protocol} {port}");
+            assert_eq!(Kind::of(&event, Some("x")), expected, "{hook:?} {reason:?} {protocol} {port}");
         };
         use EventHook::{Connect, Device, Egress, Ingress, SockCreate, Socket};
         check(Egress, Reason::NoRule, protocol::UDP, 53, Kind::DnsDirect);
@@ -135,6 +139,22 @@ mod tests {
         check(Egress, Reason::RawSocket, protocol::UDP, 53, Kind::SocketRaw);
         check(Socket, Reason::UnjudgedSocket, 0, 17, Kind::SocketUnjudged);
         check(Device, Reason::UnjudgedDevice, 0, 200, Kind::DeviceUnjudged);
+    }
+
+    #[test]
+    fn a_known_resolver_is_told_by_the_rule() {
+        let mut event = sample::enriched();
+        (event.flow.protocol, event.flow.destination_port) = (protocol::TCP, 443);
+        for (reason, rule, expected) in [
+            (Reason::Rule, Some(ENCRYPTED), Kind::DnsEncrypted),
+            (Reason::DeniedName, Some(ENCRYPTED), Kind::DnsEncrypted),
+            (Reason::NoRule, Some(ENCRYPTED), Kind::EgressDenied),
+            (Reason::Rule, Some("deny.dns.encrypted"), Kind::EgressDenied),
+            (Reason::Rule, None, Kind::EgressDenied),
+        ] {
+            event.reason = reason;
+            assert_eq!(Kind::of(&event, rule), expected, "{reason:?} {rule:?}");
+        }
     }
 
     #[test]

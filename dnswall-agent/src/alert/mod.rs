@@ -214,16 +214,17 @@ impl Alert {
     /// From the last event of its flow. Without `policy` (a generation nobody remembers) rule and policy stay `null`.
     pub fn new(event: &EnrichedEvent, policy: Option<&PolicyRules>, host: &str, tally: Tally) -> Self {
         let Tally { id, count, first, last } = tally;
+        let rule = policy.and_then(|policy| policy.rule(event.rule));
         Self {
             schema: SCHEMA,
             time: last,
             id,
-            kind: Kind::of(event),
+            kind: Kind::of(event, rule.map(AsRef::as_ref)),
             verdict: Some(event.outcome),
             reason: Reason::name(event.reason).to_owned(),
             rule: match &event.listed {
                 Some(listed) => Some(format!("blocklist.{}", listed.list)),
-                None => policy.and_then(|policy| policy.rule(event.rule)).map(ToString::to_string),
+                None => rule.map(ToString::to_string),
             },
             policy: AlertPolicy {
                 name: policy.map(|policy| policy.name().to_owned()),

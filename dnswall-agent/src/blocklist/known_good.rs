@@ -36,6 +36,12 @@ impl Pattern {
         let (name, is_below) = text.strip_prefix("*.").map_or((text, false), |name| (name, true));
         Ok(Self { name: DomainName::new(name)?.to_string(), is_below })
     }
+
+    /// Whether it is of every name that the other is of.
+    pub fn holds(&self, other: &Self) -> bool {
+        let is_below = || other.name.strip_suffix(&self.name).is_some_and(|left| left.ends_with('.'));
+        self == other || (self.is_below && is_below())
+    }
 }
 
 impl std::fmt::Display for Pattern {

@@ -10,7 +10,7 @@ use super::args::{ApplyArguments, CheckArguments, DiffArguments, Form};
 use super::connections;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint};
-use crate::compile::{self, Change, PolicyDiff, compile};
+use crate::compile::{self, Change, PolicyDiff, RuleInfo, compile};
 use crate::control::api::{Applied, ApplyRequest, PendingStatus, PolicyShown, RehearseRequest, Rehearsed};
 use crate::control::client::{Client, ClientError};
 use crate::policy::{Policy, Problem, parse};
@@ -37,8 +37,7 @@ pub fn check(form: Form, arguments: &CheckArguments) -> Result<Exit, Failure> {
         name: policy.name.clone(),
         digest: image.digest_text(),
         mode: policy.mode.name().to_owned(),
-        // Without the default, which nobody wrote.
-        rules: image.rules.len() - 1,
+        rules: written(&image.rules),
         warnings,
     };
     output::answer(form, &checked, |checked| {
@@ -54,6 +53,12 @@ pub fn check(form: Form, arguments: &CheckArguments) -> Result<Exit, Failure> {
             + &format!("{} {name}: mode {mode}, {rules} rule{plural}, digest {digest}", paint(GOOD, "valid:"))
     });
     Ok(Exit::Done)
+}
+
+/// How many rules the policy writes; some are several to the kernel.
+fn written(rules: &[RuleInfo]) -> usize {
+    let written = rules.iter().filter(|rule| rule.line != 0);
+    written.map(|rule| &rule.name).collect::<std::collections::HashSet<_>>().len()
 }
 
 pub async fn diff(form: Form, client: &Client, arguments: &DiffArguments) -> Result<Exit, Failure> {
@@ -188,6 +193,9 @@ fn show_text(shown: &PolicyShown) -> String {
         "what passes without any rule:".to_owned(),
     ];
     lines.extend(shown.essentials.iter().map(|essential| format!("  {essential}")));
+    if !shown.encrypted_dns.is_empty() {
+        lines.push(format!("encrypted DNS that is refused: {}", shown.encrypted_dns));
+    }
     if !shown.history.is_empty() {
         lines.push("before it (policy rollback brings back the first):".to_owned());
         lines.extend(shown.history.iter().map(|past| {

@@ -2,6 +2,7 @@
 
 use super::intervals::Intervals;
 use crate::policy::Destination;
+use crate::policy::encrypted::KNOWN;
 use crate::policy::internet::{INTERNET6, NAT64, NOT_INTERNET4, NOT_INTERNET6};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -30,11 +31,20 @@ impl Addresses {
                     v4.extend(INTERNET.v4.as_slice());
                     v6.extend(INTERNET.v6.as_slice());
                 }
+                Destination::EncryptedDns => {
+                    v4.extend(ENCRYPTED_DNS.v4.as_slice());
+                    v6.extend(ENCRYPTED_DNS.v6.as_slice());
+                }
                 Destination::Network(IpNet::V4(net)) => v4.push(ends4(net)),
                 Destination::Network(IpNet::V6(net)) => v6.push(ends6(net)),
             }
         }
         Self { v4: Intervals::union(v4), v6: Intervals::union(v6) }
+    }
+
+    /// Whether no address is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
     /// Without IPv4 addresses written as IPv6. As the destination of a packet on the wire they are never legitimate
@@ -59,6 +69,23 @@ static INTERNET: LazyLock<Addresses> = LazyLock::new(|| {
         v4: Intervals::union(vec![(0, u32::MAX.into())]).without(&not4),
         v6: all6.without(&Intervals::union(not6.collect())),
     }
+});
+
+/// What `encrypted-dns` stands for, also through a translator to IPv4.
+static ENCRYPTED_DNS: LazyLock<Addresses> = LazyLock::new(|| {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    let translated = ends6(&NAT64.0).0;
+    for network in &KNOWN.networks {
+        match network {
+            IpNet::V4(net) => {
+                let (first, last) = ends4(net);
+                v4.push((first, last));
+                v6.push((translated | first, translated | last));
+            }
+            IpNet::V6(net) => v6.push(ends6(net)),
+        }
+    }
+    Addresses { v4: Intervals::union(v4), v6: Intervals::union(v6) }
 });
 
 fn ends4(net: &Ipv4Net) -> (u128, u128) {

@@ -88,7 +88,8 @@ fn statements(policy: &Policy) -> BTreeMap<Key, String> {
 }
 
 fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
-    let Dns { place: _, resolvers, clients, encrypted, deny_types, recursors, stubs, serve } = dns;
+    let Dns { place: _, resolvers, clients, encrypted, encrypted_at: _, deny_types, recursors, stubs, serve } =
+        dns;
     say(1, "dns.resolvers".to_owned(), list(resolvers));
     if !clients.is_empty() {
         say(1, "dns.clients".to_owned(), selectors(clients));

@@ -133,8 +133,8 @@ pub fn explain_name(
     }
 }
 
-/// An address that is on the internet, and nothing else.
-const ON_THE_INTERNET: Address = Address::V4(0x0101_0101);
+/// An address that is on the internet, and nothing else: 44.0.0.1.
+const ON_THE_INTERNET: Address = Address::V4(0x2c00_0001);
 
 fn explanation(image: &MapImage, who: &Who, verdict: &Verdict, passed_over: Vec<RuleInfo>) -> Explanation {
     let (mode, existing) = image.header.treatment(who);

@@ -43,6 +43,11 @@ impl Intervals {
         Self(left)
     }
 
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The intervals.
     pub(super) fn as_slice(&self) -> &[(u128, u128)] {
         &self.0

@@ -27,7 +27,7 @@ pub use environment::{Environment, FileId, FixedEnvironment, RootCgroup};
 pub use explain::{Explanation, Outcome, explain, explain_name, explain_who};
 pub use identity::Identity;
 pub use image::{MapImage, ScopeInfo};
-pub use rules::{RuleInfo, Section};
+pub use rules::{ENCRYPTED, RuleInfo, Section};
 pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
 
 use crate::policy::{Existing, Mode, Policy, Problem, Problems, Scope, Selector, Warning};
@@ -36,6 +36,7 @@ use dnswall_common::image::{
     EXISTING_CUT, EXISTING_KEEP, ImageHeader, MODE_AUDIT, MODE_ENFORCE, Scope as ScopeEntry,
 };
 use dnswall_common::limits::{NODES4_MAX, NODES6_MAX, RULES_MAX, SCOPES_MAX};
+use dnswall_common::reason::Action;
 use dnswall_common::search::{FANOUT4, FANOUT8};
 use dnswall_common::who::Who;
 use rules::FlatRule;
@@ -65,7 +66,8 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
     };
     warnings.extend(unused(&rules, &lookups.cells.used));
     let named = lists.patterns(environment.seed());
-    if !named.is_empty() {
+    let leads = rules.iter().any(|rule| rule.names != 0 && rule.action == Action::Allow);
+    if leads {
         warnings.extend(believed(policy));
     }
     let resolvers_rule =
@@ -92,7 +94,8 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         mode: mode_number(policy.mode),
         existing: existing_number(policy.existing),
         scope_count: scopes.len() as u8,
-        padding: [0; 5],
+        learns: u8::from(rules.iter().any(|rule| rule.names != 0 && !rule.addresses.is_empty())),
+        padding: [0; 4],
         raw,
         unjudged,
         unconstrained,
@@ -201,12 +204,13 @@ fn believed(policy: &Policy) -> Vec<Warning> {
     warnings
 }
 
-/// Rules that no flow can reach.
+/// Rules that no flow can reach. The refusal of encrypted DNS is there whatever else there is.
 fn unused<'r>(
     rules: &'r [FlatRule],
     used: &'r std::collections::BTreeSet<u32>,
 ) -> impl Iterator<Item = Warning> + 'r {
-    (0u32..).zip(rules).skip(1).filter(|(number, _)| !used.contains(number)).map(|(_, rule)| {
+    let idle = move |(number, rule): &(u32, &FlatRule)| !used.contains(number) && rule.info.name != ENCRYPTED;
+    (0u32..).zip(rules).skip(1).filter(idle).map(|(_, rule)| {
         Problem::warning(rule.span.clone(), format!("{} never decides", rule.info.name))
             .why("rules that come before it decide everything it names")
             .hint("take it out, or narrow the rules before it: deny comes before [dns], [dns] before allow")

@@ -1,12 +1,15 @@
 //! Takes a policy, gives its rules in the order of precedence, all of one kind: addresses, ports, whom, allow or deny.
 //!
-//! Here DNS ends: resolvers, recursors, stubs and who may ask become rules like any other, port 53 leaves every other
-//! allow rule, and port 853 too unless encrypted DNS is allowed.
+//! Here DNS ends: resolvers, recursors, stubs and who may ask become rules like any other, and port 53 leaves every other
+//! allow rule. Unless encrypted DNS is allowed, port 853 leaves them, too, and a rule refuses the resolvers that are known to speak
+//! it: behind the parts of allow rules that name them, before everything else that is allowed.
 
 use super::destinations::Addresses;
 use super::intervals::Intervals;
 use super::named::Lists;
 use super::who::Selectors;
+use crate::blocklist::Pattern;
+use crate::policy::encrypted::KNOWN;
 use crate::policy::{Destination, Encrypted, Place, Policy, Ports, Protocol, Rule, Selector};
 use dnswall_common::flow::{PORT_DNS, PORT_DNS_TLS, protocol};
 use dnswall_common::named::PORT_STUB;
@@ -52,7 +55,7 @@ pub(super) struct FlatRule {
     pub(super) addresses: Addresses,
     /// The list of names of which one has to have led to the address; 0 when none has to.
     pub(super) names: usize,
-    /// Whether it refuses the question for these names as well.
+    /// Whether it answers for the question for these names as well.
     pub(super) asks: bool,
     /// Protocols and ports, as the lower 24 bits of a port key.
     pub(super) ports: Intervals,
@@ -61,23 +64,58 @@ pub(super) struct FlatRule {
 /// What the rule is called that says whom anybody may ask.
 pub(super) const RESOLVERS: &str = "dns.resolvers";
 
-/// Every rule of a policy by number; number 0 is the default and has no addresses. A rule that leads to addresses and to names is two.
+/// What the rule is called that refuses resolvers that are asked over TLS, HTTPS or QUIC.
+pub const ENCRYPTED: &str = "dns.encrypted";
+
+/// Every rule of a policy by number; number 0 is the default and has no addresses. A rule that leads to addresses and to names is two,
+/// and one that opens encrypted DNS besides other things is more.
 pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors, lists: &mut Lists) -> Vec<FlatRule> {
     let mut flat = Flattener { rules: vec![default_rule()], selectors, lists };
     for (index, rule) in policy.deny.iter().enumerate() {
-        let ports = flat.ports(&rule.ports);
-        flat.rule(rule, index, Section::Deny, ports);
+        // With ports it leaves the question alone.
+        let asks = rule.ports.is_empty() || rule.ports.contains(&Ports::Any);
+        let part = Part { asks, ..Part::of(rule, port_keys(&rule.ports)) };
+        flat.part(rule, index, Section::Deny, part);
     }
     flat.dns(policy);
-    let closed = closed_ports(policy.dns.encrypted);
-    for (index, rule) in policy.allow.iter().enumerate() {
-        let ports = flat.ports(&rule.ports).without(&closed);
-        let explicit =
-            rule.ports.iter().filter(|ports| ports.is_only(PORT_DNS_TLS)).flat_map(|ports| keys(*ports));
-        let ports = Intervals::union(ports.as_slice().iter().copied().chain(explicit).collect());
-        flat.rule(rule, index, Section::Allow, ports);
+    match policy.dns.encrypted {
+        Encrypted::Deny => flat.allow_but_encrypted(policy),
+        Encrypted::Allow => {
+            for (index, rule) in policy.allow.iter().enumerate() {
+                let ports = port_keys(&rule.ports).without(&dns_ports());
+                flat.part(rule, index, Section::Allow, Part::of(rule, ports));
+            }
+        }
     }
     flat.rules
+}
+
+/// Some of where a rule leads, and on which ports.
+struct Part {
+    to: Vec<Destination>,
+    names: Vec<Pattern>,
+    ports: Intervals,
+    /// See [`FlatRule::asks`].
+    asks: bool,
+}
+
+impl Part {
+    /// All of it, on these ports.
+    fn of(rule: &Rule, ports: Intervals) -> Self {
+        let mut names = rule.names.clone();
+        if rule.to.contains(&Destination::EncryptedDns) {
+            names.extend(KNOWN.names.iter().cloned());
+        }
+        Self { to: rule.to.clone(), names, ports, asks: false }
+    }
+
+    /// What names resolvers that are known to be asked over TLS, HTTPS or QUIC, by their own addresses or names, and the rest.
+    fn split(self) -> (Self, Self) {
+        let (to, others) = self.to.into_iter().partition(|destination| KNOWN.is_named_by(destination));
+        let (names, further) = self.names.into_iter().partition(|name| KNOWN.is_named_by_name(name));
+        let named = Self { to, names, ports: self.ports.clone(), asks: true };
+        (named, Self { to: others, names: further, ports: self.ports, asks: self.asks })
+    }
 }
 
 struct Flattener<'a> {
@@ -87,7 +125,47 @@ struct Flattener<'a> {
 }
 
 impl Flattener<'_> {
-    fn rule(&mut self, rule: &Rule, index: usize, section: Section, ports: Intervals) {
+    /// What `[[allow]]` opens where encrypted DNS is refused: first what says that it is for that, by its port or by a resolver's own
+    /// address or name, then the refusal, then the rest.
+    fn allow_but_encrypted(&mut self, policy: &Policy) {
+        let closed = Intervals::union(dns_ports().as_slice().iter().copied().chain(tls_ports()).collect());
+        let mut others = Vec::new();
+        for (index, rule) in policy.allow.iter().enumerate() {
+            let by_port = rule.ports.iter().filter(|ports| ports.is_only(PORT_DNS_TLS));
+            let by_port = Intervals::union(by_port.flat_map(|ports| keys(*ports)).collect());
+            let ports = port_keys(&rule.ports).without(&closed);
+            if !by_port.is_empty() {
+                self.part(rule, index, Section::Allow, Part { asks: true, ..Part::of(rule, by_port) });
+                if ports.is_empty() {
+                    continue;
+                }
+            }
+            let (named, rest) = Part::of(rule, ports).split();
+            self.part(rule, index, Section::Allow, named);
+            others.push((index, rule, rest));
+        }
+        self.encrypted(&policy.dns.encrypted_at);
+        for (index, rule, rest) in others {
+            self.part(rule, index, Section::Allow, rest);
+        }
+    }
+
+    /// Refuses the resolvers that are known to be asked over TLS, HTTPS or QUIC, on all ports but that of DNS itself, and questions for
+    /// their names. Nothing else is at their addresses.
+    fn encrypted(&mut self, place: &Place) {
+        let all = [protocol::TCP, protocol::UDP].map(|protocol| port_range(protocol, 0, u16::MAX));
+        let ports = Intervals::union(all.to_vec()).without(&dns_ports());
+        let addresses = Addresses::new([&Destination::EncryptedDns]);
+        let refuse = |flat: &mut Self, addresses, ports| {
+            flat.push(ENCRYPTED.to_owned(), Section::Dns, place, Action::Deny, &[], addresses, ports);
+        };
+        refuse(self, addresses, ports);
+        refuse(self, Addresses::default(), Intervals::default());
+        self.lead_to(&KNOWN.names, true);
+    }
+
+    /// Adds a part of a rule, as one for its addresses and one for its names.
+    fn part(&mut self, rule: &Rule, index: usize, section: Section, part: Part) {
         let (word, action) =
             if section == Section::Deny { ("deny", Action::Deny) } else { ("allow", Action::Allow) };
         let name = match &rule.name {
@@ -98,21 +176,25 @@ impl Flattener<'_> {
             let addresses = Addresses::new(to);
             if action == Action::Allow { addresses.without_mapped() } else { addresses }
         };
-        if !rule.to.is_empty() || rule.names.is_empty() {
-            let addresses = addresses(&rule.to);
+        let Part { to, names, ports, asks } = part;
+        if !to.is_empty() {
+            let addresses = addresses(&to);
             self.push(name.clone(), section, &rule.place, action, &rule.from, addresses, ports.clone());
         }
-        if !rule.names.is_empty() {
+        if !names.is_empty() {
             let anywhere = if action == Action::Allow { Destination::Internet } else { Destination::Any };
             let addresses =
                 if rule.answers.is_empty() { addresses(&[anywhere]) } else { addresses(&rule.answers) };
-            let names = self.lists.number(&rule.names);
             self.push(name, section, &rule.place, action, &rule.from, addresses, ports);
-            if let Some(pushed) = self.rules.last_mut() {
-                pushed.names = names;
-                let is_any = rule.ports.is_empty() || rule.ports.contains(&Ports::Any);
-                pushed.asks = action == Action::Deny && is_any;
-            }
+            self.lead_to(&names, asks);
+        }
+    }
+
+    /// Has the rule that was added last hold where these names lead.
+    fn lead_to(&mut self, names: &[Pattern], asks: bool) {
+        let number = self.lists.number(names);
+        if let Some(rule) = self.rules.last_mut() {
+            (rule.names, rule.asks) = (number, asks);
         }
     }
 
@@ -194,13 +276,14 @@ impl Flattener<'_> {
             ports,
         });
     }
+}
 
-    fn ports(&self, ports: &[Ports]) -> Intervals {
-        if ports.is_empty() {
-            return Intervals::union(keys(Ports::Any));
-        }
-        Intervals::union(ports.iter().flat_map(|ports| keys(*ports)).collect())
+/// Protocols and ports of a rule; none written is any.
+fn port_keys(ports: &[Ports]) -> Intervals {
+    if ports.is_empty() {
+        return Intervals::union(keys(Ports::Any));
     }
+    Intervals::union(ports.iter().flat_map(|ports| keys(*ports)).collect())
 }
 
 fn default_rule() -> FlatRule {
@@ -216,14 +299,9 @@ fn default_rule() -> FlatRule {
     }
 }
 
-/// Ports an allow rule opens only by naming them, or never.
-fn closed_ports(encrypted: Encrypted) -> Intervals {
-    let mut closed = dns_ports().as_slice().to_vec();
-    if encrypted == Encrypted::Deny {
-        closed.push(port_range(protocol::TCP, PORT_DNS_TLS, PORT_DNS_TLS));
-        closed.push(port_range(protocol::UDP, PORT_DNS_TLS, PORT_DNS_TLS));
-    }
-    Intervals::union(closed)
+/// DNS over TLS and over QUIC.
+fn tls_ports() -> [(u128, u128); 2] {
+    [protocol::TCP, protocol::UDP].map(|protocol| port_range(protocol, PORT_DNS_TLS, PORT_DNS_TLS))
 }
 
 /// Questions over UDP and TCP; UDP-Lite is judged as UDP.

@@ -228,6 +228,9 @@ pub struct PolicyShown {
     pub text: String,
     /// What is allowed without any rule.
     pub essentials: Vec<String>,
+    /// The list of encrypted resolvers that are refused: its date and size; empty where they are not.
+    #[serde(default)]
+    pub encrypted_dns: String,
     /// The policies before it that `policy rollback` can bring back, the latest first.
     pub history: Vec<PolicyPast>,
 }

@@ -27,7 +27,7 @@ use super::pins::Pins;
 ///
 /// Up to version 5 nothing was learned of names. Up to version 3 a socket ended in the generation of its connection, then `next_way`, `never_heard` and a word of
 /// padding. Up to version 4 refusals were counted without the listed name ([`RefusedKey4`]).
-const READABLE: &[u32] = &[2, 3, 4, 5, 6];
+const READABLE: &[u32] = &[2, 3, 4, 5, 6, 7];
 
 /// Key of map `REFUSED` up to version 4.
 #[repr(C)]

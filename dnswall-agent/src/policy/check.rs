@@ -121,6 +121,7 @@ impl Check<'_> {
                 resolvers: Vec::new(),
                 clients: Vec::new(),
                 encrypted: Encrypted::Deny,
+                encrypted_at: Place::default(),
                 deny_types: Vec::new(),
                 recursors: Vec::new(),
                 stubs: Vec::new(),
@@ -152,6 +153,10 @@ impl Check<'_> {
             resolvers,
             clients: self.from(table.clients, "who may ask the resolvers"),
             encrypted: self.word("encrypted", &table.encrypted, ENCRYPTED).unwrap_or(Encrypted::Deny),
+            encrypted_at: match &table.encrypted {
+                Field::Given(written) => self.place(written.span()),
+                Field::Absent | Field::Wrong => Place::default(),
+            },
             deny_types: self.types(&table.deny_types),
             recursors: table.recursors.into_iter().map(|recursor| self.recursor(recursor)).collect(),
             stubs,

@@ -14,15 +14,21 @@ pub enum Destination {
     Any,
     /// Every address that is not private, loopback, link-local, multicast or reserved (see [`super::internet`]).
     Internet,
+    /// The resolvers that are known to be asked over TLS, HTTPS or QUIC: their addresses and names (see [`super::encrypted`]).
+    EncryptedDns,
     /// One network or address.
     Network(IpNet),
 }
+
+/// What a policy writes for [`Destination::EncryptedDns`].
+const ENCRYPTED_DNS: &str = "encrypted-dns";
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("any"),
             Self::Internet => f.write_str("internet"),
+            Self::EncryptedDns => f.write_str(ENCRYPTED_DNS),
             Self::Network(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
             Self::Network(net) => write!(f, "{net}"),
         }
@@ -71,6 +77,9 @@ impl Target {
     /// What is wrong with it and what to write instead.
     pub(super) fn parse(written: &Spanned<String>) -> Result<Self, Problem> {
         let text = written.get_ref().as_str();
+        if text == ENCRYPTED_DNS {
+            return Ok(Self::Address(Destination::EncryptedDns));
+        }
         match Destination::parse(written) {
             Ok(destination) => Ok(Self::Address(destination)),
             Err(_) if is_meant_as_name(text) => Pattern::new(text).map(Self::Name).map_err(|reason| {
@@ -85,8 +94,10 @@ impl Target {
 
 /// Whether what is no address is a name, and not some other mistake.
 fn is_meant_as_name(text: &str) -> bool {
-    let is_word =
-        || super::table::nearest(text, &["any", "internet", "all"]).is_some() && !text.contains('.');
+    let is_word = || {
+        super::table::nearest(text, &["any", "internet", "all", ENCRYPTED_DNS]).is_some()
+            && !text.contains('.')
+    };
     is_name(text)
         && !looks_like_address(text)
         && stars_as_network(text).is_none()
@@ -216,6 +227,14 @@ fn misread(written: &Spanned<String>) -> Problem {
     if let Some(word) = super::table::nearest(text, &["any", "internet"]).filter(|_| !text.contains('.')) {
         return problem(format!("{shown} is not a destination")).hint(format!("did you mean `{word}`?"));
     }
+    if text == ENCRYPTED_DNS {
+        return problem(format!("{shown} cannot be written here"))
+            .why("it stands for names as well, and only `to` of [[allow]] and [[deny]] leads to names")
+            .hint("write addresses or networks");
+    }
+    if let Some(word) = super::table::nearest(text, &[ENCRYPTED_DNS]) {
+        return problem(format!("{shown} is not a destination")).hint(format!("did you mean `{word}`?"));
+    }
     if text == "*" || text == "all" {
         return problem(format!("{shown} is not a destination")).hint("write `any`");
     }
@@ -334,9 +353,20 @@ mod tests {
         assert_eq!(target("*.b\u{fc}cher.example"), "name *.xn--bcher-kva.example");
         assert_eq!(target("db"), "name db");
         assert_eq!(target("10.0.3.7"), "address 10.0.3.7");
-        for mistake in
-            ["Any", "interne", "all", "localhost", "10.0.3.*", "10.0.3", "*", "a b", "*.*.com", "a..b"]
-        {
+        assert_eq!(target("encrypted-dns"), "address encrypted-dns");
+        for mistake in [
+            "Any",
+            "interne",
+            "all",
+            "localhost",
+            "10.0.3.*",
+            "10.0.3",
+            "*",
+            "a b",
+            "*.*.com",
+            "a..b",
+            "encrypted_dns",
+        ] {
             assert!(!target(mistake).starts_with("name"), "{mistake}");
         }
         assert!(target("*.1.2").contains("is not a domain name"));
@@ -366,6 +396,8 @@ mod tests {
             ("*.githubusercontent.com", "is a name | write its addresses"),
             ("Any", "did you mean `any`"),
             ("interne", "did you mean `internet`"),
+            ("encrypted-dns", "cannot be written here"),
+            ("encryted-dns", "did you mean `encrypted-dns`"),
             ("", "is empty"),
             (" 10.0.0.1", "write \"10.0.0.1\""),
             ("a b", "is not a destination"),

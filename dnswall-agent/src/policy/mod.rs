@@ -8,6 +8,7 @@
 mod builtin;
 mod check;
 mod destination;
+pub mod encrypted;
 mod file;
 pub mod internet;
 mod ports;
@@ -91,11 +92,12 @@ pub enum Existing {
     Cut,
 }
 
-/// Whether encrypted DNS may pass rules that do not name its port.
+/// Whether encrypted DNS may pass rules that name neither its port nor its resolvers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encrypted {
-    /// Ports of encrypted DNS are left out of ranges and `any`.
+    /// Ports of encrypted DNS are left out of ranges and `any`, and resolvers that are known to speak it of networks; their names
+    /// are not asked for.
     Deny,
     /// They are ports like any other.
     Allow,
@@ -119,8 +121,10 @@ pub struct Dns {
     pub resolvers: Vec<IpAddr>,
     /// Who may ask `resolvers`. Stubs may be asked by everyone: that is what they are for.
     pub clients: Vec<Selector>,
-    /// Whether encrypted DNS may pass rules that do not name its port.
+    /// Whether encrypted DNS may pass rules that name neither its port nor its resolvers.
     pub encrypted: Encrypted,
+    /// Where it says so; nowhere when it does not.
+    pub encrypted_at: Place,
     /// Types of question that are refused, as numbers.
     pub deny_types: Vec<u16>,
     /// Processes that are resolvers themselves.

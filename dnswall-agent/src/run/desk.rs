@@ -27,7 +27,8 @@ use crate::control::api::{
 };
 use crate::control::server::{Agent, Refusal};
 use crate::kernel::PublishError;
-use crate::policy::Mode;
+use crate::policy::encrypted::KNOWN;
+use crate::policy::{Encrypted, Mode};
 
 /// The agent as commands see it.
 pub struct Desk {
@@ -163,6 +164,10 @@ impl Agent for Desk {
             mode: running.policy.mode.name().to_owned(),
             text: running.policy.text.clone(),
             essentials: ESSENTIALS.map(str::to_owned).to_vec(),
+            encrypted_dns: match running.policy.dns.encrypted {
+                Encrypted::Deny => KNOWN.to_string(),
+                Encrypted::Allow => String::new(),
+            },
             history: history.collect(),
         })
     }

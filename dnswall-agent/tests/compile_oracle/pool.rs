@@ -70,8 +70,21 @@ pub const PORTS: &[u16] =
     &[1, 52, 53, 54, 443, 852, 853, 854, 2047, 2048, 2176, 32767, 32768, 33023, 33024, 65535];
 
 /// Names that rules lead to.
-pub const PATTERNS: &[&str] =
-    &["one.test", "*.one.test", "a.one.test", "*.a.one.test", "*.test", "two.test", "*.two.test"];
+pub const PATTERNS: &[&str] = &[
+    "one.test",
+    "*.one.test",
+    "a.one.test",
+    "*.a.one.test",
+    "*.test",
+    "two.test",
+    "*.two.test",
+    "*.google",
+    RESOLVER_NAME,
+];
+/// Addresses of a resolver that is known to be asked over HTTPS: among these the packets choose.
+pub const RESOLVER_ADDRESSES: &[&str] = &["8.8.8.8", "64:ff9b::808:808", "2001:4860:4860::8888"];
+/// Its name.
+pub const RESOLVER_NAME: &str = "dns.google";
 /// Names that were asked for.
 pub const NAMES: &[&str] = &[
     "one.test",
@@ -83,4 +96,6 @@ pub const NAMES: &[&str] = &[
     "x.two.test",
     "test",
     "x.other",
+    RESOLVER_NAME,
+    "xdns.google",
 ];

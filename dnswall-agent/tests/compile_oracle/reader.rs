@@ -1,6 +1,6 @@
 //! The oracle: reads a policy rule by rule, from the top, for one packet of one process.
 
-use crate::pool::{CGROUPS, EXES, UNITS, USERS};
+use crate::pool::{CGROUPS, EXES, RESOLVER_ADDRESSES, RESOLVER_NAME, UNITS, USERS};
 use crate::world::{Entry, Port, Rule, To, World};
 use dnswall_common::limits::CGROUP_DEPTH_MAX;
 use std::net::IpAddr;
@@ -123,10 +123,27 @@ pub fn is_internet(address: IpAddr) -> bool {
     }
 }
 
+fn is_resolver(address: IpAddr) -> bool {
+    RESOLVER_ADDRESSES.contains(&address.to_string().as_str())
+}
+
+/// Whether it is a resolver's own address or name, and nothing wider.
+fn is_of_resolver(to: &To) -> bool {
+    match to {
+        To::EncryptedDns => true,
+        To::Net(address, prefix) => {
+            *prefix == if address.is_ipv4() { 32 } else { 128 } && is_resolver(*address)
+        }
+        To::Name(name) => *name == RESOLVER_NAME,
+        To::Any | To::Internet => false,
+    }
+}
+
 pub fn leads_to(to: &[To], address: IpAddr) -> bool {
     to.iter().any(|to| match (to, address) {
         (To::Any, _) => true,
         (To::Internet, address) => is_internet(address),
+        (To::EncryptedDns, address) => is_resolver(address),
         (To::Net(IpAddr::V4(net), prefix), IpAddr::V4(address)) => {
             (0..*prefix).all(|bit| u32::from(*net) >> (31 - bit) & 1 == u32::from(address) >> (31 - bit) & 1)
         }
@@ -142,13 +159,14 @@ fn is_named(to: &[To], name: &str) -> bool {
             Some(end) => name.len() > end.len() && name.ends_with(end),
             None => name == *pattern,
         },
+        To::EncryptedDns => name == RESOLVER_NAME,
         _ => false,
     })
 }
 
 impl Rule {
     fn leads_to_names(&self) -> bool {
-        self.to.iter().any(|to| matches!(to, To::Name(_)))
+        self.to.iter().any(|to| matches!(to, To::Name(_) | To::EncryptedDns))
     }
 
     /// Whether a name of the rule may lead there.
@@ -276,19 +294,44 @@ pub fn oracle(world: &World, packet: &Packet, process: &Process) -> Answer {
             return Answer::Allowed("dns.serve".to_owned());
         }
     }
-    for (index, rule) in world.allow.iter().enumerate() {
-        let closed = packet.is_to(53)
-            || (packet.is_to(853) && !world.encrypted && !packet.names_exactly(&rule.ports))
-            || packet.is_mapped();
-        let is_open = packet.names(&rule.ports) && !closed;
+    let mut allow = |index: usize, rule: &Rule| {
+        let is_open = packet.names(&rule.ports) && !packet.is_to(53) && !packet.is_mapped();
         if consider(leads_to(&rule.to, packet.address) && is_open, &rule.from) {
-            return Answer::Allowed(name("allow", index, rule));
+            return Some(Answer::Allowed(name("allow", index, rule)));
         }
         if consider(rule.may_lead_to(packet.address, true) && is_open, &rule.from) {
             if packet.by.is_some_and(|name| is_named(&rule.to, name)) {
-                return Answer::Allowed(name("allow", index, rule));
+                return Some(Answer::Allowed(name("allow", index, rule)));
             }
             is_by_unknown_name = true;
+        }
+        None
+    };
+    let refuses_encrypted = !world.encrypted;
+    if refuses_encrypted {
+        // What is meant for it: by its port, or by a resolver itself.
+        for (index, rule) in world.allow.iter().enumerate() {
+            let of_resolvers = rule.to.iter().filter(|to| is_of_resolver(to)).cloned().collect();
+            let to = match packet.is_to(853) {
+                true if packet.names_exactly(&rule.ports) => rule.to.clone(),
+                true => continue,
+                false => of_resolvers,
+            };
+            if let Some(answer) = allow(index, &Rule { to, ..rule.clone() }) {
+                return answer;
+            }
+        }
+        if is_resolver(packet.address) && (packet.is("tcp") || packet.is("udp")) && packet.port != 53 {
+            return Answer::Denied("dns.encrypted".to_owned());
+        }
+    }
+    if !(refuses_encrypted && packet.is_to(853)) {
+        for (index, rule) in world.allow.iter().enumerate() {
+            let others = |to: &&To| !refuses_encrypted || !is_of_resolver(to);
+            let to = rule.to.iter().filter(others).cloned().collect();
+            if let Some(answer) = allow(index, &Rule { to, ..rule.clone() }) {
+                return answer;
+            }
         }
     }
     if is_by_unknown_name {

@@ -81,7 +81,7 @@ pub fn addresses(world: &World) -> Vec<IpAddr> {
                 let near = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)];
                 addresses.extend(near.into_iter().flatten().map(|a| IpAddr::V6(a.into())));
             }
-            To::Any | To::Internet | To::Name(_) => {}
+            To::Any | To::Internet | To::EncryptedDns | To::Name(_) => {}
         }
     }
     addresses

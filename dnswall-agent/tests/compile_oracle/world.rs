@@ -20,6 +20,7 @@ pub struct Entry {
 pub enum To {
     Any,
     Internet,
+    EncryptedDns,
     Net(IpAddr, u8),
     Name(&'static str),
 }
@@ -103,6 +104,8 @@ pub fn net() -> impl Strategy<Value = To> {
         ("10.0.0.0", 8),
         ("255.255.255.255", 32),
         ("8.8.8.0", 24),
+        ("8.8.8.8", 32),
+        ("2001:4860:4860::8888", 128),
         ("169.254.169.254", 32),
         ("::", 0),
         ("fd00::", 8),
@@ -132,7 +135,8 @@ pub fn to() -> impl Strategy<Value = Vec<To>> {
 /// What a rule leads to: names as well.
 pub fn targets() -> impl Strategy<Value = Vec<To>> {
     let name = proptest::sample::select(PATTERNS.to_vec()).prop_map(To::Name);
-    let one = prop_oneof![4 => net(), 1 => Just(To::Any), 1 => Just(To::Internet), 4 => name];
+    let word = proptest::sample::select(vec![To::Any, To::Internet, To::EncryptedDns]);
+    let one = prop_oneof![4 => net(), 3 => word, 4 => name];
     proptest::collection::vec(one, 1..4)
 }
 
@@ -312,6 +316,7 @@ pub fn texts(to: &[To]) -> Vec<String> {
     let text = |to: &To| match to {
         To::Any => "any".to_owned(),
         To::Internet => "internet".to_owned(),
+        To::EncryptedDns => "encrypted-dns".to_owned(),
         // A whole-length prefix is the same as none: one family is written this way, the other that.
         To::Net(IpAddr::V4(address), 32) => address.to_string(),
         To::Net(address, prefix) => format!("{address}/{prefix}"),

@@ -27,7 +27,7 @@ pub fn find<const N: usize>(
     finding: &mut Finding,
 ) -> u64 {
     let Some(image) = Place(place).image() else { return 0 };
-    if place & OVER_TCP != 0 {
+    if place & OVER_TCP != 0 && image.header().learns != 0 {
         begin_stream(skb);
     }
     let mut suffix = image.header().seed;
