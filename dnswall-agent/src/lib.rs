@@ -1,11 +1,12 @@
 //! The agent of dnswall, as a library for its binary, its tests and its benchmarks.
 //!
 //! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
-//! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → sinks` ([`event`], [`alert`], [`sink`]). [`run`] wires the
-//! two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users, [`doctor`] says what it can
+//! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → sinks` ([`event`], [`alert`], [`sink`]), of questions a record each
+//! ([`asked`]). [`run`] wires the two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users, [`doctor`] says what it can
 //! do, [`demo`] shows it.
 
 pub mod alert;
+pub mod asked;
 pub mod blocklist;
 pub mod cli;
 pub mod compile;

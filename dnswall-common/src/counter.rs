@@ -64,6 +64,10 @@ counters! {
     Learned = 8, "learned";
     /// Of those, the ones that could not be remembered.
     LearnFailed = 9, "learn-failed";
+    /// Questions and answers put into their ring.
+    QuestionsTold = 10, "questions-told";
+    /// Questions and answers that found their ring full.
+    QuestionsLost = 11, "questions-lost";
 }
 
 /// Size of map `COUNTERS`; room for more.

@@ -1,4 +1,5 @@
-//! What the kernel tells the agent about one refused (or, in audit mode, would-be refused) packet or attempt.
+//! What the kernel tells the agent about one refused (or, in audit mode, would-be refused) packet or attempt, and about questions
+//! and answers, where the policy wants to know of them.
 
 use crate::limits::EVENT_PAYLOAD_BYTES;
 
@@ -16,6 +17,10 @@ pub mod hook {
     pub const SOCKET: u8 = 5;
     /// `cgroup/dev`: [`Event::source_port`](super::Event) is the major number, `destination_port` the minor.
     pub const DEVICE: u8 = 6;
+    /// A question, whatever became of it. Only in map `QUESTIONS`, where nothing is limited.
+    pub const QUESTION: u8 = 7;
+    /// What seems to be an answer: from port 53, whoever sent it. Only in map `QUESTIONS`.
+    pub const ANSWER: u8 = 8;
 }
 
 /// [`Event::identity`]: the owner comes from the socket's own storage.
@@ -23,7 +28,24 @@ pub const IDENTITY_SOCKET: u8 = 1;
 /// [`Event::identity`]: the socket is older than the wall; cgroup and user are its own, the process is not known.
 pub const IDENTITY_OLD_SOCKET: u8 = 2;
 
-/// One refusal.
+/// [`crate::image::ImageHeader::tells`]: no question is told of, but for alerts.
+pub const TELLS_NONE: u8 = 0;
+/// [`crate::image::ImageHeader::tells`]: each that is refused is.
+pub const TELLS_DENIED: u8 = 1;
+/// [`crate::image::ImageHeader::tells`]: those, and one in [`crate::image::ImageHeader::told_of`] of all others, with its answer.
+pub const TELLS_ALL: u8 = 2;
+
+/// Whether a question, and with it its answer, is among the one in `of` that are told. Nobody can choose a socket's cookie, nor knows
+/// the seed.
+#[inline(always)]
+pub const fn is_sampled(seed: u64, cookie: u64, id: u16, of: u32) -> bool {
+    let mut hash = (cookie ^ (id as u64) << 48 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    ((hash >> 32) * of as u64) >> 32 == 0
+}
+
+/// One refusal, question or answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
@@ -82,7 +104,7 @@ pub struct Event {
     pub padding: [u8; 4],
     /// Name of the owner's thread.
     pub comm: [u8; 16],
-    /// What follows the UDP or TCP header of a refused DNS message.
+    /// What follows the UDP or TCP header of a DNS message.
     pub payload: [u8; EVENT_PAYLOAD_BYTES],
 }
 
@@ -119,3 +141,23 @@ pub struct Refused {
 }
 
 const _: () = assert!(size_of::<RefusedKey>() == 40 && size_of::<Refused>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_so_many_questions_is_told() {
+        let told = |of: u32| {
+            let questions = (0..200u64).flat_map(|cookie| (0..500u16).map(move |id| (cookie, id)));
+            questions.filter(|(cookie, id)| is_sampled(7, 4096 + cookie, id * 131, of)).count()
+        };
+        assert_eq!(told(1), 100_000);
+        for of in [2, 10, 100, 1000] {
+            let expected = 100_000 / of as usize;
+            assert!(told(of).abs_diff(expected) < 5 * expected.isqrt(), "one in {of}: {}", told(of));
+        }
+        let differs = |id: &u16| is_sampled(7, 1, *id, 2) != is_sampled(8, 1, *id, 2);
+        assert!((300..700).contains(&(0..1_000).filter(differs).count()), "the seed decides as well");
+    }
+}

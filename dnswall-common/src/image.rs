@@ -143,6 +143,10 @@ pub struct ImageHeader {
     pub resolvers_rule: u32,
     /// Inode number of the agent's network namespace: only there a stub's answers teach.
     pub netns_inode: u32,
+    /// One question in so many is told of, where [`crate::event::TELLS_ALL`] are; 1 is each.
+    pub told_of: u32,
+    /// Zero.
+    pub padding: u32,
     /// [`MODE_ENFORCE`] or [`MODE_AUDIT`], where no scope says otherwise.
     pub mode: u8,
     /// [`EXISTING_KEEP`] or [`EXISTING_CUT`], where no scope says otherwise.
@@ -151,8 +155,10 @@ pub struct ImageHeader {
     pub scope_count: u8,
     /// 1 when answers lead somewhere: names are not only refused.
     pub learns: u8,
+    /// Which questions are told of: [`crate::event::TELLS_NONE`] and the like.
+    pub tells: u8,
     /// Zero.
-    pub padding: [u8; 4],
+    pub padding_too: [u8; 3],
     /// Who may open raw sockets.
     pub raw: Who,
     /// Who may open what the wall does not see into: see [`crate::unjudged`].
@@ -169,7 +175,8 @@ const _: () = assert!(size_of::<Active>() == 8 && size_of::<Meta>() == 40);
 const _: () = assert!(size_of::<Cell>() == 8);
 const _: () = assert!(size_of::<Term>() == 40);
 const _: () = assert!(size_of::<Scope>() == 40);
-const _: () = assert!(size_of::<ImageHeader>() == 24 + 16 + 16 + 16 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
+const _: () =
+    assert!(size_of::<ImageHeader>() == 24 + 16 + 16 + 16 + 8 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
 
 impl Scope {
     /// No scope: holds nobody.

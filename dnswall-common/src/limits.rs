@@ -45,8 +45,10 @@ pub const REFUSED_FLOWS_MAX: usize = 65_536;
 pub const EVENT_INTERVAL_NS: u64 = 1_000_000_000;
 /// Bytes of the ring that carries events.
 pub const RING_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes of a refused DNS message that go with its event.
-pub const EVENT_PAYLOAD_BYTES: usize = 288;
+/// Bytes of the ring that carries questions and answers.
+pub const QUESTIONS_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a DNS message that go with its event: any question, and of an answer what was once all there could be (RFC 1035).
+pub const EVENT_PAYLOAD_BYTES: usize = 512;
 /// Listed names of one image that are not refused all the same.
 pub const EXCEPTIONS_MAX: usize = 65_536;
 /// Patterns of names that the rules of one image lead to.

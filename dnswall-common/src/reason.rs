@@ -85,6 +85,8 @@ reasons! {
     NameUnknown = 23, "name-unknown";
     /// A rule refuses the name that is asked for.
     DeniedName = 24, "denied-name";
+    /// A question that may be asked, told of because the policy wants to know.
+    Asked = 31, "asked";
     /// The packet never leaves this host.
     Loopback = 32, "loopback";
     /// Part of a connection that was allowed when it began.

@@ -5,6 +5,7 @@
 
 mod message;
 
+use crate::emit;
 use crate::identity::{as_number, field, offsets, pointer};
 use crate::image::{KernelImage, decide};
 use crate::learned::Asker;
@@ -16,6 +17,7 @@ use crate::source::LOOPBACK;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
 use core::mem::MaybeUninit;
+use dnswall_common::event::TELLS_ALL;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
 use dnswall_common::named::PORT_STUB;
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES};
@@ -29,8 +31,11 @@ const PASS: i32 = 1;
 /// A packet that reaches a socket, whatever becomes of it.
 #[inline(always)]
 pub fn arrives(skb: *mut __sk_buff) -> i32 {
-    if !is_on_loopback(skb) && is_from_server(skb) && !is_own_copy(skb) {
-        learn(skb);
+    if is_from_server(skb) && !is_own_copy(skb) {
+        if !is_on_loopback(skb) {
+            learn(skb);
+        }
+        tell(skb);
     }
     PASS
 }
@@ -129,6 +134,41 @@ fn learn_for_receiver(skb: *mut __sk_buff) -> u32 {
     }
 }
 
+/// Tells of what seems to be an answer, where the policy wants to know. Whether it answers a question whoever reads finds out. A function
+/// of its own, for its frame.
+#[inline(never)]
+fn tell(skb: *mut __sk_buff) -> u32 {
+    let Some(image) = KernelImage::active() else { return 0 };
+    if image.header().tells != TELLS_ALL {
+        return 0;
+    }
+    let Some(state) = socket::state(socket::of(skb)) else { return 0 };
+    let place = forget(find(skb) as u64, unknown(skb)) as u32;
+    let is_over_tcp = place & OVER_TCP != 0;
+    let message = (place & OFFSET) + if is_over_tcp { 2 } else { 0 };
+    let Some([_, _, flags]) = packet::load::<3>(skb, message) else { return 0 };
+    // The beginning of an answer; not a later part of one, nor a segment without data.
+    if place == 0 || flags & 0xf8 != 0x80 || !emit::is_told_of(&image, skb, place & OFFSET, is_over_tcp) {
+        return 0;
+    }
+    let mut ends = [[0, IPV4_MARK], [0, IPV4_MARK]];
+    if place & OVER_IPV6 != 0 {
+        let Some(bytes) = packet::load::<32>(skb, 8) else { return 0 };
+        ends = [
+            [packet::half(&bytes, 0), packet::half(&bytes, 8)],
+            [packet::half(&bytes, 16), packet::half(&bytes, 24)],
+        ];
+    } else {
+        let Some([a, b, c, d, e, f, g, h]) = packet::load::<8>(skb, 12) else { return 0 };
+        ends[0][1] |= u32::from_be_bytes([a, b, c, d]) as u64;
+        ends[1][1] |= u32::from_be_bytes([e, f, g, h]) as u64;
+    }
+    emit::answered(&image, skb, state, &ends, place)
+}
+
+/// What stands before an IPv4 address among IPv6 ones.
+const IPV4_MARK: u64 = 0xffff << 32;
+
 /// Where messages begin in a packet from port 53, with what the bits below say; 0 for any other. What resolvers send has plain
 /// headers. A function of its own, for its frame.
 #[inline(never)]
@@ -156,11 +196,11 @@ fn find(skb: *mut __sk_buff) -> u32 {
 }
 
 /// Bits of a place that are where messages begin.
-const OFFSET: u32 = 0xffff;
+pub const OFFSET: u32 = 0xffff;
 /// Each message follows its length.
-const OVER_TCP: u32 = 1 << 16;
+pub const OVER_TCP: u32 = 1 << 16;
 /// The headers are those of IPv6.
-const OVER_IPV6: u32 = 1 << 17;
+pub const OVER_IPV6: u32 = 1 << 17;
 
 /// Where a packet comes from, zeroed first: the verifier wants every byte of an address written, also those that one of its
 /// family has not.

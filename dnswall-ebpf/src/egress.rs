@@ -224,9 +224,16 @@ fn refuse(
         mode,
     };
     emit::packet_refused(image, skb, packet, owner, &judged);
+    emit::question_judged(image, skb, packet, owner, &judged);
     if mode != MODE_AUDIT {
         return DROP;
     }
+    pass(skb, image, packet)
+}
+
+/// Lets pass what is only audited, and what answers it. A function of its own, for the caller's frame.
+#[inline(never)]
+fn pass(skb: *mut __sk_buff, image: &KernelImage, packet: &Packet) -> i32 {
     replies::remember_asked(skb, image, &packet.outbound());
     PASS
 }

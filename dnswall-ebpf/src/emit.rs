@@ -1,13 +1,17 @@
-//! Counts a refusal and tells the agent, at most once a second per flow.
+//! Counts a refusal and tells the agent, at most once a second per flow; tells it of questions and answers.
 
+use crate::answer::{OFFSET, OVER_IPV6, OVER_TCP};
 use crate::image::KernelImage;
-use crate::maps::{EVENTS, REASONS, REFUSED, RULES, count};
-use crate::packet::Packet;
+use crate::maps::{EVENTS, QUESTIONS, REASONS, REFUSED, RULES, count};
+use crate::packet::{self, Packet};
 use crate::socket::{self, Owner};
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes};
 use dnswall_common::counter::Counter;
-use dnswall_common::event::{Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused, RefusedKey};
+use dnswall_common::event::{
+    Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused, RefusedKey, TELLS_ALL, TELLS_NONE, hook, is_sampled,
+};
+use dnswall_common::flow::{PORT_DNS, protocol};
 use dnswall_common::image::MODE_ENFORCE;
 use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, RULES_MAX};
 use dnswall_common::reason::{Reason, Verdict};
@@ -50,7 +54,7 @@ pub fn key(
     }
 }
 
-/// What is refused of a packet that was read.
+/// What became of a packet that was read.
 pub struct Judged {
     pub verdict: Verdict,
     /// See [`Event::entry`].
@@ -70,10 +74,17 @@ pub fn packet_refused(
     owner: &Owner,
     judged: &Judged,
 ) {
+    let refusal = of_packet(skb, packet, owner, judged);
+    tell(image, owner, socket::recorded(skb), &judged.verdict, &refusal);
+}
+
+/// What is refused of a packet.
+#[inline(always)]
+fn of_packet(skb: *mut __sk_buff, packet: &Packet, owner: &Owner, judged: &Judged) -> Refusal {
     let (network, transport) = (&packet.network, &packet.transport);
     // SAFETY: the context is valid.
     let packet_bytes = unsafe { (*skb).len };
-    let refusal = Refusal {
+    Refusal {
         key: key(
             owner,
             judged.verdict.reason,
@@ -90,8 +101,7 @@ pub fn packet_refused(
         packet_bytes,
         skb,
         payload_offset: judged.payload_offset,
-    };
-    tell(image, owner, socket::recorded(skb), &judged.verdict, &refusal);
+    }
 }
 
 /// Counts the refusal by rule and reason, and sends an event unless the same flow had one within the last second. `recorded`
@@ -213,12 +223,117 @@ fn send(
         return;
     };
     let event: *mut Event = entry.as_mut_ptr();
-    // SAFETY: the reservation holds one event; every field is written before it is submitted. Field by field, because
-    // an event does not fit the stack.
+    // SAFETY: the reservation holds one event.
     unsafe {
-        // The one clock the agent can compare with its own.
-        (*event).time_ns = bpf_ktime_get_ns();
+        write(event, image, owner, recorded, verdict, refusal);
         (*event).refusals = refusals;
+    }
+    count(Counter::EventsSent);
+    entry.submit(0);
+}
+
+/// Tells of a question, whatever became of it, if the policy wants to know. A function of its own, for its frame.
+#[inline(never)]
+pub fn question_judged(
+    image: &KernelImage,
+    skb: *mut __sk_buff,
+    packet: &Packet,
+    owner: &Owner,
+    judged: &Judged,
+) -> u32 {
+    let (header, offset) = (image.header(), judged.payload_offset);
+    if offset == 0 || header.tells == TELLS_NONE {
+        return 0;
+    }
+    let is_over_tcp = packet.network.protocol == protocol::TCP;
+    if judged.verdict.reason == Reason::Asked
+        && !(header.tells == TELLS_ALL && is_told_of(image, skb, offset, is_over_tcp))
+    {
+        return 0;
+    }
+    let Some(mut entry) = QUESTIONS.reserve(0) else {
+        count(Counter::QuestionsLost);
+        return 0;
+    };
+    let event: *mut Event = entry.as_mut_ptr();
+    // SAFETY: the reservation holds one event.
+    unsafe {
+        let refusal = of_packet(skb, packet, owner, judged);
+        write(event, image, owner, socket::recorded(skb), &judged.verdict, &refusal);
+        (*event).cookie = bpf_get_socket_cookie(skb.cast());
+        (*event).hook = hook::QUESTION;
+    }
+    count(Counter::QuestionsTold);
+    entry.submit(0);
+    0
+}
+
+/// Whether the message there is among those that are told of. A function of its own, for the callers' frames.
+#[inline(never)]
+pub fn is_told_of(image: &KernelImage, skb: *mut __sk_buff, offset: u32, is_over_tcp: bool) -> bool {
+    let header = image.header();
+    let Some([high, low]) = packet::load::<2>(skb, offset + if is_over_tcp { 2 } else { 0 }) else {
+        return false;
+    };
+    // SAFETY: the context is valid.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    is_sampled(header.seed, cookie, (high as u16) << 8 | low as u16, header.told_of)
+}
+
+/// Tells of what seems to be an answer, sent to this socket; `source` and `destination` are the packet's. A function of its own, for its
+/// frame.
+#[inline(never)]
+pub fn answered(
+    image: &KernelImage,
+    skb: *mut __sk_buff,
+    state: &SocketState,
+    ends: &[[u64; 2]; 2],
+    place: u32,
+) -> u32 {
+    let Some(mut entry) = QUESTIONS.reserve(0) else {
+        count(Counter::QuestionsLost);
+        return 0;
+    };
+    let event: *mut Event = entry.as_mut_ptr();
+    // SAFETY: the reservation holds one event, the context is valid.
+    unsafe {
+        (*event).generation = image.generation;
+        (*event).rule = 0;
+        (*event).entry = 0;
+        (*event).source = ends[0];
+        (*event).destination = ends[1];
+        (*event).packet_bytes = (*skb).len;
+        (*event).source_port = PORT_DNS;
+        (*event).destination_port = 0;
+        (*event).protocol = if place & OVER_TCP != 0 { protocol::TCP } else { protocol::UDP };
+        (*event).family = if place & OVER_IPV6 != 0 { 6 } else { 4 };
+        (*event).hook = hook::ANSWER;
+        (*event).reason = Reason::Asked as u8;
+        (*event).mode = MODE_ENFORCE;
+        write_owner(event, state.cgroup, state.uid, state.pid, state);
+        write_payload(event, skb, place & OFFSET);
+        (*event).cookie = bpf_get_socket_cookie(skb.cast());
+    }
+    count(Counter::QuestionsTold);
+    entry.submit(0);
+    0
+}
+
+/// Writes every field of an event that is about a refusal, or a question. Field by field, because an event does not fit the stack.
+///
+/// # Safety
+/// `event` can be written.
+#[inline(always)]
+unsafe fn write(
+    event: *mut Event,
+    image: &KernelImage,
+    owner: &Owner,
+    recorded: *const SocketState,
+    verdict: &Verdict,
+    refusal: &Refusal,
+) {
+    // SAFETY: the caller's.
+    unsafe {
         (*event).entry = refusal.key.entry;
         (*event).source = refusal.source;
         (*event).destination = refusal.key.destination;
@@ -227,17 +342,31 @@ fn send(
         (*event).packet_bytes = refusal.packet_bytes;
         (*event).source_port = refusal.source_port;
         (*event).destination_port = refusal.key.destination_port;
-        (*event).payload_bytes = 0;
         (*event).protocol = refusal.key.protocol;
         (*event).family = refusal.family;
         (*event).hook = refusal.hook;
         (*event).reason = verdict.reason as u8;
         (*event).mode = refusal.mode;
+        write_owner(event, owner.cgroup, owner.uid, owner.pid, recorded);
+        write_payload(event, refusal.skb, refusal.payload_offset);
+    }
+}
+
+/// Writes whose it is, and when.
+///
+/// # Safety
+/// `event` can be written; `recorded` is null, or a socket's storage, which lives as long as the socket the hook holds.
+#[inline(always)]
+unsafe fn write_owner(event: *mut Event, cgroup: u64, uid: u32, pid: u32, recorded: *const SocketState) {
+    // SAFETY: the caller's.
+    unsafe {
+        // The one clock the agent can compare with its own.
+        (*event).time_ns = bpf_ktime_get_ns();
+        (*event).refusals = 0;
         (*event).padding = [0; 4];
-        (*event).cgroup = owner.cgroup;
-        (*event).uid = owner.uid;
-        (*event).pid = owner.pid;
-        // SAFETY of the reference: the storage lives as long as the socket the hook holds.
+        (*event).cgroup = cgroup;
+        (*event).uid = uid;
+        (*event).pid = pid;
         match recorded.as_ref() {
             Some(state) => {
                 (*event).cookie = state.cookie;
@@ -258,26 +387,36 @@ fn send(
                 (*event).identity = IDENTITY_OLD_SOCKET;
             }
         }
-        if !refusal.skb.is_null() && refusal.payload_offset != 0 {
-            let total = (*refusal.skb).len as u64;
-            let left = total.wrapping_sub(refusal.payload_offset as u64);
-            if left != 0 && left <= total {
-                // VERIFIER: 0 to EVENT_PAYLOAD_BYTES - 1, then one more: never a copy of nothing.
-                let mut length = opaque(left - 1);
-                if length > EVENT_PAYLOAD_BYTES as u64 - 1 {
-                    length = EVENT_PAYLOAD_BYTES as u64 - 1;
-                }
-                let length = length + 1;
-                let to = core::ptr::addr_of_mut!((*event).payload).cast();
-                let from = refusal.skb.cast();
-                if bpf_skb_load_bytes(from, refusal.payload_offset, to, length as u32) == 0 {
-                    (*event).payload_bytes = length as u16;
-                }
+    }
+}
+
+/// Copies the DNS message there, as much as there is and fits; none for a null packet or offset 0.
+///
+/// # Safety
+/// `event` can be written; `skb` is null or the context.
+#[inline(always)]
+unsafe fn write_payload(event: *mut Event, skb: *mut __sk_buff, offset: u32) {
+    // SAFETY: the caller's.
+    unsafe {
+        (*event).payload_bytes = 0;
+        if skb.is_null() || offset == 0 {
+            return;
+        }
+        let total = (*skb).len as u64;
+        let left = total.wrapping_sub(offset as u64);
+        if left != 0 && left <= total {
+            // VERIFIER: 0 to EVENT_PAYLOAD_BYTES - 1, then one more: never a copy of nothing.
+            let mut length = opaque(left - 1);
+            if length > EVENT_PAYLOAD_BYTES as u64 - 1 {
+                length = EVENT_PAYLOAD_BYTES as u64 - 1;
+            }
+            let length = length + 1;
+            let to = core::ptr::addr_of_mut!((*event).payload).cast();
+            if bpf_skb_load_bytes(skb.cast(), offset, to, length as u32) == 0 {
+                (*event).payload_bytes = length as u16;
             }
         }
     }
-    count(Counter::EventsSent);
-    entry.submit(0);
 }
 
 /// Adds atomically (the result is not used, which 5.10 lacks).

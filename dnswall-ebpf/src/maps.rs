@@ -15,8 +15,8 @@ use dnswall_common::identity::{CgroupKey, ExeKey, KernelOffsets, NameKey, PathKe
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
 use dnswall_common::limits::{
     CELLS_MAX, CGROUPS_MAX, EXCEPTIONS_MAX, LEARNED_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX,
-    PATTERNS_MAX, REFUSED_FLOWS_MAX, REPLIES_MAX, RING_BYTES, RULES_MAX, SCRATCHES_MAX, TERMS_MAX,
-    TYPE_WORDS, WHO_ENTRIES_MAX,
+    PATTERNS_MAX, QUESTIONS_BYTES, REFUSED_FLOWS_MAX, REPLIES_MAX, RING_BYTES, RULES_MAX, SCRATCHES_MAX,
+    TERMS_MAX, TYPE_WORDS, WHO_ENTRIES_MAX,
 };
 use dnswall_common::listed::{Bucket, ExceptionKey};
 use dnswall_common::named::{Asked, FILTER_WORDS, Learned, LearnedKey, Pattern, PatternKey};
@@ -152,6 +152,9 @@ pub static CALLER_EMPTY: Array<SocketState, 1> = Array::new();
 pub static REFUSED: LruHashMap<RefusedKey, Refused, REFUSED_FLOWS_MAX> = LruHashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Event, RING_BYTES> = RingBuf::new();
+/// Questions and answers, in a ring of their own: however many they are, no refusal is lost for them.
+#[btf_map]
+pub static QUESTIONS: RingBuf<Event, QUESTIONS_BYTES> = RingBuf::new();
 #[btf_map]
 pub static RULES: PerCpuArray<RuleCounter, { 2 * RULES_MAX }> = PerCpuArray::new();
 #[btf_map]

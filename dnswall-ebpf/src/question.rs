@@ -14,8 +14,8 @@ use crate::packet::{self, Packet};
 use crate::socket::{self, Owner, zero};
 use aya_ebpf::bindings::__sk_buff;
 use core::mem::MaybeUninit;
-use dnswall_common::event::hook;
-use dnswall_common::image::MODE_AUDIT;
+use dnswall_common::event::{TELLS_ALL, hook};
+use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::limits::TYPE_WORDS;
 use dnswall_common::listed::{self, ExceptionKey, exception, kind};
 use dnswall_common::name::{LABELS_MAX, suffix_step};
@@ -91,6 +91,7 @@ pub fn judge(skb: *mut __sk_buff, place: u32) -> i32 {
         }
     }
     if finding.verdict == 0 {
+        tell(skb, place);
         return PASS;
     }
     (opaque(refuse(skb, place, finding) as u64) & 1) as i32
@@ -300,6 +301,22 @@ fn except<const N: usize>(
     0
 }
 
+/// Tells of a question that may be asked, where the policy wants to know. A function of its own, for its frame.
+#[inline(never)]
+fn tell(skb: *mut __sk_buff, place: u32) -> u32 {
+    let Some(image) = Place(place).image() else { return 0 };
+    if image.header().tells != TELLS_ALL {
+        return 0;
+    }
+    let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
+    let (packet, owner) = (zero(&mut packet), zero(&mut owner));
+    read_again(skb, &image, packet, owner);
+    let verdict = Verdict::without_rule(Action::Allow, Reason::Asked);
+    let (payload_offset, mode) = (place & OFFSET, MODE_ENFORCE);
+    let judged = Judged { verdict, entry: 0, payload_offset, hook: hook::QUESTION, mode };
+    emit::question_judged(&image, skb, packet, owner, &judged)
+}
+
 /// Tells of the question; drops it unless a list only tells, or this workload is only audited. A function of its own, for its
 /// frame.
 #[inline(never)]
@@ -307,13 +324,7 @@ fn refuse(skb: *mut __sk_buff, place: u32, finding: &Finding) -> i32 {
     let Some(image) = Place(place).image() else { return DROP };
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());
     let (packet, owner) = (zero(&mut packet), zero(&mut owner));
-    // It was read before: what a change meanwhile leaves out, the event lacks.
-    let _ = packet::read(skb, packet);
-    packet::forget_way(skb, packet);
-    match socket::state(socket::of(skb)) {
-        Some(state) => socket::recorded_owner(state, &image, owner),
-        None => socket::old_owner(skb, &image, owner),
-    }
+    read_again(skb, &image, packet, owner);
     // SAFETY: `look` packed it.
     let verdict = unsafe { unpack(finding.verdict) };
     let mode = match verdict.action {
@@ -323,5 +334,17 @@ fn refuse(skb: *mut __sk_buff, place: u32, finding: &Finding) -> i32 {
     let entry = if finding.denied != 0 { finding.denied } else { finding.told };
     let judged = Judged { verdict, entry, payload_offset: place & OFFSET, hook: hook::EGRESS, mode };
     emit::packet_refused(&image, skb, packet, owner, &judged);
+    emit::question_judged(&image, skb, packet, owner, &judged);
     if mode == MODE_AUDIT { PASS } else { DROP }
+}
+
+/// Reads what was read before: what a change meanwhile leaves out, the event lacks.
+#[inline(always)]
+fn read_again(skb: *mut __sk_buff, image: &KernelImage, packet: &mut Packet, owner: &mut Owner) {
+    let _ = packet::read(skb, packet);
+    packet::forget_way(skb, packet);
+    match socket::state(socket::of(skb)) {
+        Some(state) => socket::recorded_owner(state, image, owner),
+        None => socket::old_owner(skb, image, owner),
+    }
 }

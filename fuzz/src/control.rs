@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dnswall_agent::blocklist::Answer;
 use dnswall_agent::control::api::{
-    Applied, ApplyRequest, Blocklists, ExplainRequest, Explained, NameChecked, NameRequest, PolicyShown,
-    PolicyStatus, RehearseRequest, Rehearsed, Status,
+    Applied, ApplyRequest, Blocklists, EventsQuery, ExplainRequest, Explained, NameChecked, NameRequest,
+    PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status,
 };
 use dnswall_agent::control::server::{Agent, Patience, Refusal, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -122,7 +122,7 @@ impl Agent for Echo {
         Ok(NameChecked { answer, ..NameChecked::default() })
     }
 
-    fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        ((0..last.min(8)).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect(), self.live.subscribe())
+    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+        ((0..query.last.min(8)).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect(), self.live.subscribe())
     }
 }

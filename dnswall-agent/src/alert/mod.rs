@@ -24,7 +24,7 @@ pub use group::{GroupCounters, Grouper};
 pub use kind::Kind;
 pub use rules::{PolicyRules, RuleBook};
 
-use crate::event::{EnrichedEvent, EventHook, Outcome};
+use crate::event::{EnrichedEvent, EventHook, Outcome, Workload};
 
 /// [`Alert::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
 pub const SCHEMA: u32 = 1;
@@ -226,11 +226,7 @@ impl Alert {
                 Some(listed) => Some(format!("blocklist.{}", listed.list)),
                 None => rule.map(ToString::to_string),
             },
-            policy: AlertPolicy {
-                name: policy.map(|policy| policy.name().to_owned()),
-                generation: event.generation,
-                digest: policy.map(|policy| policy.digest().to_owned()),
-            },
+            policy: AlertPolicy::new(policy, event.generation),
             flow: Some(AlertFlow::new(event)),
             dns: event.question.as_ref().map(|question| AlertDns {
                 name: question.name.clone(),
@@ -242,12 +238,7 @@ impl Alert {
                 line: event.listed.as_ref().map(|listed| listed.line),
             }),
             process: AlertProcess::new(event),
-            workload: AlertWorkload {
-                cgroup: event.workload.cgroup.clone(),
-                unit: event.workload.unit.clone(),
-                slice: event.workload.slice.clone(),
-                container: event.workload.container.clone(),
-            },
+            workload: AlertWorkload::new(event),
             host: host.to_owned(),
             count,
             first,
@@ -341,8 +332,28 @@ impl AlertFlow {
     }
 }
 
+impl AlertPolicy {
+    /// The policy of a generation; `None` when nobody remembers it.
+    pub(crate) fn new(policy: Option<&PolicyRules>, generation: u32) -> Self {
+        Self {
+            name: policy.map(|policy| policy.name().to_owned()),
+            generation,
+            digest: policy.map(|policy| policy.digest().to_owned()),
+        }
+    }
+}
+
+impl AlertWorkload {
+    /// The workload of an event.
+    pub(crate) fn new(event: &EnrichedEvent) -> Self {
+        let Workload { cgroup, unit, slice, container } = (*event.workload).clone();
+        Self { cgroup, unit, slice, container }
+    }
+}
+
 impl AlertProcess {
-    fn new(event: &EnrichedEvent) -> Self {
+    /// The process of an event.
+    pub(crate) fn new(event: &EnrichedEvent) -> Self {
         let process = &event.process;
         Self {
             pid: process.pid,

@@ -27,7 +27,7 @@ const WOULD_DENY: Style = AnsiColor::Yellow.on_default();
 
 /// One line, without its end.
 pub fn line(alert: &Alert, colour: bool) -> String {
-    let mut line = Line { text: String::new(), colour, column: 0 };
+    let mut line = Line::new(colour);
     line.put(DIM, &format!("{}  ", time_of_day(alert.time)));
     match alert.verdict {
         Some(Outcome::Denied) => line.put(DENIED, "DENIED    "),
@@ -35,7 +35,7 @@ pub fn line(alert: &Alert, colour: bool) -> String {
         None => line.put(DENIED, "TAMPER    "),
     }
     line.put(Style::new(), &format!("  {:<13}  ", alert.kind));
-    line.column = 0;
+    line.restart();
     match (&alert.flow, &alert.tamper) {
         (Some(flow), _) => {
             what(&mut line, alert, flow);
@@ -58,29 +58,40 @@ pub fn line(alert: &Alert, colour: bool) -> String {
 }
 
 /// A line under construction. Styles take no room, so columns are counted apart.
-struct Line {
-    text: String,
+pub(crate) struct Line {
+    pub(crate) text: String,
     colour: bool,
     column: usize,
 }
 
 impl Line {
-    fn put(&mut self, style: Style, text: &str) {
+    /// An empty one.
+    pub(crate) const fn new(colour: bool) -> Self {
+        Self { text: String::new(), colour, column: 0 }
+    }
+
+    /// The column starts anew.
+    pub(crate) const fn restart(&mut self) {
+        self.column = 0;
+    }
+
+    /// Adds a word.
+    pub(crate) fn put(&mut self, style: Style, text: &str) {
         let style = if self.colour { style } else { Style::new() };
         let _ = write!(self.text, "{style}{text}{style:#}");
         self.column += text.chars().count();
     }
 
     /// Two spaces at least, and the column starts anew.
-    fn fill_to(&mut self, width: usize) {
+    pub(crate) fn fill_to(&mut self, width: usize) {
         let spaces = width.saturating_sub(self.column) + 2;
         self.text.extend(std::iter::repeat_n(' ', spaces));
-        self.column = 0;
+        self.restart();
     }
 }
 
 /// Hours to milliseconds, in UTC as everywhere in an alert.
-fn time_of_day(time: Timestamp) -> String {
+pub(crate) fn time_of_day(time: Timestamp) -> String {
     let time = format!("{time:.3}");
     time.split_once('T').map_or(time.clone(), |(_, time)| time.to_owned())
 }

@@ -243,10 +243,13 @@ pub struct ExplainArguments {
 /// `dnswall events`
 #[derive(Debug, Args)]
 pub struct EventsArguments {
-    /// Go on with each new alert until interrupted
+    /// Questions of DNS and their answers instead of alerts, as far as the policy tells of them (`events` in [dns])
+    #[arg(long)]
+    pub dns: bool,
+    /// Go on with each new one until interrupted
     #[arg(long, short)]
     pub follow: bool,
-    /// How many of the last alerts to show (the agent keeps 1000)
+    /// How many of the last to show (the agent keeps 1000)
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
     pub last: usize,
 }

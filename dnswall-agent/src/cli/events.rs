@@ -6,11 +6,17 @@ use super::args::{EventsArguments, Form};
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::alert::{Alert, text};
+use crate::asked::{self, DnsRecord};
 use crate::control::api::EventsQuery;
 use crate::control::client::Client;
+use crate::policy::{Events, parse};
 
 pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) -> Result<Exit, Failure> {
-    let query = EventsQuery { last: arguments.last, follow: arguments.follow };
+    if arguments.dns {
+        tells_of_questions(client).await?;
+    }
+    let what = if arguments.dns { "question" } else { "alert" };
+    let query = EventsQuery { last: arguments.last, follow: arguments.follow, dns: arguments.dns };
     let mut events = client.events(&query).await?;
     let mut shown = 0;
     let mut quiet = form == Form::Json || arguments.last == 0;
@@ -19,7 +25,7 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
             line = events.next() => line?,
             () = tokio::time::sleep(SILENCE), if arguments.follow && !quiet => {
                 quiet = true;
-                output::note("no alert yet since the agent started; each one follows here, Ctrl-C ends");
+                output::note(&format!("no {what} yet since the agent started; each one follows here, Ctrl-C ends"));
                 continue;
             }
             // The usual way to stop following.
@@ -30,7 +36,7 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
         quiet = true;
         match form {
             Form::Json => output::print_line(&line),
-            Form::Text => output::print_line(&person(&line)),
+            Form::Text => output::print_line(&person(&line, what)),
         }
     }
     if arguments.follow {
@@ -40,7 +46,9 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
         ));
     }
     if shown == 0 && !quiet {
-        output::note("no alert since the agent started; `dnswall status` shows what the wall counted before");
+        output::note(&format!(
+            "no {what} since the agent started; `dnswall status` shows what the wall counted before"
+        ));
     }
     Ok(Exit::Done)
 }
@@ -48,15 +56,28 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
 /// After so long without an alert, whoever follows is told that nothing is wrong.
 const SILENCE: Duration = Duration::from_secs(1);
 
-fn person(line: &str) -> String {
+/// An error when the policy that decides tells of no questions: then none will ever come.
+async fn tells_of_questions(client: &Client) -> Result<(), Failure> {
+    let shown = client.policy().await?;
+    if parse(&shown.text, &shown.policy.origin)?.dns.events != Events::Off {
+        return Ok(());
+    }
+    let why = "the policy that decides tells of no questions: write events = \"all\", \"sampled\" or \"denied\" into its [dns]";
+    Err(Failure::new(Exit::No, why))
+}
+
+fn person(line: &str, what: &str) -> String {
     if let Ok(alert) = serde_json::from_str::<Alert>(line) {
         return text::line(&alert, true);
     }
+    if let Ok(record) = serde_json::from_str::<DnsRecord>(line) {
+        return asked::text::line(&record, true);
+    }
     let missed =
         serde_json::from_str::<serde_json::Value>(line).ok().and_then(|value| value["missed"].as_u64());
-    // An alert of a newer agent is still worth its JSON.
+    // What a newer agent says is still worth its JSON.
     missed.map_or_else(
         || line.to_owned(),
-        |missed| format!("… {missed} alerts came faster than they were read"),
+        |missed| format!("… {missed} {what}s came faster than they were read"),
     )
 }

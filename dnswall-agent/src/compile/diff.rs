@@ -88,8 +88,18 @@ fn statements(policy: &Policy) -> BTreeMap<Key, String> {
 }
 
 fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
-    let Dns { place: _, resolvers, clients, encrypted, encrypted_at: _, deny_types, recursors, stubs, serve } =
-        dns;
+    let Dns {
+        place: _,
+        resolvers,
+        clients,
+        encrypted,
+        encrypted_at: _,
+        deny_types,
+        events,
+        recursors,
+        stubs,
+        serve,
+    } = dns;
     say(1, "dns.resolvers".to_owned(), list(resolvers));
     if !clients.is_empty() {
         say(1, "dns.clients".to_owned(), selectors(clients));
@@ -98,6 +108,7 @@ fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
     say(1, "dns.encrypted".to_owned(), encrypted.to_owned());
     let types: Vec<Rtype> = deny_types.iter().map(|number| Rtype::from_int(*number)).collect();
     say(1, "dns.deny-types".to_owned(), list(&types));
+    say(1, "dns.events".to_owned(), events.to_string());
     for (index, recursor) in recursors.iter().enumerate() {
         let value = format!("to {} from {}", list(&recursor.to), selectors(&recursor.from));
         say(1, format!("dns.recursor.{index}"), value);

@@ -30,8 +30,9 @@ pub use image::{MapImage, ScopeInfo};
 pub use rules::{ENCRYPTED, RuleInfo, Section};
 pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
 
-use crate::policy::{Existing, Mode, Policy, Problem, Problems, Scope, Selector, Warning};
+use crate::policy::{Events, Existing, Mode, Policy, Problem, Problems, Scope, Selector, Warning};
 use classes::{CLASS_MEMBERS_MAX, Classes};
+use dnswall_common::event::{TELLS_ALL, TELLS_DENIED, TELLS_NONE};
 use dnswall_common::image::{
     EXISTING_CUT, EXISTING_KEEP, ImageHeader, MODE_AUDIT, MODE_ENFORCE, Scope as ScopeEntry,
 };
@@ -91,11 +92,21 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         question_cell: lookups.cells.questions,
         resolvers_rule,
         netns_inode: environment.network_namespace(),
+        told_of: match policy.dns.events {
+            Events::Sampled(of) => of.get(),
+            Events::Off | Events::Denied | Events::All => 1,
+        },
+        padding: 0,
         mode: mode_number(policy.mode),
         existing: existing_number(policy.existing),
         scope_count: scopes.len() as u8,
         learns: u8::from(rules.iter().any(|rule| rule.names != 0 && !rule.addresses.is_empty())),
-        padding: [0; 4],
+        tells: match policy.dns.events {
+            Events::Off => TELLS_NONE,
+            Events::Denied => TELLS_DENIED,
+            Events::All | Events::Sampled(_) => TELLS_ALL,
+        },
+        padding_too: [0; 3],
         raw,
         unjudged,
         unconstrained,

@@ -469,6 +469,9 @@ pub struct EventsQuery {
     /// Whether the answer goes on with each new alert.
     #[serde(default)]
     pub follow: bool,
+    /// Records of questions instead of alerts.
+    #[serde(default)]
+    pub dns: bool,
 }
 
 /// The path of each question.

@@ -108,7 +108,8 @@ impl Client {
 
     /// The alerts in memory and, when asked for, each that follows them.
     pub async fn events(&self, query: &EventsQuery) -> Result<Events, ClientError> {
-        let path = format!("{}?last={}&follow={}", path::EVENTS, query.last, query.follow);
+        let EventsQuery { last, follow, dns } = query;
+        let path = format!("{}?last={last}&follow={follow}&dns={dns}", path::EVENTS);
         let response = self.send(Method::GET, &path, Bytes::new()).await?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(response).await);

@@ -87,8 +87,8 @@ pub trait Agent: Send + Sync + 'static {
     fn blocklists(&self) -> Result<Blocklists, Refusal>;
     /// What they make of a name.
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal>;
-    /// The last alerts, one JSON object each, oldest first, and each that follows them.
-    fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
+    /// The last alerts, or records of questions, one JSON object each, oldest first, and each that follows them.
+    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 }
 
 /// Why the agent does not do what it was asked.
@@ -284,7 +284,7 @@ async fn check_name(State(shared): State<Shared>, request: Request) -> Response 
 }
 
 async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) -> Response {
-    let (last, mut live) = shared.agent.events(query.last);
+    let (last, mut live) = shared.agent.events(&query);
     let place = match (query.follow, Arc::clone(&shared.followers).try_acquire_owned()) {
         (false, _) => None,
         (true, Ok(place)) => Some(place),

@@ -69,8 +69,8 @@ impl Agent for Echo {
         Ok(NameChecked { answer, ..NameChecked::default() })
     }
 
-    fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        ((0..last).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect(), self.live.subscribe())
+    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+        ((0..query.last).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect(), self.live.subscribe())
     }
 }
 
@@ -149,12 +149,12 @@ async fn a_panic_inside_the_agent_is_one_failed_request() {
 async fn events_come_in_order_and_follow() {
     let running = start(Patience::default());
     let client = Client::new(&running.path);
-    let mut events = client.events(&EventsQuery { last: 2, follow: false }).await.unwrap();
+    let mut events = client.events(&EventsQuery { last: 2, follow: false, dns: false }).await.unwrap();
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"n\":0}"));
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"n\":1}"));
     assert_eq!(events.next().await.unwrap(), None);
 
-    let mut events = client.events(&EventsQuery { last: 1, follow: true }).await.unwrap();
+    let mut events = client.events(&EventsQuery { last: 1, follow: true, dns: false }).await.unwrap();
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"n\":0}"));
     running.live.send(Arc::from("{\"live\":true}")).unwrap();
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"live\":true}"));
@@ -320,7 +320,7 @@ async fn followers_leave_room_and_end_when_they_stop_reading() {
     }
     let client = Client::new(&running.path).with_patience(Duration::from_secs(5));
     assert!(client.status().await.is_ok());
-    let query = EventsQuery { last: 0, follow: true };
+    let query = EventsQuery { last: 0, follow: true, dns: false };
     assert!(matches!(
         client.events(&query).await.unwrap_err(),
         ClientError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }
@@ -344,7 +344,7 @@ async fn followers_that_are_gone_lose_their_places() {
     }
     let client = Client::new(&running.path).with_patience(Duration::from_secs(5));
     let until = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = client.events(&EventsQuery { last: 0, follow: true }).await {
+    while let Err(error) = client.events(&EventsQuery { last: 0, follow: true, dns: false }).await {
         assert!(Instant::now() < until, "{error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,6 +1,7 @@
 //! Takes the bytes of one ring record, gives an [`Event`] whose numbers are all known, or says which one is not.
 
 use std::mem::offset_of;
+use std::ops::RangeInclusive;
 
 use dnswall_common::event::{Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, hook};
 use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
@@ -86,9 +87,21 @@ impl DecodeFailures {
 /// # Errors
 /// When the length is another one or a number is not known; nothing is guessed.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    decode_of(bytes, hook::EGRESS..=hook::DEVICE)
+}
+
+/// Reads one record of the ring of questions and answers.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_question(bytes: &[u8]) -> Result<Event, DecodeError> {
+    decode_of(bytes, hook::QUESTION..=hook::ANSWER)
+}
+
+fn decode_of(bytes: &[u8], hooks: RangeInclusive<u8>) -> Result<Event, DecodeError> {
     let record: &[u8; EVENT_BYTES] = bytes.try_into().map_err(|_| DecodeError::Length(bytes.len()))?;
     let event = read(record);
-    if !(hook::EGRESS..=hook::DEVICE).contains(&event.hook) {
+    if !hooks.contains(&event.hook) {
         return Err(DecodeError::Hook(event.hook));
     }
     if Reason::from_number(event.reason).is_none() {
@@ -182,12 +195,16 @@ mod tests {
             decode(&bytes).unwrap_err()
         };
         assert_eq!(with(offset_of!(Event, hook), 0), DecodeError::Hook(0));
-        assert_eq!(with(offset_of!(Event, hook), 9), DecodeError::Hook(9));
-        assert_eq!(with(offset_of!(Event, reason), 31), DecodeError::Reason(31));
+        assert_eq!(with(offset_of!(Event, hook), 7), DecodeError::Hook(7), "a question, in the other ring");
+        assert_eq!(with(offset_of!(Event, reason), 30), DecodeError::Reason(30));
         assert_eq!(with(offset_of!(Event, mode), 3), DecodeError::Mode(3));
         assert_eq!(with(offset_of!(Event, identity), 0), DecodeError::Identity(0));
         assert_eq!(with(offset_of!(Event, family), 5), DecodeError::Family(5));
         assert_eq!(with(offset_of!(Event, payload_bytes) + 1, 2), DecodeError::PayloadBytes(512 + 29));
+        assert_eq!(decode_question(&good).unwrap_err(), DecodeError::Hook(hook::EGRESS));
+        let mut answer = good.clone();
+        answer[offset_of!(Event, hook)] = hook::ANSWER;
+        assert!(decode_question(&answer).is_ok());
     }
 
     #[test]

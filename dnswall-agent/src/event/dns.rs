@@ -1,10 +1,13 @@
-//! Takes the payload that goes with a refused DNS message, gives its question. The bytes are a stranger's.
+//! Takes the payload that goes with a DNS message, gives its question, or what it answers. The bytes are a stranger's.
+
+use std::net::IpAddr;
 
 use dnswall_common::event::Event;
 use dnswall_common::flow::protocol;
-use domain::base::Message;
+use domain::base::{Message, ParsedName};
+use domain::rdata::AllRecordData;
 
-/// What a refused DNS message asked.
+/// What a DNS message asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The name as sent, in presentation form: escaped, without the last dot (`.` is the root).
@@ -15,11 +18,87 @@ pub struct Question {
     pub id: u16,
 }
 
+/// What a resolver answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it answers.
+    pub question: Question,
+    /// `NOERROR`, `NXDOMAIN`, …
+    pub code: String,
+    /// Addresses, as far as they can be read.
+    pub addresses: Vec<IpAddr>,
+    /// Names that it is another name of, likewise.
+    pub aliases: Vec<String>,
+    /// Whether the server left something out.
+    pub truncated: bool,
+    /// Bytes of the message.
+    pub bytes: u32,
+}
+
+/// Records of an answer that are read.
+const RECORDS_MAX: usize = 64;
+
 /// The question of an event, when it carries one that can be read.
 pub fn question(event: &Event) -> Option<Question> {
-    let payload = event.payload.get(..usize::from(event.payload_bytes))?;
-    // Over TCP a message follows its length.
-    question_of(if event.protocol == protocol::TCP { payload.get(2..)? } else { payload })
+    questions(event).next()
+}
+
+/// Every question of an event: over TCP there may be several in a segment.
+pub fn questions(event: &Event) -> impl Iterator<Item = Question> {
+    messages(event).filter_map(|(message, _)| question_of(message))
+}
+
+/// Every answer of an event, likewise.
+pub fn answers(event: &Event) -> impl Iterator<Item = Answer> {
+    messages(event).filter_map(|(message, bytes)| answer_of(message, bytes))
+}
+
+/// The messages of an event, as far as they are in it, and how long each was.
+fn messages(event: &Event) -> impl Iterator<Item = (&[u8], u32)> {
+    let mut left = event.payload.get(..usize::from(event.payload_bytes)).unwrap_or_default();
+    let is_over_tcp = event.protocol == protocol::TCP;
+    // A header without options, and that of UDP.
+    let headers = if event.family == 4 { 28 } else { 48 };
+    let datagram = event.packet_bytes.saturating_sub(headers);
+    std::iter::from_fn(move || {
+        if left.is_empty() {
+            return None;
+        }
+        if !is_over_tcp {
+            return Some((std::mem::take(&mut left), datagram));
+        }
+        // Over TCP a message follows its length.
+        let (length, behind) = left.split_first_chunk::<2>()?;
+        let length = u16::from_be_bytes(*length);
+        let (message, rest) = behind.split_at(behind.len().min(length.into()));
+        left = rest;
+        Some((message, length.into()))
+    })
+}
+
+fn answer_of(message: &[u8], bytes: u32) -> Option<Answer> {
+    let question = question_of(message)?;
+    let message = Message::from_slice(message).ok()?;
+    let header = message.header();
+    let (mut addresses, mut aliases) = (Vec::new(), Vec::new());
+    // What is cut off ends the walk.
+    let records = message.answer().into_iter().flatten().map_while(Result::ok).take(RECORDS_MAX);
+    for record in records {
+        match record.to_any_record::<AllRecordData<_, ParsedName<_>>>().map(|record| record.into_data()) {
+            Ok(AllRecordData::A(data)) => addresses.push(IpAddr::V4(data.addr())),
+            Ok(AllRecordData::Aaaa(data)) => addresses.push(IpAddr::V6(data.addr())),
+            Ok(AllRecordData::Cname(data)) => aliases.push(data.cname().to_string()),
+            _ => {}
+        }
+    }
+    Some(Answer {
+        question,
+        code: header.rcode().to_string(),
+        addresses,
+        aliases,
+        truncated: header.tc(),
+        bytes,
+    })
 }
 
 /// The first question of a message, of which the end may be missing.

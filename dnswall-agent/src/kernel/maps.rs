@@ -22,7 +22,7 @@ use super::mapped::Mapped;
 use super::object::take_map;
 
 /// Every map, by the name of its pin.
-pub const MAP_NAMES: [&str; 27] = [
+pub const MAP_NAMES: [&str; 28] = [
     "META",
     "ACTIVE",
     "HEADERS",
@@ -47,6 +47,7 @@ pub const MAP_NAMES: [&str; 27] = [
     "REPLIES",
     "REFUSED",
     "EVENTS",
+    "QUESTIONS",
     "RULES",
     "REASONS",
     "COUNTERS",
@@ -82,6 +83,7 @@ pub struct Maps {
     pub(super) reasons: PerCpuArray<MapData, ReasonCounter>,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) ring: Option<RingBuf<MapData>>,
+    pub(super) questions: Option<RingBuf<MapData>>,
 }
 
 impl Maps {
@@ -133,6 +135,7 @@ impl Maps {
             reasons: PerCpuArray::try_from(Map::PerCpuArray(open("REASONS")?))?,
             counters: PerCpuArray::try_from(Map::PerCpuArray(open("COUNTERS")?))?,
             ring: Some(RingBuf::try_from(Map::RingBuf(open("EVENTS")?))?),
+            questions: Some(RingBuf::try_from(Map::RingBuf(open("QUESTIONS")?))?),
         })
     }
 

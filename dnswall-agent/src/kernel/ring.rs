@@ -1,4 +1,4 @@
-//! The ring that carries events.
+//! The rings that carry events: refusals, and questions with their answers.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -26,8 +26,9 @@ impl AsFd for Ring {
 }
 
 impl Maps {
-    /// Takes the reading end; there is one.
-    pub fn take_ring(&mut self) -> Option<Ring> {
-        self.ring.take().map(|inner| Ring { inner })
+    /// Takes the reading ends, of refusals and of questions; there is one of each.
+    pub fn take_rings(&mut self) -> Option<[Ring; 2]> {
+        let (refusals, questions) = self.ring.take().zip(self.questions.take())?;
+        Some([refusals, questions].map(|inner| Ring { inner }))
     }
 }

@@ -186,8 +186,8 @@ impl Wall {
     }
 
     /// The reading end of the ring; there is one.
-    pub fn take_ring(&mut self) -> Option<Ring> {
-        self.maps.take_ring()
+    pub fn take_rings(&mut self) -> Option<[Ring; 2]> {
+        self.maps.take_rings()
     }
 
     /// Hooks this wall does without, and why.

@@ -1,6 +1,7 @@
 //! Takes the shape of a policy file, gives what it means: a [`Policy`]. Notes every value that means nothing.
 
 mod lists;
+mod questions;
 
 use super::destination::{Target, parse_address};
 use super::file::{
@@ -9,8 +10,8 @@ use super::file::{
 use super::problem::{Problem, quoted};
 use super::table::{Field, Strings, nearest};
 use super::{
-    Destination, Dns, Encrypted, Existing, Mode, NAME_BYTES_MAX, Place, Policy, Ports, Recursor, Rule, Scope,
-    Selector, Serve, Stub, digest, selector,
+    Destination, Dns, Encrypted, Events, Existing, Mode, NAME_BYTES_MAX, Place, Policy, Ports, Recursor,
+    Rule, Scope, Selector, Serve, Stub, digest, selector,
 };
 use crate::blocklist::Pattern;
 use dnswall_common::flow::PORT_DNS;
@@ -123,6 +124,7 @@ impl Check<'_> {
                 encrypted: Encrypted::Deny,
                 encrypted_at: Place::default(),
                 deny_types: Vec::new(),
+                events: Events::Off,
                 recursors: Vec::new(),
                 stubs: Vec::new(),
                 serve: None,
@@ -158,6 +160,7 @@ impl Check<'_> {
                 Field::Absent | Field::Wrong => Place::default(),
             },
             deny_types: self.types(&table.deny_types),
+            events: self.events(&table.events, &table.sample),
             recursors: table.recursors.into_iter().map(|recursor| self.recursor(recursor)).collect(),
             stubs,
             serve: table.serve.map(|serve| self.serve(serve)),

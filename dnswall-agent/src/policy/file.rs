@@ -45,6 +45,8 @@ pub(super) struct DnsTable {
     pub(super) clients: Field<FromList>,
     pub(super) encrypted: Field<Spanned<String>>,
     pub(super) deny_types: Field<Strings>,
+    pub(super) events: Field<Spanned<String>>,
+    pub(super) sample: Field<Spanned<i64>>,
     pub(super) recursors: Vec<RecursorTable>,
     pub(super) stubs: Vec<StubTable>,
     pub(super) serve: Option<ServeTable>,
@@ -211,7 +213,8 @@ fn openers(top: &mut TableReader<'_, '_>, key: &str, title: &'static str) -> Opt
 }
 
 fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -> DnsTable {
-    const KEYS: &[&str] = &["resolvers", "clients", "encrypted", "deny-types", "recursor", "stub", "serve"];
+    const KEYS: &[&str] =
+        &["resolvers", "clients", "encrypted", "deny-types", "events", "sample", "recursor", "stub", "serve"];
     let (text, problems) = top.problems();
     let mut reader = TableReader::new(table, span, "[dns]", KEYS, text, problems);
     DnsTable {
@@ -219,6 +222,8 @@ fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -
         clients: from_list(&mut reader, "clients"),
         encrypted: reader.string("encrypted"),
         deny_types: reader.strings("deny-types"),
+        events: reader.string("events"),
+        sample: reader.integer("sample"),
         recursors: each(&mut reader, "recursor", "[[dns.recursor]]", &["from", "to"], |reader| {
             RecursorTable { span: reader.span(), from: from(reader), to: reader.strings("to") }
         }),

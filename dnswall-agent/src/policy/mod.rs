@@ -29,6 +29,7 @@ pub use unit::{CGROUP_LEVELS_MAX, CgroupPath, Unit};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use crate::blocklist::{KnownGoodNames, List, Pattern};
@@ -103,6 +104,19 @@ pub enum Encrypted {
     Allow,
 }
 
+/// Which questions are told of, beside those that are alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Events {
+    /// None.
+    Off,
+    /// Those that are refused, or would be.
+    Denied,
+    /// Each, and its answer.
+    All,
+    /// Those that are refused, and one in so many of all others, with its answer.
+    Sampled(NonZeroU32),
+}
+
 /// Where something is written.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
@@ -127,6 +141,8 @@ pub struct Dns {
     pub encrypted_at: Place,
     /// Types of question that are refused, as numbers.
     pub deny_types: Vec<u16>,
+    /// Which questions are told of, beside those that are alerts.
+    pub events: Events,
     /// Processes that are resolvers themselves.
     pub recursors: Vec<Recursor>,
     /// Resolvers on this host's loopback, those listed in `resolvers` included.
@@ -246,6 +262,18 @@ impl Policy {
     /// Problems found later, with this policy's text.
     pub fn problems(&self, problems: Vec<Problem>) -> Problems {
         Problems::new(self.origin.clone(), self.text.clone(), problems)
+    }
+}
+
+impl fmt::Display for Events {
+    /// As a policy writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Denied => f.write_str("denied"),
+            Self::All => f.write_str("all"),
+            Self::Sampled(of) => write!(f, "sampled, one in {of}"),
+        }
     }
 }
 

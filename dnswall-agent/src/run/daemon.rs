@@ -21,6 +21,7 @@ use super::store::Store;
 use super::told::Counts;
 use super::{RunError, notice, sandbox, ticker};
 use crate::alert::{Grouper, RuleBook};
+use crate::asked::Pairs;
 use crate::config::{AtStart, SinkConfig, StdoutFormat, Terminal};
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
@@ -81,8 +82,12 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     }
     let (inbox, arrival) = (Arc::new(Inbox::default()), Arc::new(Arrival::default()));
     let hold = Hold::of(engine.wall()).context("take hold of the wall")?;
+    let [ring, questions] = engine.wall_mut().take_rings().context("take the rings")?;
     let parts = Parts {
-        ring: engine.wall_mut().take_ring().context("take the ring")?,
+        ring,
+        questions,
+        pairs: Pairs::default(),
+        host: host_name(),
         enricher: enricher(engine.wall().cgroup(), &options.host)?,
         grouper: Grouper::new(options.alerts.interval, &host_name()),
         book,

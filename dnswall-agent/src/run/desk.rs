@@ -15,15 +15,15 @@ use super::connected::{self, Older};
 use super::engine::{CONFIRM_RANGE, Change, Engine, EngineError, Running};
 use super::explained::explained;
 use super::names;
-use super::outlet::Outlet;
+use super::outlet::{Outlet, Stream};
 use super::prover::Proofs;
 use super::question::Question;
 use super::reader::Inbox;
 use super::store::{Origin, hexadecimal};
 use crate::control::api::{
-    Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, ExplainRequest, Explained, NameChecked,
-    NameRequest, PendingStatus, PolicyPast, PolicyShown, PolicyStatus, ReasonStatus, RehearseRequest,
-    Rehearsed, RuleStatus, Status,
+    Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery, ExplainRequest, Explained,
+    NameChecked, NameRequest, PendingStatus, PolicyPast, PolicyShown, PolicyStatus, ReasonStatus,
+    RehearseRequest, Rehearsed, RuleStatus, Status,
 };
 use crate::control::server::{Agent, Refusal};
 use crate::kernel::PublishError;
@@ -225,8 +225,9 @@ impl Agent for Desk {
         names::check(&self.engine().running().image, &name).map_err(|error| failed(error.into()))
     }
 
-    fn events(&self, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        self.parts.outlet.events(last)
+    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+        let stream = if query.dns { Stream::Questions } else { Stream::Alerts };
+        self.parts.outlet.events(stream, query.last)
     }
 }
 

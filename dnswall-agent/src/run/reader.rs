@@ -1,4 +1,4 @@
-//! Takes events from the ring, gives alerts. One thread, which never waits for a sink or a client: processes are
+//! Takes events from the rings, gives alerts and records of questions. One thread, which never waits for a sink or a client: processes are
 //! named at once, because they may be gone a moment later.
 
 use std::collections::BTreeMap;
@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use dnswall_common::event::Event;
+use dnswall_common::event::{Event, hook};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::outlet::Outlet;
 use super::told::Counts;
 use crate::alert::{Grouper, RuleBook};
+use crate::asked::{DnsRecord, Pairs};
 use crate::blocklist::Entry;
-use crate::event::{Clocks, DecodeFailures, EnrichedEvent, Enricher, decode, refused_key};
+use crate::event::{
+    Clocks, DecodeError, DecodeFailures, EnrichedEvent, Enricher, decode, decode_question, dns, refused_key,
+};
 use crate::kernel::Ring;
 use crate::proof::Arrival;
 
@@ -45,6 +48,12 @@ pub type Sweep = Box<dyn FnMut() -> Option<Counts> + Send>;
 pub struct Parts {
     /// Where events come from.
     pub ring: Ring,
+    /// Where questions and answers come from.
+    pub questions: Ring,
+    /// Has answers find their questions.
+    pub pairs: Pairs,
+    /// What this host is called.
+    pub host: String,
     /// Names processes and workloads.
     pub enricher: Enricher,
     /// Makes alerts.
@@ -107,7 +116,8 @@ impl Reader {
                 self.wait();
             }
             self.tell_found();
-            let drained = self.drain();
+            // Both, whatever the first left: a flood of one kind does not keep the other waiting.
+            let drained = self.drain() & self.drain_questions();
             let now_ns = Clocks::read().monotonic_ns;
             if (stopping && drained) || now_ns.saturating_sub(told_ns) >= ROUND_NS {
                 told_ns = now_ns;
@@ -141,6 +151,10 @@ impl Reader {
         let due =
             if everything { self.parts.grouper.flush(&clocks) } else { self.parts.grouper.due(&clocks) };
         due.iter().for_each(|alert| self.parts.outlet.deliver(alert));
+        let until_ns = if everything { u64::MAX } else { clocks.monotonic_ns };
+        while let Some(record) = self.parts.pairs.due(until_ns) {
+            self.parts.outlet.observe(&record);
+        }
         *locked(&self.parts.inbox.counters) = self.count();
     }
 
@@ -156,7 +170,8 @@ impl Reader {
     }
 
     fn wait(&self) {
-        let mut ready = [PollFd::new(&self.parts.ring, PollFlags::IN)];
+        let rings = [&self.parts.ring, &self.parts.questions];
+        let mut ready = rings.map(|ring| PollFd::new(ring, PollFlags::IN));
         if let Err(error) = poll(&mut ready, Some(&NAP))
             && error != rustix::io::Errno::INTR
         {
@@ -168,18 +183,14 @@ impl Reader {
     // Whether the ring is empty now.
     fn drain(&mut self) -> bool {
         let Self { parts, failures, sweep: _ } = self;
-        let Parts { ring, enricher, grouper, book, outlet, inbox: _, arrival } = parts;
+        let Parts { ring, enricher, grouper, book, outlet, arrival, .. } = parts;
         for _ in 0..BURST_MAX {
             let event = match ring.next(decode) {
                 None => return true,
-                Some(Ok(event)) => event,
-                Some(Err(error)) => {
-                    if failures.total() == 0 {
-                        tracing::error!(%error, "an event of the kernel's cannot be read");
-                    }
-                    failures.count(&error);
-                    continue;
-                }
+                Some(event) => match readable(event, failures) {
+                    Some(event) => event,
+                    None => continue,
+                },
             };
             if arrival.claim(&event) {
                 grouper.own(refused_key(&event), event.refusals, event.time_ns);
@@ -196,8 +207,40 @@ impl Reader {
         false
     }
 
+    // Whether the ring of questions is empty now.
+    fn drain_questions(&mut self) -> bool {
+        let Self { parts, failures, sweep: _ } = self;
+        let Parts { questions, enricher, book, outlet, pairs, host, .. } = parts;
+        for _ in 0..BURST_MAX {
+            let event = match questions.next(decode_question) {
+                None => return true,
+                Some(event) => match readable(event, failures) {
+                    Some(event) => event,
+                    None => continue,
+                },
+            };
+            if event.hook == hook::ANSWER {
+                for answer in dns::answers(&event) {
+                    let record = pairs.answered(event.cookie, answer, event.time_ns);
+                    record.iter().for_each(|record| outlet.observe(record));
+                }
+                continue;
+            }
+            let mut enriched = enricher.enrich(&event, &Clocks::read());
+            let book = book.read().unwrap_or_else(PoisonError::into_inner);
+            enriched.listed = listed(&enriched, &book);
+            let policy = book.policy(enriched.generation).map(AsRef::as_ref);
+            for question in dns::questions(&event) {
+                let record = DnsRecord::new(&enriched, &question, policy, host);
+                let told = pairs.asked(event.cookie, &question, record, event.time_ns);
+                told.iter().for_each(|record| outlet.observe(record));
+            }
+        }
+        false
+    }
+
     fn count(&self) -> BTreeMap<String, u64> {
-        let group = self.parts.grouper.counters();
+        let (group, pairs) = (self.parts.grouper.counters(), self.parts.pairs.counters());
         let mut counters: BTreeMap<String, u64> = [
             ("alerts", group.alerts),
             ("refusals-observed", group.observed),
@@ -208,6 +251,10 @@ impl Reader {
             ("refusals-of-the-proof", group.own),
             ("cgroups-unnamed", self.parts.enricher.cgroups_unwalked()),
             ("process-reads-stuck", crate::event::patience::stuck() as u64),
+            ("dns-records", pairs.records),
+            ("dns-questions-unanswered", pairs.unanswered),
+            ("dns-questions-crowded-out", pairs.crowded_out),
+            ("dns-answers-unasked", pairs.unasked),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count))
@@ -217,6 +264,18 @@ impl Reader {
         }
         counters
     }
+}
+
+/// The event, or what keeps it from being one, counted.
+fn readable(event: Result<Event, DecodeError>, failures: &mut DecodeFailures) -> Option<Event> {
+    event
+        .inspect_err(|error| {
+            if failures.total() == 0 {
+                tracing::error!(%error, "an event of the kernel's cannot be read");
+            }
+            failures.count(error);
+        })
+        .ok()
 }
 
 /// The entry that a name was refused by, as the lists of the policy that judged have it. `None` also when none has it: the

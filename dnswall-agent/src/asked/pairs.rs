@@ -1,0 +1,216 @@
+//! Questions that wait for their answers.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{DnsAnswer, DnsRecord, DnsVerdict};
+use crate::event::dns::{Answer, Question};
+
+/// How long a question waits, in nanoseconds: as long as libc does for one try.
+pub const PATIENCE_NS: u64 = 5_000_000_000;
+/// Questions that wait at most; then the oldest is told without its answer.
+pub const WAITING_MAX: usize = 16_384;
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PairsCounters {
+    /// Records given.
+    pub records: u64,
+    /// Of those, the ones that were asked and not answered in time.
+    pub unanswered: u64,
+    /// Of those, the ones that made room for others.
+    pub crowded_out: u64,
+    /// Answers to no question that waited: late, doubled, forged, or the question's event was lost.
+    pub unasked: u64,
+}
+
+/// Who asked what: the socket, and the question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    cookie: u64,
+    id: u16,
+    /// In lower case: a resolver may answer in another one.
+    name: String,
+    kind: String,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    record: DnsRecord,
+    asked_ns: u64,
+    number: u64,
+}
+
+/// The questions that wait.
+#[derive(Debug, Default)]
+pub struct Pairs {
+    waiting: HashMap<Key, Waiting>,
+    /// In the order in which they were asked, those that are answered meanwhile included.
+    order: VecDeque<(Key, u64)>,
+    numbers: u64,
+    counters: PairsCounters,
+}
+
+impl Pairs {
+    /// Takes a question; gives what is to be told now: a refused one at once, or the oldest when there is no room for another.
+    pub fn asked(
+        &mut self,
+        cookie: u64,
+        question: &Question,
+        record: DnsRecord,
+        asked_ns: u64,
+    ) -> Option<DnsRecord> {
+        if record.verdict == DnsVerdict::Denied {
+            self.counters.records += 1;
+            return Some(record);
+        }
+        let key = Key::new(cookie, question);
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            waiting.record.tries += 1;
+            return None;
+        }
+        let crowded = if self.waiting.len() >= WAITING_MAX { self.oldest(u64::MAX) } else { None };
+        if crowded.is_some() {
+            self.counters.crowded_out += 1;
+        }
+        self.numbers += 1;
+        self.order.push_back((key.clone(), self.numbers));
+        self.waiting.insert(key, Waiting { record, asked_ns, number: self.numbers });
+        crowded
+    }
+
+    /// Takes an answer; gives the record of its question, if it is one's.
+    pub fn answered(&mut self, cookie: u64, answer: Answer, at_ns: u64) -> Option<DnsRecord> {
+        let Some(waiting) = self.waiting.remove(&Key::new(cookie, &answer.question)) else {
+            self.counters.unasked += 1;
+            return None;
+        };
+        self.counters.records += 1;
+        let Waiting { mut record, asked_ns, number: _ } = waiting;
+        record.answer = Some(DnsAnswer::new(answer, at_ns.saturating_sub(asked_ns)));
+        self.forget_answered();
+        Some(record)
+    }
+
+    /// The next record of a question that waited for long enough.
+    pub fn due(&mut self, now_ns: u64) -> Option<DnsRecord> {
+        self.oldest(now_ns.saturating_sub(PATIENCE_NS))
+    }
+
+    /// What was counted so far.
+    pub const fn counters(&self) -> PairsCounters {
+        self.counters
+    }
+
+    /// The oldest question, if it was asked before then.
+    fn oldest(&mut self, before_ns: u64) -> Option<DnsRecord> {
+        self.forget_answered();
+        let (key, _) = self.order.front()?;
+        if self.waiting.get(key)?.asked_ns > before_ns {
+            return None;
+        }
+        let (key, _) = self.order.pop_front()?;
+        self.counters.records += 1;
+        self.counters.unanswered += 1;
+        Some(self.waiting.remove(&key)?.record)
+    }
+
+    /// Takes those out of the order's front that wait no more.
+    fn forget_answered(&mut self) {
+        let waits = |(key, number): &(Key, u64)| {
+            self.waiting.get(key).is_some_and(|waiting| waiting.number == *number)
+        };
+        while self.order.front().is_some_and(|front| !waits(front)) {
+            self.order.pop_front();
+        }
+        // Behind one that is not answered for long, many may be: what they take is bounded all the same.
+        if self.order.len() > 4 * WAITING_MAX {
+            self.order.retain(waits);
+        }
+    }
+}
+
+impl Key {
+    fn new(cookie: u64, question: &Question) -> Self {
+        let Question { name, kind, id } = question;
+        Self { cookie, id: *id, name: name.to_ascii_lowercase(), kind: kind.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::sample;
+
+    fn question(name: &str, id: u16) -> Question {
+        Question { name: name.to_owned(), kind: "A".to_owned(), id }
+    }
+
+    fn record(name: &str, verdict: DnsVerdict) -> DnsRecord {
+        let event = sample::enriched();
+        DnsRecord { verdict, ..DnsRecord::new(&event, &question(name, 7), None, "web-1") }
+    }
+
+    fn answer(name: &str, id: u16) -> Answer {
+        Answer {
+            question: question(name, id),
+            code: "NOERROR".to_owned(),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            aliases: Vec::new(),
+            truncated: false,
+            bytes: 45,
+        }
+    }
+
+    fn ask(pairs: &mut Pairs, cookie: u64, name: &str, id: u16, at_ns: u64) -> Option<DnsRecord> {
+        pairs.asked(cookie, &question(name, id), record(name, DnsVerdict::Allowed), at_ns)
+    }
+
+    #[test]
+    fn an_answer_finds_its_question_and_no_other() {
+        let mut pairs = Pairs::default();
+        assert!(ask(&mut pairs, 1, "a.example", 7, 1_000_000).is_none());
+        assert!(ask(&mut pairs, 1, "A.Example", 7, 2_000_000).is_none(), "the same again");
+        assert!(ask(&mut pairs, 2, "a.example", 7, 2_000_000).is_none());
+        for (cookie, name, id) in [(3, "a.example", 7), (1, "b.example", 7), (1, "a.example", 8)] {
+            assert!(pairs.answered(cookie, answer(name, id), 3_000_000).is_none());
+        }
+        let told = pairs.answered(1, answer("A.EXAMPLE", 7), 5_000_000).unwrap();
+        assert_eq!((told.tries, told.answer.as_ref().unwrap().latency_us), (2, 4_000));
+        assert!(pairs.answered(1, answer("a.example", 7), 6_000_000).is_none(), "once");
+        let PairsCounters { records, unanswered, crowded_out, unasked } = pairs.counters();
+        assert_eq!((records, unanswered, crowded_out, unasked), (1, 0, 0, 4));
+    }
+
+    #[test]
+    fn what_is_refused_waits_for_nothing_and_what_is_not_answered_not_for_ever() {
+        let mut pairs = Pairs::default();
+        let refused = pairs.asked(1, &question("x", 1), record("x", DnsVerdict::Denied), 0);
+        assert!(refused.is_some_and(|record| record.answer.is_none()));
+        ask(&mut pairs, 1, "a", 1, 10);
+        ask(&mut pairs, 1, "b", 2, 20);
+        assert!(pairs.due(PATIENCE_NS + 9).is_none());
+        assert_eq!(pairs.due(PATIENCE_NS + 10).unwrap().dns.name, "a");
+        assert!(pairs.due(PATIENCE_NS + 10).is_none());
+        assert!(pairs.answered(1, answer("a", 1), PATIENCE_NS + 11).is_none(), "too late");
+        assert_eq!(pairs.due(u64::MAX).unwrap().dns.name, "b");
+        assert_eq!(pairs.counters().unanswered, 2);
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut pairs = Pairs::default();
+        for number in 0..WAITING_MAX as u64 {
+            assert!(ask(&mut pairs, number, "a", 1, number).is_none());
+        }
+        pairs.answered(1, answer("a", 1), 9).unwrap();
+        assert!(ask(&mut pairs, 1, "a", 1, 1).is_none(), "there was room again");
+        assert!(ask(&mut pairs, 99_999, "b", 1, 1).is_some());
+        assert_eq!((pairs.counters().crowded_out, pairs.waiting.len()), (1, WAITING_MAX));
+        // Answered ones behind one that waits are forgotten, too.
+        for number in 0..10 * WAITING_MAX as u64 {
+            ask(&mut pairs, 500_000, "c", number as u16, 1);
+            pairs.answered(500_000, answer("c", number as u16), 2);
+        }
+        assert!(pairs.order.len() <= 4 * WAITING_MAX + 1);
+    }
+}
