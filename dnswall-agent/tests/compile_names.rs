@@ -4,6 +4,7 @@ use dnswall_agent::blocklist::name::DomainName;
 use dnswall_agent::compile::{FixedEnvironment, Identity, compile, diff, explain, explain_name};
 use dnswall_agent::policy::{Policy, parse};
 use dnswall_common::flow::{Address, Flow, protocol};
+use dnswall_common::quota::{LIMITS_ANSWERS, LIMITS_QUESTIONS};
 use std::fmt::Write as _;
 
 fn policy(text: &str) -> Policy {
@@ -81,6 +82,71 @@ fn names_and_where_they_may_lead_are_differences() {
         .replace("\"*.cdn.example\", ", "")
         .replace("answers = [\"10.0.0.0/8\"]", "answers = [\"internet\", \"10.0.0.0/8\"]");
     insta::assert_snapshot!(diff(&policy(NAMES), &policy(&changed)));
+}
+
+#[test]
+fn scopes_have_the_limits_they_say_and_those_of_dns_else() {
+    let text = r#"version = 1
+mode = "enforce"
+[dns.limits]
+labels = 5
+questions-per-second = 10
+answer-bytes = { TXT = 100, NULL = 200 }
+[[dns.recursor]]
+from = [{ unit = "unbound.service" }]
+to = ["any"]
+[[scope]]
+name = "same"
+from = [{ unit = "same.service" }]
+mode = "audit"
+[[scope]]
+name = "more"
+from = [{ unit = "more.service" }]
+limits = { labels = 9, questions-per-second = "none", names-per-domain = 10 }
+[[scope]]
+name = "none"
+from = [{ unit = "none.service" }]
+limits = { labels = "none", questions-per-second = "none", answer-bytes = {} }
+[[scope]]
+name = "more again"
+from = [{ unit = "again.service" }]
+limits = { labels = 9, questions-per-second = "none", names-per-domain = 10 }
+"#;
+    let (image, _) =
+        compile(&policy(text), &FixedEnvironment::default()).unwrap_or_else(|problems| panic!("{problems}"));
+    let at = |unit: &str| Identity { cgroup: format!("/system.slice/{unit}"), ..Identity::default() };
+    let of = |unit: &str| {
+        let who = image.who(&at(unit));
+        let limits = image.header.limits[usize::from(image.header.limits_of(&who))];
+        let weighed = limits.answers.iter().filter(|answer| answer.bytes != 0).count();
+        let rule = image.rule(limits.rule).name.clone();
+        (
+            limits.labels,
+            limits.questions,
+            limits.domain_bits,
+            weighed,
+            rule,
+            image.header.unlimited.intersects(&who),
+        )
+    };
+    let everyones = |is_unlimited| (5, 10, 0, 2, "dns.limits".to_owned(), is_unlimited);
+    assert_eq!(of("other.service"), everyones(false));
+    assert_eq!(of("same.service"), everyones(false));
+    assert_eq!(of("unbound.service"), everyones(true));
+    let more = (9, 0, 10, 2, "scope.more.limits".to_owned(), false);
+    assert_eq!((of("more.service"), of("again.service")), (more.clone(), more));
+    assert_eq!(of("none.service"), (0, 0, 0, 0, "default".to_owned(), false));
+    assert_eq!(image.header.limited, LIMITS_QUESTIONS | LIMITS_ANSWERS);
+
+    let scopes = |count: usize| {
+        let scope = |index| {
+            format!("[[scope]]\nfrom = [{{ user = {index} }}]\nlimits = {{ labels = {} }}\n", index + 1)
+        };
+        (0..count).fold("version = 1\nmode = \"audit\"\n".to_owned(), |text, index| text + &scope(index))
+    };
+    assert!(compile(&policy(&scopes(15)), &FixedEnvironment::default()).is_ok());
+    let message = refusal(&scopes(16));
+    assert!(message.contains("17 different sets of limits") && message.contains("holds 16"), "{message}");
 }
 
 /// A policy without the names of encrypted resolvers.

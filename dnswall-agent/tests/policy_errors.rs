@@ -224,6 +224,30 @@ address = "10.0.0.2"
 }
 
 #[test]
+fn events_and_limits() {
+    insta::assert_snapshot!(mistakes_in(
+        r#"[dns]
+events = "some"
+sample = 5
+
+[dns.limits]
+name-length = 300
+label-length = "long"
+labels = 0
+question-per-second = 5
+answer-bytes = { TXT = 0, BOGUS = 5, NULL = "x" }
+
+[[scope]]
+from = [{ unit = "a.service" }]
+limits = { labels = -1, answer-bytes = { A = 1, AAAA = 1, TXT = 1, NULL = 1, MX = 1 } }
+
+[[scope]]
+from = [{ unit = "b.service" }]
+"#
+    ));
+}
+
+#[test]
 fn names_and_scopes() {
     insta::assert_snapshot!(mistakes_in(
         r#"[[allow]]

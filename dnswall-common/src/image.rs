@@ -8,6 +8,7 @@
 //! Each map holds two images, one in each half ("slot"); [`Active`] names the slot that counts.
 
 use crate::limits::SCOPES_MAX;
+use crate::quota::{LIMITS_MAX, QuestionLimits};
 use crate::verifier::next;
 use crate::who::Who;
 
@@ -89,8 +90,10 @@ pub struct Scope {
     pub mode: u8,
     /// [`EXISTING_KEEP`] or [`EXISTING_CUT`].
     pub existing: u8,
+    /// Which of [`ImageHeader::limits`].
+    pub limits: u8,
     /// Zero.
-    pub padding: [u8; 6],
+    pub padding: [u8; 5],
 }
 
 /// For each kind of `from` key: the selectors that do not use it, which every socket satisfies in that respect.
@@ -145,8 +148,8 @@ pub struct ImageHeader {
     pub netns_inode: u32,
     /// One question in so many is told of, where [`crate::event::TELLS_ALL`] are; 1 is each.
     pub told_of: u32,
-    /// Zero.
-    pub padding: u32,
+    /// [`crate::quota::LIMITS_QUESTIONS`] and the like; 0 when nothing is limited.
+    pub limited: u32,
     /// [`MODE_ENFORCE`] or [`MODE_AUDIT`], where no scope says otherwise.
     pub mode: u8,
     /// [`EXISTING_KEEP`] or [`EXISTING_CUT`], where no scope says otherwise.
@@ -158,11 +161,15 @@ pub struct ImageHeader {
     /// Which questions are told of: [`crate::event::TELLS_NONE`] and the like.
     pub tells: u8,
     /// Zero.
-    pub padding_too: [u8; 3],
+    pub padding: [u8; 3],
     /// Who may open raw sockets.
     pub raw: Who,
     /// Who may open what the wall does not see into: see [`crate::unjudged`].
     pub unjudged: Who,
+    /// Whose questions are not limited: they ask for others.
+    pub unlimited: Who,
+    /// How much may be asked: sets of limits, of which that of number 0 is everyone's.
+    pub limits: [QuestionLimits; LIMITS_MAX],
     /// See [`Unconstrained`].
     pub unconstrained: Unconstrained,
     /// Workloads treated apart.
@@ -175,13 +182,26 @@ const _: () = assert!(size_of::<Active>() == 8 && size_of::<Meta>() == 40);
 const _: () = assert!(size_of::<Cell>() == 8);
 const _: () = assert!(size_of::<Term>() == 40);
 const _: () = assert!(size_of::<Scope>() == 40);
-const _: () =
-    assert!(size_of::<ImageHeader>() == 24 + 16 + 16 + 16 + 8 + 8 + 64 + 160 + 40 * SCOPES_MAX + 32);
+const _: () = assert!(
+    size_of::<ImageHeader>()
+        == 24
+            + 16
+            + 16
+            + 16
+            + 8
+            + 8
+            + 64
+            + 32
+            + size_of::<QuestionLimits>() * LIMITS_MAX
+            + 160
+            + 40 * SCOPES_MAX
+            + 32
+);
 
 impl Scope {
     /// No scope: holds nobody.
     pub const EMPTY: Self =
-        Self { who: Who::NONE, mode: MODE_ENFORCE, existing: EXISTING_KEEP, padding: [0; 6] };
+        Self { who: Who::NONE, mode: MODE_ENFORCE, existing: EXISTING_KEEP, limits: 0, padding: [0; 5] };
 }
 
 impl ImageHeader {
@@ -203,5 +223,24 @@ impl ImageHeader {
             at = next(at);
         }
         (self.mode, self.existing)
+    }
+
+    /// Which of [`Self::limits`] are this workload's: those of the scope that [`Self::treatment`] takes.
+    #[inline(always)]
+    pub fn limits_of(&self, who: &Who) -> u8 {
+        let unknown = !who.intersects(&Who::ALL);
+        let mut at = 0;
+        // VERIFIER: at most SCOPES_MAX rounds with a known index each.
+        while at < SCOPES_MAX {
+            if at >= self.scope_count as usize {
+                break;
+            }
+            let scope = &self.scopes[at & (SCOPES_MAX - 1)];
+            if scope.who.intersects(who) || (unknown && scope.mode == MODE_ENFORCE) {
+                return scope.limits;
+            }
+            at = next(at);
+        }
+        0
     }
 }

@@ -6,7 +6,7 @@
 //! The rooms: [`limits`] bounds everything; [`packet`] turns header bytes into a [`flow::Flow`]; [`who`] is the set
 //! of `from` entries a socket matches; [`search`] finds an interval among sorted starts; [`image`] is the compiled
 //! policy as the kernel holds it; [`decide`] answers one flow; [`reason`] numbers the answers; [`socket`] is what is
-//! remembered about a socket; [`unjudged`] names what no packet hook sees; [`event`] is what the kernel tells the
+//! remembered about a socket; [`quota`] what may be asked, and how often; [`unjudged`] names what no packet hook sees; [`event`] is what the kernel tells the
 //! agent; [`counter`] what it counts.
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -24,6 +24,7 @@ pub mod listed;
 pub mod name;
 pub mod named;
 pub mod packet;
+pub mod quota;
 pub mod reason;
 pub mod search;
 pub mod socket;

@@ -85,6 +85,18 @@ reasons! {
     NameUnknown = 23, "name-unknown";
     /// A rule refuses the name that is asked for.
     DeniedName = 24, "denied-name";
+    /// The name is longer than a limit says.
+    NameLength = 25, "name-length";
+    /// A label of it is.
+    LabelLength = 26, "label-length";
+    /// It has more labels than a limit says.
+    LabelCount = 27, "label-count";
+    /// The workload asks more in a second than a limit says.
+    QuestionRate = 28, "question-rate";
+    /// It has asked for more different names below one domain in a minute.
+    NamesPerDomain = 29, "names-per-domain";
+    /// It has asked for more names in a minute that do not exist.
+    NxdomainRate = 30, "nxdomain-rate";
     /// A question that may be asked, told of because the policy wants to know.
     Asked = 31, "asked";
     /// The packet never leaves this host.
@@ -101,6 +113,8 @@ reasons! {
     Preexisting = 37, "preexisting";
     /// Not an IP packet of this host's (the kernel's own packets without a socket of a process).
     KernelOwn = 38, "kernel-own";
+    /// What it was answered in a minute, to questions of this type, weighs more than a limit says.
+    AnswerBytes = 39, "answer-bytes";
 }
 
 /// One more than the greatest number of a reason: the size of a table indexed by reason.

@@ -7,6 +7,7 @@ use dnswall_common::flow::Flow;
 use dnswall_common::image::{Active, CELL_NAMED, Cell, ImageHeader, Term};
 use dnswall_common::limits::{CELLS_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX, TERMS_MAX};
 use dnswall_common::named::NameSet;
+use dnswall_common::quota::{LIMITS_MAX, QuestionLimits};
 use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::socket::SocketState;
@@ -48,6 +49,15 @@ impl KernelImage {
     #[inline(always)]
     pub fn header(&self) -> &'static ImageHeader {
         self.header
+    }
+
+    /// How much a workload may ask; `None` when it asks for others.
+    #[inline(always)]
+    pub fn question_limits(&self, who: &Who) -> Option<&'static QuestionLimits> {
+        if self.header.unlimited.intersects(who) {
+            return None;
+        }
+        Some(&self.header.limits[self.header.limits_of(who) as usize & (LIMITS_MAX - 1)])
     }
 }
 

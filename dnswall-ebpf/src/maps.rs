@@ -20,6 +20,7 @@ use dnswall_common::limits::{
 };
 use dnswall_common::listed::{Bucket, ExceptionKey};
 use dnswall_common::named::{Asked, FILTER_WORDS, Learned, LearnedKey, Pattern, PatternKey};
+use dnswall_common::quota::{DISTINCTS_MAX, Distinct, DistinctKey, PACES_MAX, Pace};
 use dnswall_common::reason::REASON_TABLE;
 use dnswall_common::search::{Node4, Node6, NodePort};
 use dnswall_common::socket::{ReplyKey, SocketState};
@@ -147,6 +148,16 @@ pub static CALLERS: HashMap<u64, SocketState, SCRATCHES_MAX> = HashMap::new();
 /// What a caller begins as.
 #[btf_map]
 pub static CALLER_EMPTY: Array<SocketState, 1> = Array::new();
+
+/// How often a workload asks.
+#[btf_map]
+pub static PACES: LruHashMap<u64, Pace, PACES_MAX> = LruHashMap::new();
+/// How many different names it asks for, by domain.
+#[btf_map]
+pub static DISTINCTS: LruHashMap<DistinctKey, Distinct, DISTINCTS_MAX> = LruHashMap::new();
+/// What a domain begins as: it does not fit the stack.
+#[btf_map]
+pub static DISTINCT_EMPTY: Array<Distinct, 1> = Array::new();
 
 #[btf_map]
 pub static REFUSED: LruHashMap<RefusedKey, Refused, REFUSED_FLOWS_MAX> = LruHashMap::new();

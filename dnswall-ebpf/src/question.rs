@@ -5,6 +5,7 @@
 mod message;
 mod named;
 mod place;
+mod quota;
 
 use crate::emit::{self, Judged};
 use crate::identity::{as_number, field, offsets, pointer};
@@ -89,6 +90,11 @@ pub fn judge(skb: *mut __sk_buff, place: u32) -> i32 {
         if !is_deny(finding.verdict) {
             named::ask(skb, place, finding, forget(pattern, unknown(skb)));
         }
+    }
+    finding.forget(skb);
+    if !is_deny(finding.verdict) && finding.behind != 0 {
+        quota::limit(skb, place, finding);
+        finding.forget(skb);
     }
     if finding.verdict == 0 {
         tell(skb, place);

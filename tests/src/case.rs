@@ -65,7 +65,8 @@ pub struct Alarm {
 impl Alarm {
     /// Whether it is what is asked, not who is asked, that is refused.
     pub fn is_about_question(&self) -> bool {
-        ["dns.name", "dns.type", "dns.malformed"].contains(&self.kind) || self.reason == "denied-name"
+        ["dns.name", "dns.type", "dns.limit", "dns.malformed"].contains(&self.kind)
+            || self.reason == "denied-name"
     }
 }
 

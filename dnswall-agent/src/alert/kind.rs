@@ -24,6 +24,9 @@ pub enum Kind {
     /// A type of question that the policy refuses.
     #[serde(rename = "dns.type")]
     DnsType,
+    /// A question that is one too many, or for a name of a shape that a limit refuses.
+    #[serde(rename = "dns.limit")]
+    DnsLimit,
     /// A packet to port 53 that is not one question, or cannot be read to the end.
     #[serde(rename = "dns.malformed")]
     DnsMalformed,
@@ -66,6 +69,17 @@ impl Kind {
             (_, Reason::QuestionType, _) => Self::DnsType,
             (
                 _,
+                Reason::NameLength
+                | Reason::LabelLength
+                | Reason::LabelCount
+                | Reason::QuestionRate
+                | Reason::NamesPerDomain
+                | Reason::NxdomainRate
+                | Reason::AnswerBytes,
+                _,
+            ) => Self::DnsLimit,
+            (
+                _,
                 Reason::MalformedQuestion
                 | Reason::SplitQuestion
                 | Reason::NotAQuestion
@@ -87,6 +101,7 @@ impl Kind {
             Self::DnsEncrypted => "dns.encrypted",
             Self::DnsName => "dns.name",
             Self::DnsType => "dns.type",
+            Self::DnsLimit => "dns.limit",
             Self::DnsMalformed => "dns.malformed",
             Self::EgressDenied => "egress.denied",
             Self::IngressDns => "ingress.dns",
@@ -127,6 +142,8 @@ mod tests {
         check(Egress, Reason::DeniedName, protocol::TCP, 53, Kind::DnsName);
         check(Connect, Reason::NameUnknown, protocol::TCP, 443, Kind::EgressDenied);
         check(Egress, Reason::QuestionType, protocol::TCP, 53, Kind::DnsType);
+        check(Egress, Reason::NamesPerDomain, protocol::UDP, 53, Kind::DnsLimit);
+        check(Egress, Reason::AnswerBytes, protocol::TCP, 53, Kind::DnsLimit);
         check(Egress, Reason::SplitQuestion, protocol::TCP, 53, Kind::DnsMalformed);
         check(Egress, Reason::UnstableQuestion, protocol::UDP, 53, Kind::DnsMalformed);
         check(Egress, Reason::NotAQuestion, protocol::UDP_LITE, 53, Kind::DnsMalformed);
@@ -164,6 +181,7 @@ mod tests {
             Kind::DnsEncrypted,
             Kind::DnsName,
             Kind::DnsType,
+            Kind::DnsLimit,
             Kind::DnsMalformed,
             Kind::EgressDenied,
             Kind::IngressDns,

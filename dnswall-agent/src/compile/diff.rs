@@ -65,9 +65,13 @@ fn statements(policy: &Policy) -> BTreeMap<Key, String> {
     rules(&policy.allow, |name, value| say(3, format!("allow.{name}"), value));
     for (index, scope) in policy.scopes.iter().enumerate() {
         let name = scope.name.clone().unwrap_or_else(|| index.to_string());
-        let Scope { place: _, name: _, from, mode, existing } = scope;
+        let Scope { place: _, name: _, from, mode, existing, limits } = scope;
         // The first scope that matches decides, so its place counts.
-        let value = format!("{}: mode {mode}, existing {existing}, from {}", index + 1, selectors(from));
+        let value = format!(
+            "{}: mode {mode}, existing {existing}, limits {limits}, from {}",
+            index + 1,
+            selectors(from)
+        );
         say(4, format!("scope.{name}"), value);
     }
     for blocklist in &policy.blocklists {
@@ -96,6 +100,8 @@ fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
         encrypted_at: _,
         deny_types,
         events,
+        limits,
+        limits_at: _,
         recursors,
         stubs,
         serve,
@@ -109,6 +115,7 @@ fn dns(dns: &Dns, say: &mut impl FnMut(u8, String, String)) {
     let types: Vec<Rtype> = deny_types.iter().map(|number| Rtype::from_int(*number)).collect();
     say(1, "dns.deny-types".to_owned(), list(&types));
     say(1, "dns.events".to_owned(), events.to_string());
+    say(1, "dns.limits".to_owned(), limits.to_string());
     for (index, recursor) in recursors.iter().enumerate() {
         let value = format!("to {} from {}", list(&recursor.to), selectors(&recursor.from));
         say(1, format!("dns.recursor.{index}"), value);

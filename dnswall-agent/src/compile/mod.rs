@@ -17,6 +17,7 @@ mod image;
 mod intervals;
 mod named;
 mod names;
+mod quotas;
 mod rules;
 mod tree;
 mod who;
@@ -30,13 +31,14 @@ pub use image::{MapImage, ScopeInfo};
 pub use rules::{ENCRYPTED, RuleInfo, Section};
 pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
 
-use crate::policy::{Events, Existing, Mode, Policy, Problem, Problems, Scope, Selector, Warning};
+use crate::policy::{Events, Existing, Limits, Mode, Policy, Problem, Problems, Scope, Selector, Warning};
 use classes::{CLASS_MEMBERS_MAX, Classes};
 use dnswall_common::event::{TELLS_ALL, TELLS_DENIED, TELLS_NONE};
 use dnswall_common::image::{
     EXISTING_CUT, EXISTING_KEEP, ImageHeader, MODE_AUDIT, MODE_ENFORCE, Scope as ScopeEntry,
 };
 use dnswall_common::limits::{NODES4_MAX, NODES6_MAX, RULES_MAX, SCOPES_MAX};
+use dnswall_common::quota::{LIMITS_ANSWERS, LIMITS_QUESTIONS};
 use dnswall_common::reason::Action;
 use dnswall_common::search::{FANOUT4, FANOUT8};
 use dnswall_common::who::Who;
@@ -57,11 +59,16 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
     let rules = rules::flatten(policy, &mut selectors, &mut lists);
     let leads_to_names = rules.iter().rfind(|rule| rule.names != 0);
     lists.check(leads_to_names.map_or(0..0, |rule| rule.span.clone()), &mut problems);
-    let (scope_entries, scopes) = scopes(policy, &mut selectors, &mut problems);
+    let unlimited = who_asks_for_others(policy, &mut selectors);
+    let (mut scope_entries, scopes) = scopes(policy, &mut selectors, &mut problems);
     let (tables, unconstrained) = selectors.resolve(environment, &mut problems, &mut warnings);
     let lookups = lookups(&rules, &mut problems);
     let mut infos: Vec<RuleInfo> = rules.iter().map(|rule| rule.info.clone()).collect();
     let names = names::compile(policy, environment, &mut infos, &mut problems, &mut warnings);
+    let quotas = quotas::compile(policy, &mut infos, &mut problems);
+    for (entry, limits) in scope_entries.iter_mut().zip(&quotas.scopes) {
+        entry.limits = *limits;
+    }
     let Some(lookups) = lookups.filter(|_| problems.is_empty()) else {
         return Err(policy.problems(problems));
     };
@@ -96,7 +103,7 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
             Events::Sampled(of) => of.get(),
             Events::Off | Events::Denied | Events::All => 1,
         },
-        padding: 0,
+        limited: limited(policy),
         mode: mode_number(policy.mode),
         existing: existing_number(policy.existing),
         scope_count: scopes.len() as u8,
@@ -106,9 +113,11 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
             Events::Denied => TELLS_DENIED,
             Events::All | Events::Sampled(_) => TELLS_ALL,
         },
-        padding_too: [0; 3],
+        padding: [0; 3],
         raw,
         unjudged,
+        unlimited,
+        limits: quotas.limits,
         unconstrained,
         scopes: scope_entries,
         digest: policy.digest,
@@ -138,6 +147,21 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
         root,
     };
     Ok((image, policy.problems(warnings).list().to_vec()))
+}
+
+/// Resolvers on this host: what they ask they are asked by others, each of whom has limits of his own.
+fn who_asks_for_others(policy: &Policy, selectors: &mut Selectors) -> Who {
+    let recursors = policy.dns.recursors.iter().map(|recursor| &recursor.from);
+    let stubs = policy.dns.stubs.iter().map(|stub| &stub.from);
+    recursors.chain(stubs).fold(Who::NONE, |who, from| who.or(&openers(from, selectors)))
+}
+
+/// Whether questions are limited, and answers weighed for it.
+fn limited(policy: &Policy) -> u32 {
+    let all = || std::iter::once(&policy.dns.limits).chain(policy.scopes.iter().map(|scope| &scope.limits));
+    let weighs = |limits: &Limits| limits.nxdomain_per_minute.is_some() || !limits.answer_bytes.is_empty();
+    let questions = if all().all(Limits::is_none) { 0 } else { LIMITS_QUESTIONS };
+    questions | if all().any(weighs) { LIMITS_ANSWERS } else { 0 }
 }
 
 /// An empty list is nobody here, not everyone.
@@ -252,7 +276,8 @@ fn scopes(
             who: held(scope, selectors),
             mode: mode_number(scope.mode),
             existing: existing_number(scope.existing),
-            padding: [0; 6],
+            limits: 0,
+            padding: [0; 5],
         };
         let name = scope.name.clone().unwrap_or_else(|| index.to_string());
         infos.push(ScopeInfo {

@@ -196,7 +196,7 @@ mod tests {
         };
         assert_eq!(with(offset_of!(Event, hook), 0), DecodeError::Hook(0));
         assert_eq!(with(offset_of!(Event, hook), 7), DecodeError::Hook(7), "a question, in the other ring");
-        assert_eq!(with(offset_of!(Event, reason), 30), DecodeError::Reason(30));
+        assert_eq!(with(offset_of!(Event, reason), 60), DecodeError::Reason(60));
         assert_eq!(with(offset_of!(Event, mode), 3), DecodeError::Mode(3));
         assert_eq!(with(offset_of!(Event, identity), 0), DecodeError::Identity(0));
         assert_eq!(with(offset_of!(Event, family), 5), DecodeError::Family(5));

@@ -22,7 +22,7 @@ use super::mapped::Mapped;
 use super::object::take_map;
 
 /// Every map, by the name of its pin.
-pub const MAP_NAMES: [&str; 28] = [
+pub const MAP_NAMES: [&str; 30] = [
     "META",
     "ACTIVE",
     "HEADERS",
@@ -38,6 +38,8 @@ pub const MAP_NAMES: [&str; 28] = [
     "NAME_FILTER",
     "ASKED",
     "LEARNED",
+    "PACES",
+    "DISTINCTS",
     "WHO_USERS",
     "WHO_EXES",
     "WHO_PATHS",

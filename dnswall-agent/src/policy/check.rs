@@ -1,5 +1,6 @@
 //! Takes the shape of a policy file, gives what it means: a [`Policy`]. Notes every value that means nothing.
 
+mod limits;
 mod lists;
 mod questions;
 
@@ -10,8 +11,8 @@ use super::file::{
 use super::problem::{Problem, quoted};
 use super::table::{Field, Strings, nearest};
 use super::{
-    Destination, Dns, Encrypted, Events, Existing, Mode, NAME_BYTES_MAX, Place, Policy, Ports, Recursor,
-    Rule, Scope, Selector, Serve, Stub, digest, selector,
+    Destination, Dns, Encrypted, Events, Existing, Limits, Mode, NAME_BYTES_MAX, Place, Policy, Ports,
+    Recursor, Rule, Scope, Selector, Serve, Stub, digest, selector,
 };
 use crate::blocklist::Pattern;
 use dnswall_common::flow::PORT_DNS;
@@ -38,7 +39,7 @@ pub(super) fn policy(
     let dns = check.dns(file.dns);
     let deny = check.rules(file.deny, "deny");
     let allow = check.rules(file.allow, "allow");
-    let scopes = check.scopes(file.scopes, mode, existing);
+    let scopes = check.scopes(file.scopes, mode, existing, &dns.limits);
     let raw = check.openers(file.raw, "[raw]", "who may open raw sockets");
     let unjudged = check.openers(file.unjudged, "[unjudged]", "who may open what the wall cannot see into");
     let blocklists = check.blocklists(file.blocklists);
@@ -125,6 +126,8 @@ impl Check<'_> {
                 encrypted_at: Place::default(),
                 deny_types: Vec::new(),
                 events: Events::Off,
+                limits: Limits::default(),
+                limits_at: Place::default(),
                 recursors: Vec::new(),
                 stubs: Vec::new(),
                 serve: None,
@@ -161,6 +164,12 @@ impl Check<'_> {
             },
             deny_types: self.types(&table.deny_types),
             events: self.events(&table.events, &table.sample),
+            limits_at: table
+                .limits
+                .as_ref()
+                .map(|limits| self.place(limits.span.clone()))
+                .unwrap_or_default(),
+            limits: self.limits(table.limits, &Limits::default()),
             recursors: table.recursors.into_iter().map(|recursor| self.recursor(recursor)).collect(),
             stubs,
             serve: table.serve.map(|serve| self.serve(serve)),
@@ -233,23 +242,30 @@ impl Check<'_> {
         rules.collect()
     }
 
-    fn scopes(&mut self, tables: Vec<ScopeTable>, mode: Option<Mode>, existing: Existing) -> Vec<Scope> {
+    fn scopes(
+        &mut self,
+        tables: Vec<ScopeTable>,
+        mode: Option<Mode>,
+        existing: Existing,
+        limits: &Limits,
+    ) -> Vec<Scope> {
         let mut names = Names::default();
         let mut scopes = Vec::new();
         for (index, table) in tables.into_iter().enumerate() {
             let place = self.place(table.span.clone());
             let name = self.name(&table.name, index, &place, "[[scope]]", &mut names);
-            if table.mode.is_absent() && table.existing.is_absent() {
+            if table.mode.is_absent() && table.existing.is_absent() && table.limits.is_none() {
                 self.problems.push(
                     Problem::error(table.span.clone(), "this scope changes nothing")
-                        .why("a scope says a `mode` or an `existing` of its own")
+                        .why("a scope says a `mode`, an `existing` or `limits` of its own")
                         .hint("write mode = \"audit\""),
                 );
             }
             let mode = self.word("mode", &table.mode, MODES).or(mode).unwrap_or(Mode::Audit);
             let existing = self.word("existing", &table.existing, EXISTING).unwrap_or(existing);
             let from = self.needed_from(table.from, table.span, "[[scope]]", "whom it treats apart");
-            scopes.push(Scope { place, name, from, mode, existing });
+            let limits = self.limits(table.limits, limits);
+            scopes.push(Scope { place, name, from, mode, existing, limits });
         }
         scopes
     }

@@ -47,9 +47,24 @@ pub(super) struct DnsTable {
     pub(super) deny_types: Field<Strings>,
     pub(super) events: Field<Spanned<String>>,
     pub(super) sample: Field<Spanned<i64>>,
+    pub(super) limits: Option<LimitsTable>,
     pub(super) recursors: Vec<RecursorTable>,
     pub(super) stubs: Vec<StubTable>,
     pub(super) serve: Option<ServeTable>,
+}
+
+/// `[dns.limits]`, or `limits` of a scope.
+#[derive(Debug)]
+pub(super) struct LimitsTable {
+    pub(super) span: Range<usize>,
+    pub(super) name_length: Field<Spanned<String>>,
+    pub(super) label_length: Field<Spanned<String>>,
+    pub(super) labels: Field<Spanned<String>>,
+    pub(super) questions_per_second: Field<Spanned<String>>,
+    pub(super) names_per_domain: Field<Spanned<String>>,
+    pub(super) nxdomain_per_minute: Field<Spanned<String>>,
+    /// Types, and bytes.
+    pub(super) answer_bytes: Field<Vec<(Spanned<String>, Spanned<i64>)>>,
 }
 
 /// `[[dns.recursor]]`
@@ -94,6 +109,7 @@ pub(super) struct ScopeTable {
     pub(super) from: Field<FromList>,
     pub(super) mode: Field<Spanned<String>>,
     pub(super) existing: Field<Spanned<String>>,
+    pub(super) limits: Option<LimitsTable>,
 }
 
 /// `[raw]` and `[unjudged]`
@@ -157,15 +173,20 @@ impl PolicyFile {
             dns: top.table("dns").given().map(|(span, table)| dns(table, span, &mut top)),
             deny: rules(&mut top, "deny"),
             allow: rules(&mut top, "allow"),
-            scopes: each(&mut top, "scope", "[[scope]]", &["name", "from", "mode", "existing"], |reader| {
-                ScopeTable {
+            scopes: each(
+                &mut top,
+                "scope",
+                "[[scope]]",
+                &["name", "from", "mode", "existing", "limits"],
+                |reader| ScopeTable {
                     span: reader.span(),
                     name: reader.string("name"),
                     from: from(reader),
                     mode: reader.string("mode"),
                     existing: reader.string("existing"),
-                }
-            }),
+                    limits: limits(reader, "[scope.limits]"),
+                },
+            ),
             raw: openers(&mut top, "raw", "[raw]"),
             unjudged: openers(&mut top, "unjudged", "[unjudged]"),
             blocklists: each(&mut top, "blocklist", "[[blocklist]]", BLOCKLIST_KEYS, |reader| {
@@ -213,8 +234,18 @@ fn openers(top: &mut TableReader<'_, '_>, key: &str, title: &'static str) -> Opt
 }
 
 fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -> DnsTable {
-    const KEYS: &[&str] =
-        &["resolvers", "clients", "encrypted", "deny-types", "events", "sample", "recursor", "stub", "serve"];
+    const KEYS: &[&str] = &[
+        "resolvers",
+        "clients",
+        "encrypted",
+        "deny-types",
+        "events",
+        "sample",
+        "limits",
+        "recursor",
+        "stub",
+        "serve",
+    ];
     let (text, problems) = top.problems();
     let mut reader = TableReader::new(table, span, "[dns]", KEYS, text, problems);
     DnsTable {
@@ -224,6 +255,7 @@ fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -
         deny_types: reader.strings("deny-types"),
         events: reader.string("events"),
         sample: reader.integer("sample"),
+        limits: limits(&mut reader, "[dns.limits]"),
         recursors: each(&mut reader, "recursor", "[[dns.recursor]]", &["from", "to"], |reader| {
             RecursorTable { span: reader.span(), from: from(reader), to: reader.strings("to") }
         }),
@@ -238,6 +270,33 @@ fn dns(table: &DeTable<'_>, span: Range<usize>, top: &mut TableReader<'_, '_>) -
             ServeTable { span: reader.span(), from: reader.strings("from") }
         }),
     }
+}
+
+const LIMITS_KEYS: &[&str] = &[
+    "name-length",
+    "label-length",
+    "labels",
+    "questions-per-second",
+    "names-per-domain",
+    "nxdomain-per-minute",
+    "answer-bytes",
+];
+
+fn limits(outer: &mut TableReader<'_, '_>, title: &'static str) -> Option<LimitsTable> {
+    outer.table("limits").given().map(|(span, table)| {
+        let (text, problems) = outer.problems();
+        let mut reader = TableReader::new(table, span, title, LIMITS_KEYS, text, problems);
+        LimitsTable {
+            span: reader.span(),
+            name_length: reader.string_or_integer("name-length"),
+            label_length: reader.string_or_integer("label-length"),
+            labels: reader.string_or_integer("labels"),
+            questions_per_second: reader.string_or_integer("questions-per-second"),
+            names_per_domain: reader.string_or_integer("names-per-domain"),
+            nxdomain_per_minute: reader.string_or_integer("nxdomain-per-minute"),
+            answer_bytes: reader.numbers("answer-bytes"),
+        }
+    })
 }
 
 fn rules(top: &mut TableReader<'_, '_>, section: &str) -> Vec<RuleTable> {

@@ -117,6 +117,25 @@ pub enum Events {
     Sampled(NonZeroU32),
 }
 
+/// How much may be asked. `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a name, its dots included.
+    pub name_length: Option<u8>,
+    /// Bytes of a label.
+    pub label_length: Option<u8>,
+    /// Labels of a name.
+    pub labels: Option<u8>,
+    /// Questions of a workload in a second.
+    pub questions_per_second: Option<u32>,
+    /// Different names below one registered domain that a workload may ask for in a minute.
+    pub names_per_domain: Option<u32>,
+    /// Answers in a minute that there is no such name, after which a workload asks no more until it is over.
+    pub nxdomain_per_minute: Option<u32>,
+    /// Types of question as numbers, and bytes of answers to them in a minute, after which a workload does not ask for that type.
+    pub answer_bytes: Vec<(u16, u32)>,
+}
+
 /// Where something is written.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
@@ -143,6 +162,10 @@ pub struct Dns {
     pub deny_types: Vec<u16>,
     /// Which questions are told of, beside those that are alerts.
     pub events: Events,
+    /// How much may be asked, by everyone whose scope says nothing else.
+    pub limits: Limits,
+    /// Where they are written; nowhere when they are not.
+    pub limits_at: Place,
     /// Processes that are resolvers themselves.
     pub recursors: Vec<Recursor>,
     /// Resolvers on this host's loopback, those listed in `resolvers` included.
@@ -214,6 +237,8 @@ pub struct Scope {
     pub mode: Mode,
     /// What happens to their connections when the policy changes.
     pub existing: Existing,
+    /// How much they may ask.
+    pub limits: Limits,
 }
 
 /// `[[blocklist]]`
@@ -262,6 +287,43 @@ impl Policy {
     /// Problems found later, with this policy's text.
     pub fn problems(&self, problems: Vec<Problem>) -> Problems {
         Problems::new(self.origin.clone(), self.text.clone(), problems)
+    }
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Limits {
+    /// As a policy writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name_length,
+            label_length,
+            labels,
+            questions_per_second,
+            names_per_domain,
+            nxdomain_per_minute,
+            answer_bytes,
+        } = self;
+        let wide = |number: &Option<u8>| number.map(u32::from);
+        let numbers = [
+            ("name-length", wide(name_length)),
+            ("label-length", wide(label_length)),
+            ("labels", wide(labels)),
+            ("questions-per-second", *questions_per_second),
+            ("names-per-domain", *names_per_domain),
+            ("nxdomain-per-minute", *nxdomain_per_minute),
+        ];
+        let said = numbers.into_iter().filter_map(|(key, number)| Some(format!("{key} {}", number?)));
+        let weighed = answer_bytes.iter().map(|(kind, bytes)| {
+            format!("answer-bytes {} {bytes}", domain::base::iana::Rtype::from_int(*kind))
+        });
+        let all: Vec<String> = said.chain(weighed).collect();
+        if all.is_empty() { f.write_str("none") } else { f.write_str(&all.join(", ")) }
     }
 }
 

@@ -120,6 +120,10 @@ impl<'t, 'i> TableReader<'t, 'i> {
     /// An integer.
     pub(super) fn integer(&mut self, key: &str) -> Field<Spanned<i64>> {
         let Some(value) = self.table.get(key) else { return Field::Absent };
+        self.number(key, value)
+    }
+
+    fn number(&mut self, key: &str, value: &'t Spanned<DeValue<'i>>) -> Field<Spanned<i64>> {
         if let DeValue::Integer(number) = value.get_ref()
             && let Ok(number) = i64::from_str_radix(number.as_str(), number.radix())
         {
@@ -188,6 +192,25 @@ impl<'t, 'i> TableReader<'t, 'i> {
                 format!("write [{key}] on a line of its own, its keys below")
             }),
         }
+    }
+
+    /// A table of numbers under names of the writer's own.
+    pub(super) fn numbers(&mut self, key: &str) -> Field<Vec<(Spanned<String>, Spanned<i64>)>> {
+        let table = match self.table(key) {
+            Field::Given((_, table)) => table,
+            Field::Absent => return Field::Absent,
+            Field::Wrong => return Field::Wrong,
+        };
+        let mut numbers = Vec::new();
+        for (name, value) in table {
+            let said = name.get_ref().to_string();
+            if let Field::Given(number) = self.number(&said, value) {
+                numbers.push((Spanned::new(name.span(), said), number));
+            }
+        }
+        // As they are written; the parser has them by name.
+        numbers.sort_by_key(|(name, _)| name.span().start);
+        Field::Given(numbers)
     }
 
     /// What notes the problems, for a table within this one.

@@ -187,7 +187,7 @@ fn whole(skb: *mut __sk_buff, at: u32, key: u64) -> u64 {
 
 /// Where the label with this number begins, of the name that begins there.
 #[inline(always)]
-fn skip(skb: *mut __sk_buff, at: u32, labels: u64) -> u32 {
+pub fn skip(skb: *mut __sk_buff, at: u32, labels: u64) -> u32 {
     let mut here = forget(at as u64, unknown(skb));
     let mut label = 0;
     // VERIFIER: a round for each label, from a state of which nothing is known.
