@@ -77,6 +77,24 @@ fn names_are_explained_by_their_question_and_where_they_lead() {
 }
 
 #[test]
+fn who_may_answer_is_thought_of_before_names_are_believed() {
+    let warnings = |dns: &str, rule: &str| {
+        let text =
+            format!("version = 1\nmode = \"enforce\"\n[dns]\n{dns}\n[[{rule}]]\nto = [\"a.example\"]\n");
+        let (_, warnings) = compile(&policy(&text), &FixedEnvironment::default()).expect("an image");
+        warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("", "allow"), ["rules lead to names, and nobody's answers count"]);
+    let open = "anybody here may answer as the stub at 127.0.0.53";
+    assert_eq!(warnings("resolvers = [\"127.0.0.53\"]", "allow"), [open]);
+    let stub = "[[dns.stub]]\naddress = \"127.0.0.53\"\nfrom = [{ unit = \"systemd-resolved.service\" }]";
+    assert_eq!(warnings(stub, "allow"), [""; 0]);
+    assert_eq!(warnings("resolvers = [\"10.0.0.2\"]", "allow"), [""; 0]);
+    // Encrypted resolvers are refused by name in every policy: nobody has to answer for that.
+    assert_eq!(warnings("", "deny"), [""; 0]);
+}
+
+#[test]
 fn names_and_where_they_may_lead_are_differences() {
     let changed = NAMES
         .replace("\"*.cdn.example\", ", "")

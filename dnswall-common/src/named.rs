@@ -53,6 +53,17 @@ impl NameSet {
         self.words[usize::from(list) / 64] |= 1 << (list % 64);
     }
 
+    /// Adds the lists of another set. `unknown` as for [`forget`].
+    #[inline(always)]
+    pub fn add(&mut self, other: &Self, unknown: u64) {
+        let mut at = 0;
+        // VERIFIER: unrolled, without a branch.
+        while at < LIST_WORDS {
+            self.words[at] = forget(self.words[at] | other.words[at], unknown);
+            at += 1;
+        }
+    }
+
     /// 1 when the list is in the set, else 0; without a branch.
     #[inline(always)]
     pub fn holds(&self, list: u8) -> u64 {

@@ -10,7 +10,7 @@ use crate::identity::{as_number, field, offsets, pointer};
 use crate::image::{KernelImage, decide};
 use crate::learned::Asker;
 use crate::maps::{ASKED, PACES, SOCKETS};
-use crate::packet::{self, linear};
+use crate::packet::{self, linear, unknown};
 use crate::replies::is_own_copy;
 use crate::socket::{self, Zero, zero};
 use crate::source::LOOPBACK;
@@ -25,7 +25,7 @@ use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES};
 use dnswall_common::quota::{LIMITS_ANSWERS, MINUTE_NS, PLACES_MAX};
 use dnswall_common::reason::Action;
 use dnswall_common::socket::{SOCKET_RAW, SocketState};
-use dnswall_common::verifier::{forget, next, unbounded};
+use dnswall_common::verifier::{forget, next};
 use message::read;
 
 const PASS: i32 = 1;
@@ -56,13 +56,6 @@ pub fn leaves(skb: *mut __sk_buff) -> i32 {
 fn is_on_loopback(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context is valid.
     unsafe { (*skb).ifindex == LOOPBACK }
-}
-
-/// A number that the verifier does not know.
-#[inline(always)]
-fn unknown(skb: *mut __sk_buff) -> u64 {
-    // SAFETY: the context is valid.
-    unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
 }
 
 /// Whether it may come from port 53: what has plain headers and does not is told here, at once.

@@ -2,7 +2,7 @@
 
 use crate::emit::{self, Judged};
 use crate::image::{KernelImage, decide};
-use crate::packet::{self, Packet, half, linear};
+use crate::packet::{self, Packet, half, linear, unknown};
 use crate::question::{self, Place, Plain};
 use crate::replies;
 use crate::socket::{self, Owner, zero};
@@ -17,7 +17,7 @@ use dnswall_common::image::{EXISTING_CUT, MODE_AUDIT};
 use dnswall_common::packet::{TCP_ACK, TCP_RST, TCP_SYN, is_essential};
 use dnswall_common::reason::{Action, Reason, Verdict, is_deny, pack, unpack};
 use dnswall_common::socket::{SOCKET_INBOUND, SOCKET_RAW, SocketState};
-use dnswall_common::verifier::{forget, opaque, unbounded};
+use dnswall_common::verifier::{forget, opaque};
 
 /// Lets the packet pass.
 const PASS: i32 = 1;
@@ -56,13 +56,6 @@ fn judge_flow(skb: *mut __sk_buff) -> i32 {
     }
     let honest = forget(source::is_honest(skb, &image), unknown(skb));
     judge_slowly(skb, socket::state(socket::of(skb)), &image, honest)
-}
-
-/// A number that the verifier does not know. Read anew each time: it would have to be kept on the stack.
-#[inline(always)]
-fn unknown(skb: *mut __sk_buff) -> u64 {
-    // SAFETY: the context is valid.
-    unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
 }
 
 #[inline(always)]

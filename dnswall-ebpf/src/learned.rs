@@ -5,9 +5,7 @@ use crate::maps::{LEARNED, LEARNED_EMPTY, NAMES, count};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use dnswall_common::counter::Counter;
-use dnswall_common::named::{
-    LIST_WORDS, Lead, LearnedKey, NameSet, PATTERNS_PER_ADDRESS_MAX, PatternKey, lifetime_ns,
-};
+use dnswall_common::named::{Lead, LearnedKey, NameSet, PATTERNS_PER_ADDRESS_MAX, PatternKey, lifetime_ns};
 use dnswall_common::socket::SocketState;
 use dnswall_common::verifier::{forget, mask, next, unbounded};
 
@@ -36,11 +34,7 @@ pub fn recall(
             let pattern = pattern ^ mark;
             // SAFETY: read at once.
             if let Some(named) = unsafe { NAMES.get(PatternKey { pattern, slot: image.slot, padding: 0 }) } {
-                let mut word = 0;
-                while word < LIST_WORDS {
-                    known.words[word] = forget(known.words[word] | named.lists.words[word], unknown);
-                    word += 1;
-                }
+                known.add(&named.lists, unknown);
             }
         }
         at = next(at);

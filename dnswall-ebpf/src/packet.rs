@@ -142,6 +142,13 @@ fn read_network6(skb: *mut __sk_buff, network: &mut Network) -> u32 {
     }
 }
 
+/// A number that the verifier does not know. Read anew each time: it would have to be kept on the stack.
+#[inline(always)]
+pub fn unknown(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context is valid.
+    unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
+}
+
 /// The packet's first `N` bytes in place, when they are in the linear part of the buffer.
 #[inline(always)]
 pub fn linear<'a, const N: usize>(skb: *mut __sk_buff) -> Option<&'a [u8; N]> {
@@ -185,8 +192,7 @@ fn load_into<const N: usize>(skb: *mut __sk_buff, offset: u32, bytes: &mut [u8; 
 /// Copies 1 to 64 bytes, and zeroes behind them.
 #[inline(always)]
 pub fn load_zeroed(skb: *mut __sk_buff, offset: u32, bytes: u32, words: &mut LabelWords) -> bool {
-    // SAFETY: the context is valid.
-    let unknown = unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() });
+    let unknown = unknown(skb);
     // Of which the verifier does not know that it is zero: words that were not written over would make a state of their own.
     let zero = forget(0, unknown);
     let mut word = 0;

@@ -11,7 +11,7 @@ use crate::emit::{self, Judged};
 use crate::identity::{as_number, field, offsets, pointer};
 use crate::image::KernelImage;
 use crate::maps::{EXCEPTIONS, LISTED, TYPES};
-use crate::packet::{self, Packet};
+use crate::packet::{self, Packet, unknown};
 use crate::socket::{self, Owner, zero};
 use aya_ebpf::bindings::__sk_buff;
 use core::mem::MaybeUninit;
@@ -21,7 +21,7 @@ use dnswall_common::limits::TYPE_WORDS;
 use dnswall_common::listed::{self, ExceptionKey, exception, kind};
 use dnswall_common::name::{LABELS_MAX, suffix_step};
 use dnswall_common::reason::{Action, Reason, Verdict, is_deny, pack, unpack};
-use dnswall_common::verifier::{forget, mask, next, opaque, unbounded};
+use dnswall_common::verifier::{forget, mask, next, opaque};
 use message::{follow, read, reading};
 use place::{OFFSET, OVER_TCP};
 pub use place::{Place, Plain, plain};
@@ -101,13 +101,6 @@ pub fn judge(skb: *mut __sk_buff, place: u32) -> i32 {
         return PASS;
     }
     (opaque(refuse(skb, place, finding) as u64) & 1) as i32
-}
-
-/// A number that the verifier does not know.
-#[inline(always)]
-fn unknown(skb: *mut __sk_buff) -> u64 {
-    // SAFETY: the context is valid.
-    unbounded(unsafe { core::ptr::addr_of!((*skb).len).read_volatile() })
 }
 
 #[inline(always)]

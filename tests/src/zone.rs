@@ -30,6 +30,8 @@ pub enum Kind {
     Alias,
     /// The same with every name written out.
     PlainAlias,
+    /// The same as the first, but that the first alias is for one second.
+    Hurried,
     /// The address, under another id.
     WrongId,
     /// The address, from another port.
@@ -92,6 +94,7 @@ impl Kind {
         (Self::Many, "many"),
         (Self::Alias, "alias"),
         (Self::PlainAlias, "plainalias"),
+        (Self::Hurried, "hurried"),
         (Self::WrongId, "wrongid"),
         (Self::WrongPort, "wrongport"),
         (Self::WrongServer, "wrongserver"),
@@ -199,14 +202,15 @@ pub fn answer(question: &[u8]) -> Option<Answer> {
         Kind::Class => message.answers.push(record(POINTER, ttl, 3, &kind.address_of(number, v6))),
         Kind::Plain => message.answers.push(host(&asked.to_ascii_uppercase(), number)),
         Kind::Many => message.answers.extend((number..number + 20).map(|number| host(POINTER, number))),
-        Kind::Alias | Kind::PlainAlias => {
+        Kind::Alias | Kind::PlainAlias | Kind::Hurried => {
             let chain = [asked.clone(), wire("one.cdn.test"), wire("two.cdn.test"), wire("edge.other.test")];
             let is_plain = *kind == Kind::PlainAlias;
             let mut at = end + 4;
             let mut pointer = POINTER.to_vec();
-            for pair in chain.windows(2) {
+            for (index, pair) in chain.windows(2).enumerate() {
                 let owner = if is_plain { pair[0].clone() } else { pointer.clone() };
-                let alias = record_of(&owner, 5, ttl, 1, &pair[1]);
+                let is_hurried = *kind == Kind::Hurried && index == 0;
+                let alias = record_of(&owner, 5, if is_hurried { 1 } else { ttl }, 1, &pair[1]);
                 // The next owner is where this one's target stands.
                 let target = at + alias.len() - pair[1].len();
                 pointer = (0xc000 | target as u16).to_be_bytes().to_vec();

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use dnswall_common::named::GRACE_SECS;
+use dnswall_common::{ABI_VERSION, TRIAL_ABI_OFFSET};
 use dnswall_tests::act::{Act, Order, Tally, TcpBy, tcp};
+use dnswall_tests::place::{self, Trial};
 use dnswall_tests::process::Process;
 use dnswall_tests::resolver::{Dnsmasq, Unbound};
 use dnswall_tests::wall::Wall;
@@ -246,10 +248,13 @@ fn an_address_counts_as_long_as_its_answer_said_and_without_the_agent() -> Resul
     let long = Follow { ttl: 300, ..one(Kind::Host, 91) };
     all_went(&long, &follow(&wall, "app.service", &long)?)?;
     let again = |number: u32| wall.run(&at("app.service"), tcp(&format!("8.8.9.{}:8443", number + 1)));
+    let hurried = Follow { ttl: 300, ..one(Kind::Hurried, 94) };
+    all_went(&hurried, &follow(&wall, "app.service", &hurried)?)?;
     ensure!(!again(90)?.is_refused(), "within its time and the grace");
     thread::sleep(Duration::from_secs(1 + GRACE_SECS + 1));
     ensure!(again(90)?.is_refused(), "after its time");
     ensure!(!again(91)?.is_refused(), "the other lives longer");
+    ensure!(again(94)?.is_refused(), "the alias on the way is over");
     all_went(&short, &follow(&wall, "app.service", &short)?)?;
 
     wall.agent.kill()?;
@@ -265,6 +270,22 @@ fn an_address_counts_as_long_as_its_answer_said_and_without_the_agent() -> Resul
     wall.agent.start(None)?;
     all_went(&fresh, &follow(&wall, "app.service", &fresh)?)?;
     Ok(())
+}
+
+#[test]
+fn what_was_learned_crosses_to_other_layouts() -> Result<()> {
+    let (mut wall, _zone) = raise(POLICY)?;
+    let names = Follow { ttl: 300, ..one(Kind::Host, 95) };
+    all_went(&names, &follow(&wall, "app.service", &names)?)?;
+    let again = |wall: &Wall, unit: &str| wall.run(&at(unit), tcp("8.8.9.96:8443"));
+    wall.agent.kill()?;
+    wall.agent.use_build(place::trial(Trial::Abi)?);
+    wall.agent.start(None)?;
+    ensure!(wall.agent.pins().join(format!("v{}", ABI_VERSION + TRIAL_ABI_OFFSET)).exists(), "other layouts");
+    ensure!(!again(&wall, "app.service")?.is_refused(), "it asked before");
+    ensure!(again(&wall, "other.service")?.is_refused(), "for who asked alone");
+    let fresh = Follow { first: 97, ..names };
+    all_went(&fresh, &follow(&wall, "app.service", &fresh)?)
 }
 
 #[test]

@@ -66,9 +66,8 @@ impl Lists {
             .keys()
             .filter_map(|pattern| {
                 let held = holding(pattern).filter_map(|above| lists.get(&above)).copied();
-                let set = held.fold(NameSet::NONE, |set, more| NameSet {
-                    words: std::array::from_fn(|at| set.words[at] | more.words[at]),
-                });
+                let mut set = NameSet::NONE;
+                held.for_each(|more| set.add(&more, 0));
                 entry(pattern, set, key)
             })
             .collect();

@@ -1,9 +1,9 @@
 //! Reads answers step by step: one loop over labels, pointers and records, since loops within loops are more than a verifier walks.
 
-use super::{OFFSET, OVER_IPV6, OVER_TCP, image, unknown};
+use super::{OFFSET, OVER_IPV6, OVER_TCP, image};
 use crate::learned::{Asker, remember};
 use crate::maps::count;
-use crate::packet;
+use crate::packet::{self, unknown};
 use aya_ebpf::bindings::__sk_buff;
 use dnswall_common::counter::Counter;
 use dnswall_common::name::{LABEL_BYTES_MAX, LabelWords};

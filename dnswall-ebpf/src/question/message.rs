@@ -1,8 +1,8 @@
 //! Reads a DNS message as far as its question goes.
 
 use super::place::{BY_HAND, FROM_SERVER, OFFSET, OVER_TCP, Place, URGENT};
-use super::{Finding, MORE_SHIFT, asks_denied_type, deny, unknown};
-use crate::packet;
+use super::{Finding, MORE_SHIFT, asks_denied_type, deny};
+use crate::packet::{self, unknown};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use dnswall_common::name::{self, LabelWords, NAME_BYTES_MAX, lower_case};

@@ -1,17 +1,17 @@
 //! Names that rules lead to, or refuse: what is asked for them is remembered, so that the answer may teach.
 
 use super::place::{BY_HAND, OFFSET, OVER_TCP, Place};
-use super::{Finding, MORE_SHIFT, PATTERN_SHIFT, deny, unknown};
+use super::{Finding, MORE_SHIFT, PATTERN_SHIFT, deny};
 use crate::image::{KernelImage, ask_cell};
 use crate::maps::{ASKED, NAME_FILTER, NAMES};
-use crate::packet;
+use crate::packet::{self, unknown};
 use crate::socket;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_tcp_sock;
 use dnswall_common::name::{LABELS_MAX, LabelWords, lower_case, suffix_step};
 use dnswall_common::named::{
-    BELOW, FILTER_WORDS, LIST_WORDS, NAME_WORDS, NameHash, NameSet, Pattern, PatternKey, STREAM_KNOWN,
-    STREAM_UNKNOWN, filter_place, question_tag,
+    BELOW, FILTER_WORDS, NAME_WORDS, NameHash, NameSet, Pattern, PatternKey, STREAM_KNOWN, STREAM_UNKNOWN,
+    filter_place, question_tag,
 };
 use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
 use dnswall_common::verifier::{forget, next, opaque};
@@ -122,11 +122,7 @@ fn refusal(skb: *mut __sk_buff, image: &KernelImage, pattern: &Pattern) -> u64 {
     // Of a socket that is older than the wall only what holds for everyone is asked.
     let who = socket::state(socket::of(skb)).map_or(Who::EVERYONE, |state| socket::who(state, image));
     let known = &mut NameSet::none(unknown(skb));
-    let mut word = 0;
-    while word < LIST_WORDS {
-        known.words[word] = forget(known.words[word] | pattern.lists.words[word], unknown(skb));
-        word += 1;
-    }
+    known.add(&pattern.lists, unknown(skb));
     let verdict = forget(ask_cell(image, cell, &who, known), unknown(skb));
     // SAFETY: the function packed it.
     let Verdict { action, reason, rule, .. } = unsafe { unpack(verdict) };

@@ -1,11 +1,11 @@
 //! How much may be asked: names of a shape that nobody needs, and too many questions of one workload.
 
+use super::Finding;
 use super::named::skip;
 use super::place::{OFFSET, OVER_TCP, Place};
-use super::{Finding, unknown};
 use crate::image::KernelImage;
 use crate::maps::{DISTINCT_EMPTY, DISTINCTS, PACES};
-use crate::packet;
+use crate::packet::{self, unknown};
 use crate::socket;
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
