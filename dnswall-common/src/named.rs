@@ -161,9 +161,10 @@ impl Asked {
         self.questions[set * ASKED_WAYS + way] = Question { tag, pattern: pattern ^ tag };
     }
 
-    /// The pattern of the question with this id and tag; 0 for none. `unknown` as for [`mask`].
+    /// Takes the question with this id and tag out, and gives its pattern; 0 for none. `unknown` as for [`mask`]. It is answered once: whoever
+    /// guesses at it later guesses in vain.
     #[inline(always)]
-    pub fn find(&self, id: u16, tag: u64, unknown: u64) -> u64 {
+    pub fn take(&mut self, id: u16, tag: u64, unknown: u64) -> u64 {
         let first = (id as usize & (ASKED_SETS - 1)) * ASKED_WAYS;
         let mut found = 0;
         let mut at = 0;
@@ -172,6 +173,7 @@ impl Asked {
             let Question { tag: theirs, pattern } = self.questions[first + at];
             let same = !mask(theirs ^ tag, unknown);
             found |= (pattern ^ tag) & same;
+            self.questions[first + at].tag = theirs & !same;
             at += 1;
         }
         found
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_found_by_its_tag_alone() {
+    fn a_question_is_found_by_its_tag_alone_and_once() {
         let empty = Question { tag: 0, pattern: 0 };
         let mut asked =
             Asked { questions: [empty; ASKED_SETS * ASKED_WAYS], next: [0; ASKED_SETS], stream: 0 };
@@ -337,14 +339,14 @@ mod tests {
             asked.put(7, 77, 1234, 0);
         }
         asked.put(7 + 16, 80, 5, 0);
-        assert_eq!(asked.find(7 + 16, 80, 0), 5);
+        assert_eq!((asked.take(7 + 16, 80, 0), asked.take(7 + 16, 80, 0)), (5, 0), "it was answered");
         // Of one set, and one more than it holds.
         for id in 0..9 {
             asked.put(id * 16, u64::from(id) + 1, 99, 0);
         }
-        assert_eq!((asked.find(7, 77, 0), asked.find(7, 79, 0), asked.find(8, 77, 0)), (1234, 0, 0));
-        let known = |id: u16| asked.find(id * 16, u64::from(id) + 1, 0);
-        assert_eq!((known(0), known(1), known(8)), (0, 99, 99));
+        assert_eq!((asked.take(7, 79, 0), asked.take(8, 77, 0), asked.take(7, 77, 0)), (0, 0, 1234));
+        let mut known = |id: u16| asked.take(id * 16, u64::from(id) + 1, 0);
+        assert_eq!((known(0), known(1), known(8), known(8)), (0, 99, 99, 0));
     }
 
     #[test]

@@ -222,5 +222,9 @@ fn too_many_terms(deciding: &[u32], rules: &[FlatRule]) -> Problem {
         "the kernel asks at most {TERMS_PER_CELL_MAX}; the first is {} (line {}), this is {}",
         first.info.name, first.info.line, over.info.name
     ))
-    .hint("merge rules that differ only in `from` into one with a longer list")
+    .hint(if deciding.iter().any(|number| rules[*number as usize].names != 0) {
+        "merge rules that differ only in `from`, or only in the names of `to`, into one with a longer list"
+    } else {
+        "merge rules that differ only in `from` into one with a longer list"
+    })
 }

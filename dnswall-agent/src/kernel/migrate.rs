@@ -25,8 +25,10 @@ use super::pins::Pins;
 /// [`Source::socket`] writes over. Whoever changes one of these layouts takes the others out, or writes here how they are
 /// read.
 ///
-/// Up to version 5 nothing was learned of names. Up to version 3 a socket ended in the generation of its connection, then `next_way`, `never_heard` and a word of
-/// padding. Up to version 4 refusals were counted without the listed name ([`RefusedKey4`]).
+/// Up to version 6 the image's header knew no limits, and events were shorter: neither crosses. Nor does what was counted for limits,
+/// which begin anew. Up to version 5 nothing was learned of names. Up to version 4 refusals were counted without the listed name
+/// ([`RefusedKey4`]). Up to version 3 a socket ended in the generation of its connection, then `next_way`, `never_heard` and a word of
+/// padding.
 const READABLE: &[u32] = &[2, 3, 4, 5, 6, 7];
 
 /// Key of map `REFUSED` up to version 4.

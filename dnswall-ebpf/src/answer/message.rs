@@ -206,7 +206,7 @@ const POINTER: u8 = 0xc0;
 /// Reads a label, a pointer or the end of a name with what is behind it; 0 when it cannot be read. A function of its own, for its
 /// frame.
 #[inline(never)]
-fn part(skb: *mut __sk_buff, walk: &mut Walk, asked: &Asked, asker: &mut Asker) -> u32 {
+fn part(skb: *mut __sk_buff, walk: &mut Walk, asked: &mut Asked, asker: &mut Asker) -> u32 {
     let here = walk.here;
     let Some([length]) = packet::load::<1>(skb, here as u32) else { return 0 };
     let is_pointer = length >= POINTER;
@@ -252,10 +252,16 @@ fn label(skb: *mut __sk_buff, walk: &mut Walk, length: u32) -> u32 {
 
 /// What is behind the name of a question: goes on with its answers if this socket asked it, else with the next message.
 #[inline(always)]
-fn question(skb: *mut __sk_buff, walk: &mut Walk, after: u64, asked: &Asked, asker: &mut Asker) -> u32 {
+fn question(
+    skb: *mut __sk_buff,
+    walk: &mut Walk,
+    after: u64,
+    asked: &mut Asked,
+    asker: &mut Asker,
+) -> u32 {
     let Some([high, low]) = packet::load::<2>(skb, walk.base as u32) else { return 0 };
     let (hash, id) = (walk.hash.finish(), (high as u16) << 8 | low as u16);
-    let pattern = asked.find(id, question_tag(hash, id), unknown(skb));
+    let pattern = asked.take(id, question_tag(hash, id), unknown(skb));
     if pattern == 0 {
         walk.message(skb, walk.stop);
         return 1;
