@@ -2,8 +2,8 @@
 //!
 //! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
 //! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → sinks` ([`event`], [`alert`], [`sink`]), of questions a record each
-//! ([`asked`]). [`run`] wires the two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users, [`doctor`] says what it can
-//! do, [`demo`] shows it.
+//! ([`asked`]). [`run`] wires the two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
+//! [`durable`] writes its own, [`doctor`] says what it can do, [`demo`] shows it.
 
 pub mod alert;
 pub mod asked;
@@ -14,7 +14,9 @@ pub mod config;
 pub mod connections;
 pub mod control;
 pub mod demo;
+pub mod digest;
 pub mod doctor;
+pub mod durable;
 pub mod event;
 pub mod host;
 pub mod kernel;

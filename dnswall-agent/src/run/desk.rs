@@ -19,13 +19,14 @@ use super::outlet::{Outlet, Stream};
 use super::prover::Proofs;
 use super::question::Question;
 use super::reader::Inbox;
-use super::store::{Origin, hexadecimal};
+use super::store::Origin;
 use crate::control::api::{
     Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery, ExplainRequest, Explained,
     NameChecked, NameRequest, PendingStatus, PolicyPast, PolicyShown, PolicyStatus, ReasonStatus,
     RehearseRequest, Rehearsed, RuleStatus, Status,
 };
 use crate::control::server::{Agent, Refusal};
+use crate::digest::hexadecimal;
 use crate::kernel::PublishError;
 use crate::policy::encrypted::KNOWN;
 use crate::policy::{Encrypted, Mode};

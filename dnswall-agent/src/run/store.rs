@@ -6,17 +6,18 @@
 //! history/00000007.toml .json   what decided before, the highest number last
 //! told.json                     which refusals were told, left by an agent that ended in order
 //! ```
-//! A file is written beside its name, flushed and moved there, so that a crash leaves the old or the new one.
+//! Each is replaced as [`crate::durable`] does it, so that a crash leaves the old or the new one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::lock::{Lock, LockError};
+use crate::digest::sha256;
+use crate::durable::{DurableError, failed, flush_directory, move_into_place, replace, write_new};
 
 /// Policies that can be brought back.
 pub const HISTORY_MAX: usize = 10;
@@ -63,21 +64,14 @@ pub enum StoreError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The system refused.
-    #[error("{action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] DurableError),
 }
 
 impl Stored {
     /// A policy's text with where and when it came.
     pub fn new(text: String, origin: &str, applied_at: String) -> Self {
-        let digest = digest(&text);
+        let digest = sha256(&text);
         Self { text, origin: Origin { origin: origin.to_owned(), applied_at, digest } }
     }
 }
@@ -155,8 +149,10 @@ impl Store {
         // What it came from says nothing without its text.
         let _ = fs::remove_file(path.with_extension("json"));
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
-            _ => flush_directory(&path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path)(error).into())
+            }
+            _ => Ok(flush_directory(&path)?),
         }
     }
 
@@ -165,7 +161,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn leave_told(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        replace(&self.directory.join(TOLD), bytes)
+        Ok(replace(&self.directory.join(TOLD), bytes)?)
     }
 
     /// What the agent before this one had told, once: if this one dies, it does not hold any more.
@@ -233,20 +229,8 @@ impl Staged<'_> {
             store.remember(replaced)?;
         }
         write_origin(&store.directory.join(CURRENT), &stored.origin)?;
-        let (staged, path) = (store.directory.join(STAGED), store.directory.join(CURRENT));
-        fs::rename(&staged, &path).map_err(failed("move into place", &path))?;
-        flush_directory(&path)
+        Ok(move_into_place(&store.directory.join(STAGED), &store.directory.join(CURRENT))?)
     }
-}
-
-/// SHA-256 of a text, hexadecimal.
-pub fn digest(text: &str) -> String {
-    hexadecimal(&Sha256::digest(text))
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 const CURRENT: &str = "policy.toml";
@@ -255,19 +239,14 @@ const TRIAL: &str = "trial.toml";
 const HISTORY: &str = "history";
 const TOLD: &str = "told.json";
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { action, path, source }
-}
-
 fn read_policy(path: &Path) -> Result<Option<Stored>, StoreError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", path)(error)),
+        Err(error) => return Err(failed("read", path)(error).into()),
     };
     // The two files are not written at once. The text is what counts; what belongs to another text is not believed.
-    let digest = digest(&text);
+    let digest = sha256(&text);
     let origin = fs::read(path.with_extension("json"))
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok())
@@ -278,45 +257,19 @@ fn read_policy(path: &Path) -> Result<Option<Stored>, StoreError> {
 
 fn write_policy(path: &Path, stored: &Stored) -> Result<(), StoreError> {
     write_origin(path, &stored.origin)?;
-    replace(path, stored.text.as_bytes())
+    Ok(replace(path, stored.text.as_bytes())?)
 }
 
 fn write_origin(path: &Path, origin: &Origin) -> Result<(), StoreError> {
     let path = path.with_extension("json");
     let bytes = serde_json::to_vec(origin).map_err(|error| failed("encode", &path)(error.into()))?;
-    replace(&path, &bytes)
+    Ok(replace(&path, &bytes)?)
 }
 
 fn forget(path: &Path) {
     // What stays is read again as a policy of the past, and does no harm there.
     let _ = fs::remove_file(path);
     let _ = fs::remove_file(path.with_extension("json"));
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    write_new(&beside, bytes)?;
-    fs::rename(&beside, path).map_err(failed("move into place", path))?;
-    flush_directory(path)
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed("write", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write", path))
-}
-
-// A rename is on disk once its directory is.
-fn flush_directory(path: &Path) -> Result<(), StoreError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("flush", directory))
 }
 
 #[cfg(test)]

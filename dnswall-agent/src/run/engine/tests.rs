@@ -111,7 +111,7 @@ fn rollbacks_bring_back_what_decided_before() {
     assert!(matches!(engine.rollback().unwrap_err(), EngineError::NoPrevious));
     engine.apply(TWO.to_owned(), "/tmp/two.toml").unwrap();
     let change = engine.rollback().unwrap();
-    assert_eq!(change.previous, super::super::store::digest(TWO));
+    assert_eq!(change.previous, crate::digest::sha256(TWO));
     assert_eq!(everywhere(&engine), ONE);
     assert_eq!(engine.running().origin.origin, "/etc/dnswall/policy.toml");
     assert_eq!(engine.running().generation, 3, "going back is a publication, too");
@@ -157,7 +157,7 @@ fn a_policy_on_trial_is_kept_when_it_is_confirmed() {
     assert!(!engine.lapse(soon).unwrap());
     on_trial(&engine, TWO, ONE);
     let change = engine.confirm(soon).unwrap();
-    assert_eq!((change.previous, change.diff.changes.len()), (super::super::store::digest(ONE), 2));
+    assert_eq!((change.previous, change.diff.changes.len()), (crate::digest::sha256(ONE), 2));
     at_rest(&engine, TWO);
     assert_eq!(engine.running().generation, 2, "a confirmation publishes nothing");
     assert!(!engine.lapse(deadline).unwrap());
@@ -209,7 +209,7 @@ fn another_trial_takes_its_place_and_goes_back_to_the_same() {
     assert!(matches!(error, EngineError::OnTrial { .. }), "{error}");
     on_trial(&engine, THREE, ONE);
     let change = engine.rollback().unwrap();
-    assert_eq!(change.previous, super::super::store::digest(THREE));
+    assert_eq!(change.previous, crate::digest::sha256(THREE));
     at_rest(&engine, ONE);
     assert_eq!(engine.lapsed(), None, "somebody asked for it");
     assert!(matches!(engine.confirm(now).unwrap_err(), EngineError::NothingToConfirm));
