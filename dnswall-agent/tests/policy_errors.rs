@@ -145,11 +145,58 @@ resolvers = ["dns.example.net"]
 [[allow]]
 to = ["api.stripe.com", "*.githubusercontent.com", "proxy:corp"]
 from = [{ pod = "shop/*" }, { container = "web", exe = "/usr/bin/x" }]
+"#
+    ));
+}
+
+#[test]
+fn lists_that_are_fetched() {
+    insta::assert_snapshot!(mistakes_in(
+        r#"[dns]
+resolvers = ["10.0.0.2"]
 
 [[blocklist]]
-name = "malware"
-source = "https://lists.example.net/malware.txt"
+name = "fine"
+source = "https://user:word@lists.example.net/malware.txt?token=sesame"
+refresh = "1d"
+max-shrink = "0%"
+max-growth = "1000%"
+
+[[blocklist]]
+name = "plain"
+source = "http://user:word@lists.example.net/malware.txt?token=sesame"
+refresh = "59s"
+max-shrink = "101%"
+max-growth = "-1%"
+
+[[blocklist]]
+name = "other protocol"
+source = "ftp://lists.example.net/malware.txt"
+refresh = "31d"
+max-shrink = "a third"
+max-growth = 100
+
+[[blocklist]]
+name = "twice"
+source = "https://user:word@lists.example.net/malware.txt?token=sesame"
+refresh = "soon"
+
+[[blocklist]]
+name = "twice, right"
+source = "https://user:word@lists.example.net/malware.txt?token=sesame"
+
+[[blocklist]]
+name = "a file"
+source = "/etc/dnswall/lists/malware.txt"
 refresh = "1h"
+
+[[blocklist]]
+name = "no URL"
+source = "https://lists.example.net/mal ware.txt#top"
+
+[[blocklist]]
+name = "here"
+source = "http://[::1]:8080/malware.txt"
 "#
     ));
 }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use dnswall_common::limits;
@@ -25,8 +24,8 @@ pub const NAMES_MAX: usize = 11_700_000;
 /// Exceptions of all lists together: they are kept as text while lists are built.
 pub const EXCEPTIONS_MAX: usize = 1_000_000;
 
-/// Opens what the host calls this.
-pub type Open<'o> = &'o dyn Fn(&Path) -> io::Result<File>;
+/// Opens a list; `None` is for one that cannot be looked at from here.
+pub type Open<'o> = &'o dyn Fn(&List) -> io::Result<Option<File>>;
 /// A file for the index: on disk, or when that fails in memory.
 pub type MakeIndex<'m> = &'m dyn Fn(Place) -> io::Result<File>;
 
@@ -50,6 +49,20 @@ pub enum BuildError {
     TooManyExceptions(usize),
 }
 
+/// What was there before the lists are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before<'b> {
+    /// What was made of the same lists.
+    pub lists: Option<&'b Lists>,
+    /// Names of those that may change as they like, this once.
+    pub accepted: &'b [String],
+}
+
+/// Reads one list, and only counts.
+pub fn survey(list: &List, known_good: KnownGood, key: u64, open: Open<'_>) -> ListAccount {
+    Builder::new(known_good, key, open, Before::default()).account(0, list)
+}
+
 /// Reads the lists; `key` is that of the hashes. Of a list that cannot be used what `before` has of it goes on.
 ///
 /// # Errors
@@ -59,13 +72,10 @@ pub fn build(
     known_good: KnownGood,
     key: u64,
     open: Open<'_>,
-    before: Option<&Lists>,
+    before: Before<'_>,
     index: MakeIndex<'_>,
 ) -> Result<Lists, BuildError> {
-    let before = before.filter(|before| before.exact.key == key);
-    let (records, exceptions) = (Vec::new(), HashMap::new());
-    let mut builder =
-        Builder { key, known_good, open, before, records, exceptions, exceptions_win: Vec::new() };
+    let mut builder = Builder::new(known_good, key, open, before);
     let accounts = lists.iter().enumerate().map(|(at, list)| builder.account(at as u16, list)).collect();
     builder.finish(lists, accounts, index)
 }
@@ -75,6 +85,8 @@ pub fn build(
 enum ReadError {
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
+    #[error("it cannot be looked at from here")]
+    Elsewhere,
     #[error("all lists together have more than {NAMES_MAX} names")]
     TooMany,
     #[error("all lists together have more than {EXCEPTIONS_MAX} exceptions")]
@@ -85,7 +97,7 @@ struct Builder<'b> {
     key: u64,
     known_good: KnownGood,
     open: Open<'b>,
-    before: Option<&'b Lists>,
+    before: Before<'b>,
     records: Vec<Record>,
     /// By the name's hash.
     exceptions: HashMap<u64, Excepted>,
@@ -100,19 +112,34 @@ struct Excepted {
     by: Vec<Record>,
 }
 
-impl Builder<'_> {
+impl<'b> Builder<'b> {
+    fn new(known_good: KnownGood, key: u64, open: Open<'b>, before: Before<'b>) -> Self {
+        let lists = before.lists.filter(|before| before.exact.key == key);
+        Self {
+            key,
+            known_good,
+            open,
+            before: Before { lists, ..before },
+            records: Vec::new(),
+            exceptions: HashMap::new(),
+            exceptions_win: Vec::new(),
+        }
+    }
+
     fn account(&mut self, at: u16, list: &List) -> ListAccount {
         let mut account = ListAccount {
             name: list.name.clone(),
-            path: list.path.display().to_string(),
+            path: list.source.to_string(),
             action: list.action.name().to_owned(),
             ..ListAccount::default()
         };
         let mut rubbish = BTreeMap::new();
         self.exceptions_win.push(false);
         let begin = self.records.len();
-        if let Err(error) = self.read(at, list, &mut account, &mut rubbish) {
-            account.trouble = Some(error.to_string());
+        match self.read(at, list, &mut account, &mut rubbish) {
+            Ok(()) => {}
+            Err(ReadError::Elsewhere) => return ListAccount { unread: true, ..account },
+            Err(error) => account.trouble = Some(error.to_string()),
         }
         let rubbish = rubbish.into_iter();
         account.rubbish = rubbish
@@ -128,12 +155,23 @@ impl Builder<'_> {
             account.trouble =
                 Some(format!("it has {} entries, and should have {least} to {most}", account.entries));
         }
+        if account.trouble.is_none() {
+            account.trouble = self.changed_too_much(list, account.entries);
+        }
         if account.trouble.is_some() {
             self.records.truncate(begin);
             self.forget_exceptions(at);
             self.take_from_before(at, list, &mut account);
         }
         account
+    }
+
+    /// A fetched list is compared before it gets here.
+    fn changed_too_much(&self, list: &List, entries: usize) -> Option<String> {
+        let is_free = list.source.url().is_some() || self.before.accepted.contains(&list.name);
+        let before = self.before.lists.filter(|_| !is_free)?;
+        let known = before.exact.lists.iter().position(|known| known == list)?;
+        list.change.check(before.accounts.get(known)?.entries, entries).err()
     }
 
     /// Of equal entries of a list the first counts.
@@ -163,7 +201,7 @@ impl Builder<'_> {
 
     /// What was read of the same list before, if anything was.
     fn take_from_before(&mut self, at: u16, list: &List, account: &mut ListAccount) {
-        let Some(before) = self.before else { return account.entries = 0 };
+        let Some(before) = self.before.lists else { return account.entries = 0 };
         let Some(known) = before.exact.lists.iter().position(|known| known == list) else {
             return account.entries = 0;
         };
@@ -189,6 +227,11 @@ impl Builder<'_> {
         excepted.by.push(record);
     }
 
+    fn source(&self, list: &List) -> Result<Source, ReadError> {
+        let file = (self.open)(list)?.ok_or(ReadError::Elsewhere)?;
+        Ok(Source::open(file)?)
+    }
+
     fn read(
         &mut self,
         at: u16,
@@ -198,7 +241,7 @@ impl Builder<'_> {
     ) -> Result<(), ReadError> {
         let format = match list.format {
             Some(format) => format,
-            None => guess(Source::open((self.open)(&list.path)?)?)?,
+            None => guess(self.source(list)?)?,
         };
         format.name().clone_into(&mut account.format);
         self.exceptions_win[usize::from(at)] = format.exceptions_win();
@@ -211,7 +254,7 @@ impl Builder<'_> {
         }
         let mut note = |why: Rubbish, line: u32| rubbish.entry(why.name()).or_insert((0, line)).0 += 1;
         let mut lines = Lines::new(format);
-        let mut source = Source::open((self.open)(&list.path)?)?;
+        let mut source = self.source(list)?;
         let mut suffixes = Vec::new();
         while let Some(line) = source.next_line()? {
             let number = line.number;
@@ -251,7 +294,7 @@ impl Builder<'_> {
     fn read_exceptions(&mut self, at: u16, list: &List, format: Format) -> Result<Own, ReadError> {
         let mut own = Own::default();
         let mut lines = Lines::new(format);
-        let mut source = Source::open((self.open)(&list.path)?)?;
+        let mut source = self.source(list)?;
         while let Some(line) = source.next_line()? {
             let Some(text) = line.text else { continue };
             let (key, number) = (self.key, line.number);

@@ -1,18 +1,22 @@
 //! The block lists of a policy, ready: takes a name, says what they make of it and which entry says so.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dnswall_common::listed::{Bucket, exception, find, kind};
 use serde::{Deserialize, Serialize};
 
+use super::bounds::Change;
 use super::format::Format;
 use super::index::{Index, Record};
 use super::known_good::KnownGood;
 use super::name::DomainName;
+use super::url::ListUrl;
 
 /// What a listed name meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,14 +43,50 @@ impl ListAction {
 pub struct List {
     /// What alerts call it.
     pub name: String,
-    /// Where it is, as the host calls it.
-    pub path: PathBuf,
+    /// Where it is.
+    pub source: ListSource,
     /// How it is written, if that is said.
     pub format: Option<Format>,
     /// What its names meet.
     pub action: ListAction,
     /// How many entries it may have.
     pub entries: RangeInclusive<usize>,
+    /// How much it may change.
+    pub change: Change,
+}
+
+/// Where a list is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListSource {
+    /// In a file, as the host calls it.
+    File(PathBuf),
+    /// It is fetched.
+    Url {
+        /// From there.
+        url: ListUrl,
+        /// That often.
+        refresh: Duration,
+    },
+}
+
+impl ListSource {
+    /// Where it is fetched, and how often, if it is.
+    pub const fn url(&self) -> Option<(&ListUrl, Duration)> {
+        match self {
+            Self::File(_) => None,
+            Self::Url { url, refresh } => Some((url, *refresh)),
+        }
+    }
+}
+
+impl fmt::Display for ListSource {
+    /// Without what is secret in it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(formatter),
+            Self::Url { url, refresh: _ } => url.fmt(formatter),
+        }
+    }
 }
 
 /// What came of a list.
@@ -54,7 +94,7 @@ pub struct List {
 pub struct ListAccount {
     /// What alerts call it.
     pub name: String,
-    /// Where it is.
+    /// Where it is: a path, or a URL without what is secret in it.
     pub path: String,
     /// `deny` or `alert`.
     pub action: String,
@@ -74,6 +114,9 @@ pub struct ListAccount {
     pub rubbish: Vec<RubbishAccount>,
     /// Why the list does not count, or an older reading of it does.
     pub trouble: Option<String>,
+    /// Nobody looked: the agent fetches it, and this was read without one.
+    #[serde(default)]
+    pub unread: bool,
 }
 
 /// Lines of which nothing could be used.
@@ -190,11 +233,23 @@ impl Lists {
             (None, Some(exception)) => {
                 format!("{} takes {} back in line {}", exception.list, exception.entry, exception.line)
             }
-            (None, None) => "no list has it".to_owned(),
+            (None, None) => self.passed_over(),
         };
         let entries = found.all.iter().map(|at| exact.entry(name.as_str(), at)).collect();
         let name = name.to_string();
         Ok(Answer { name, outcome: outcome.to_owned(), by, entries, exception, because })
+    }
+
+    fn passed_over(&self) -> String {
+        let unread = self.accounts.iter().filter(|account| account.unread);
+        let unread: Vec<&str> = unread.map(|account| account.name.as_str()).collect();
+        if unread.is_empty() {
+            return "no list has it".to_owned();
+        }
+        format!(
+            "no list that was read has it; the agent fetches {}, without one it is not read",
+            unread.join(", ")
+        )
     }
 
     /// As the kernel decides: the hash of the longest suffix that is refused, and of the longest that is told of.

@@ -1,6 +1,6 @@
 //! Takes what a policy says of lists, gives them read; and says when their files are others than those that were read.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 
-use super::build::{Place, build};
+use super::build::{Before, Place, build, survey};
+use super::fetch::Depot;
 use super::known_good::{KnownGood, KnownGoodNames, read_names};
-use super::lists::{List, ListAction, Lists};
+use super::lists::{List, ListAccount, ListAction, ListSource, Lists};
 use crate::host::HostRoot;
 
 /// What a policy says of lists.
@@ -73,11 +74,14 @@ pub struct Library {
     pub host: HostRoot,
     /// A directory for the index, which has no name there; memory, where that cannot be.
     pub scratch: PathBuf,
+    /// What is fetched. Without it, lists with a URL are not read.
+    pub depot: Option<Arc<Depot>>,
 }
 
 impl Library {
     /// Reads lists, or takes those of `before` when nothing has changed. With `has_decided` what cannot be used is only a
-    /// trouble: what `before` has of the same list goes on, or it is left out.
+    /// trouble: what `before` has of the same list goes on, or it is left out. Lists of a name in `accepted` are read again, and
+    /// may have changed as they like.
     ///
     /// # Errors
     /// Everything that is wrong with the lists.
@@ -86,6 +90,7 @@ impl Library {
         wanted: Wanted,
         before: Option<&Arc<Shelf>>,
         has_decided: bool,
+        accepted: &[String],
     ) -> Result<Shelf, Vec<Trouble>> {
         // Looked at first: a file replaced in between is noticed the next time.
         let seen = self.sightings(&wanted);
@@ -97,22 +102,30 @@ impl Library {
             lists,
             troubles,
         };
-        let is_same =
-            |before: &&Arc<Shelf>| before.seen == seen && (has_decided || before.troubles.is_empty());
+        let is_same = |before: &&Arc<Shelf>| {
+            before.seen == seen && accepted.is_empty() && (has_decided || before.troubles.is_empty())
+        };
         if let Some(before) = before.filter(is_same) {
             return Ok(shelf(before.lists.clone(), before.troubles.clone()));
         }
         if wanted.lists.is_empty() {
             return Ok(shelf(Arc::default(), Vec::new()));
         }
-        let (lists, troubles) = self.build(&wanted, before.map(|before| &**before.lists()), has_decided);
+        let lists = before.map(|before| &**before.lists());
+        let (lists, troubles) = self.build(&wanted, Before { lists, accepted }, has_decided);
         match troubles.is_empty() || has_decided {
             true => Ok(shelf(Arc::new(lists), troubles)),
             false => Err(troubles),
         }
     }
 
-    fn build(&self, wanted: &Wanted, before: Option<&Lists>, has_decided: bool) -> (Lists, Vec<Trouble>) {
+    /// Reads one list of a policy from this file instead of where it is, and only counts.
+    pub fn survey(&self, wanted: &Wanted, list: &List, path: &Path) -> ListAccount {
+        let (good, _) = self.known_good(&wanted.known_good, wanted.key);
+        survey(list, good, wanted.key, &|_| File::open(path).map(Some))
+    }
+
+    fn build(&self, wanted: &Wanted, before: Before<'_>, has_decided: bool) -> (Lists, Vec<Trouble>) {
         let Wanted { lists, known_good, key } = wanted;
         let (good, mut troubles) = self.known_good(known_good, *key);
         let mut lists = lists.clone();
@@ -123,7 +136,7 @@ impl Library {
                 .to_owned();
             troubles.push(Trouble { of: Which::All, what });
         }
-        let open = |path: &Path| self.open(path);
+        let open = |list: &List| self.open_list(list);
         match build(&lists, good, *key, &open, before, &|place| self.index(place)) {
             Ok(built) => {
                 let of_lists = built.accounts.iter().enumerate().filter_map(|(at, account)| {
@@ -158,6 +171,14 @@ impl Library {
         Ok(File::from(self.host.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?))
     }
 
+    fn open_list(&self, list: &List) -> io::Result<Option<File>> {
+        match (&list.source, &self.depot) {
+            (ListSource::File(path), _) => self.open(path).map(Some),
+            (ListSource::Url { url, .. }, Some(depot)) => depot.read(url).map(Some),
+            (ListSource::Url { .. }, None) => Ok(None),
+        }
+    }
+
     fn index(&self, place: Place) -> io::Result<File> {
         let file: OwnedFd = match place {
             Place::Disk => {
@@ -170,19 +191,25 @@ impl Library {
     }
 
     fn sightings(&self, wanted: &Wanted) -> Vec<Option<Sighting>> {
-        let paths = wanted.lists.iter().map(|list| &list.path).chain(&wanted.known_good.lists);
-        paths.map(|path| self.sighting(path)).collect()
+        let of_host = |path: &Path| File::from(self.host.open(path, OFlags::PATH).ok()?).metadata().ok();
+        let lists = wanted.lists.iter().map(|list| match &list.source {
+            ListSource::File(path) => of_host(path),
+            ListSource::Url { url, .. } => std::fs::metadata(self.depot.as_ref()?.path(url)).ok(),
+        });
+        let known_good = wanted.known_good.lists.iter().map(|path| of_host(path));
+        lists.chain(known_good).map(|found| found.as_ref().map(Sighting::of)).collect()
     }
+}
 
-    fn sighting(&self, path: &Path) -> Option<Sighting> {
-        let found = File::from(self.host.open(path, OFlags::PATH).ok()?).metadata().ok()?;
-        Some(Sighting {
+impl Sighting {
+    fn of(found: &Metadata) -> Self {
+        Self {
             device: found.dev(),
             inode: found.ino(),
             bytes: found.size(),
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
-        })
+        }
     }
 }
 
@@ -195,6 +222,11 @@ impl Shelf {
     /// What is wrong with those that were to be read; then the lists are older, or without them.
     pub fn troubles(&self) -> &[Trouble] {
         &self.troubles
+    }
+
+    /// Whether a file is another one than was read.
+    pub fn differs(&self, library: &Library) -> bool {
+        library.sightings(&self.wanted) != self.seen
     }
 
     /// Whether a file is another one than was read, and was so at the look before already: one that is being written is left
@@ -212,19 +244,21 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blocklist::{ListAction, name::DomainName};
+    use crate::blocklist::bounds::Change;
+    use crate::blocklist::name::DomainName;
 
     fn library(directory: &Path) -> Library {
-        Library { host: HostRoot::default(), scratch: directory.to_owned() }
+        Library { host: HostRoot::default(), scratch: directory.to_owned(), depot: None }
     }
 
     fn wanted(path: &Path) -> Wanted {
         let list = List {
             name: "bad".to_owned(),
-            path: path.to_owned(),
+            source: ListSource::File(path.to_owned()),
             format: None,
             action: ListAction::Deny,
             entries: 1..=10,
+            change: Change::default(),
         };
         Wanted { lists: vec![list], known_good: KnownGoodNames::default(), key: 7 }
     }
@@ -239,14 +273,14 @@ mod tests {
         let path = directory.path().join("list");
         std::fs::write(&path, "one.example\n").unwrap();
         let library = library(directory.path());
-        let first = Arc::new(library.read(wanted(&path), None, false).unwrap());
+        let first = Arc::new(library.read(wanted(&path), None, false, &[]).unwrap());
         assert!(!first.has_changed(&library) && !first.has_changed(&library));
-        let same = library.read(wanted(&path), Some(&first), false).unwrap();
+        let same = library.read(wanted(&path), Some(&first), false, &[]).unwrap();
         assert!(Arc::ptr_eq(first.lists(), same.lists()));
         std::fs::write(&path, "one.example\ntwo.example\n").unwrap();
         assert!(!first.has_changed(&library), "it may still be being written");
         assert!(first.has_changed(&library));
-        let second = library.read(wanted(&path), Some(&first), true).unwrap();
+        let second = library.read(wanted(&path), Some(&first), true, &[]).unwrap();
         assert_eq!(
             (outcome(&first, "two.example").as_str(), outcome(&second, "two.example").as_str()),
             ("passes", "denied")
@@ -259,14 +293,47 @@ mod tests {
         let path = directory.path().join("list");
         std::fs::write(&path, "one.example\n").unwrap();
         let library = library(directory.path());
-        let first = Arc::new(library.read(wanted(&path), None, false).unwrap());
+        let first = Arc::new(library.read(wanted(&path), None, false, &[]).unwrap());
         std::fs::write(&path, "").unwrap();
-        let kept = library.read(wanted(&path), Some(&first), true).unwrap();
+        let kept = library.read(wanted(&path), Some(&first), true, &[]).unwrap();
         assert_eq!((outcome(&kept, "one.example").as_str(), kept.troubles().len()), ("denied", 1));
         std::fs::remove_file(&path).unwrap();
-        let troubles = library.read(wanted(&path), Some(&first), false).unwrap_err();
+        let troubles = library.read(wanted(&path), Some(&first), false, &[]).unwrap_err();
         assert_eq!(troubles[0].of, Which::Block(0));
-        let without = library.read(wanted(&path), None, true).unwrap();
+        let without = library.read(wanted(&path), None, true, &[]).unwrap();
         assert_eq!((outcome(&without, "one.example").as_str(), without.troubles().len()), ("passes", 1));
+    }
+
+    #[test]
+    fn a_file_that_changes_too_much_goes_on_as_it_was_unless_it_is_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list");
+        std::fs::write(&path, "one.example\ntwo.example\nthree.example\nfour.example\n").unwrap();
+        let library = library(directory.path());
+        let first = Arc::new(library.read(wanted(&path), None, false, &[]).unwrap());
+        std::fs::write(&path, "one.example\ntwo.example\n").unwrap();
+        let kept = Arc::new(library.read(wanted(&path), Some(&first), true, &[]).unwrap());
+        assert_eq!((outcome(&kept, "four.example").as_str(), kept.troubles().len()), ("denied", 1));
+        assert!(library.read(wanted(&path), Some(&first), false, &[]).is_err());
+        let again = library.read(wanted(&path), Some(&kept), true, &[]).unwrap();
+        assert_eq!((outcome(&again, "four.example").as_str(), again.troubles().len()), ("denied", 1));
+        let accepted = ["bad".to_owned()];
+        let accepted = Arc::new(library.read(wanted(&path), Some(&kept), true, &accepted).unwrap());
+        assert_eq!((outcome(&accepted, "four.example").as_str(), accepted.troubles().len()), ("passes", 0));
+        std::fs::write(&path, "one.example\ntwo.example\nthree.example\n").unwrap();
+        let next = library.read(wanted(&path), Some(&accepted), true, &[]).unwrap();
+        assert_eq!((outcome(&next, "three.example").as_str(), next.troubles().len()), ("denied", 0));
+    }
+
+    #[test]
+    fn what_is_fetched_is_not_read_without_an_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut wanted = wanted(Path::new("/x"));
+        let url = crate::blocklist::ListUrl::new("https://lists.example.net/a").unwrap();
+        wanted.lists[0].source = ListSource::Url { url, refresh: std::time::Duration::from_secs(60) };
+        let shelf = library(directory.path()).read(wanted, None, false, &[]).unwrap();
+        assert!(shelf.troubles().is_empty() && shelf.lists().accounts[0].unread);
+        let said = shelf.lists().check(&DomainName::new("one.example").unwrap()).unwrap();
+        assert!(said.outcome == "passes" && said.because.contains("the agent fetches bad"), "{said:?}");
     }
 }

@@ -11,7 +11,7 @@ pub const LINE_BYTES_MAX: usize = 4096;
 pub const LIST_BYTES_MAX: u64 = 2 << 30;
 
 /// What a gzip file begins with (RFC 1952, 2.3.1).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The lines of a list.
 pub struct Source {

@@ -1,5 +1,6 @@
 //! Takes two policies, gives what differs: for a person before `apply`, and for a program.
 
+use crate::blocklist::bounds;
 use crate::blocklist::format::Format;
 use crate::blocklist::{KnownGoodNames, List};
 use crate::policy::{Dns, Encrypted, Policy, Rule, Scope, Selector};
@@ -75,11 +76,18 @@ fn statements(policy: &Policy) -> BTreeMap<Key, String> {
         say(4, format!("scope.{name}"), value);
     }
     for blocklist in &policy.blocklists {
-        let List { name, path, format, action, entries } = &blocklist.list;
+        let List { name, source, format, action, entries, change } = &blocklist.list;
         let format = format.map_or("auto", Format::name);
         let (least, most) = (entries.start(), entries.end());
-        let value =
-            format!("{} from {} ({format}), {least} to {most} entries", action.name(), path.display());
+        let bounds::Change { shrink_percent, growth_percent } = change;
+        let mut value = format!(
+            "{} from {source} ({format}), {least} to {most} entries, -{shrink_percent}% to +{growth_percent}%",
+            action.name()
+        );
+        if let Some((url, refresh)) = source.url() {
+            // What is secret in a URL is not shown, and still makes it another one.
+            value.push_str(&format!(", every {} s, {:.8}", refresh.as_secs(), url.key()));
+        }
         say(7, format!("blocklist.{name}"), value);
     }
     let KnownGoodNames { names, lists } = &policy.known_good.names;

@@ -28,6 +28,7 @@ pub use environment::{Environment, FileId, FixedEnvironment, RootCgroup};
 pub use explain::{Explanation, Outcome, explain, explain_name, explain_who};
 pub use identity::Identity;
 pub use image::{MapImage, ScopeInfo};
+pub use names::wanted;
 pub use rules::{ENCRYPTED, RuleInfo, Section};
 pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
 

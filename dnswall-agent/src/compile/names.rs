@@ -49,16 +49,14 @@ pub(super) fn compile(
         // Which list it was is not known to the kernel: the agent finds it out.
         Some(first) => add("blocklist", Section::Blocklist, first.place.line),
     };
-    let wanted = Wanted {
-        lists: policy.blocklists.iter().map(|blocklist| blocklist.list.clone()).collect(),
-        known_good: policy.known_good.names.clone(),
-        key: environment.seed(),
-    };
-    let lists = match environment.lists(wanted) {
+    let lists = match environment.lists(wanted(policy, environment.seed())) {
         Ok((lists, troubles)) => {
             warnings.extend(troubles.iter().map(|trouble| warning(policy, trouble)));
             warnings.extend(
                 lists.accounts.iter().enumerate().filter_map(|(at, account)| useless(policy, at, account)),
+            );
+            warnings.extend(
+                lists.accounts.iter().enumerate().filter_map(|(at, account)| unread(policy, at, account)),
             );
             lists
         }
@@ -70,18 +68,51 @@ pub(super) fn compile(
     Names { lists, types, listed_rule, types_rule }
 }
 
+/// What a policy says of lists.
+pub fn wanted(policy: &Policy, key: u64) -> Wanted {
+    Wanted {
+        lists: policy.blocklists.iter().map(|blocklist| blocklist.list.clone()).collect(),
+        known_good: policy.known_good.names.clone(),
+        key,
+    }
+}
+
 fn problem(policy: &Policy, trouble: &Trouble) -> Problem {
     let (span, what) = place(policy, trouble.of);
-    Problem::error(span, format!("{what} cannot be used"))
-        .why(trouble.what.clone())
-        .hint("mend the file, or what the policy says of it: a list counts as a whole, or not at all")
+    let hint = match is_fetched(policy, trouble.of) {
+        true => {
+            "what comes has to be as the policy says; and for it to come, the policy that decides now has to let \
+             dnswall.service ask the resolver and go to this host"
+        }
+        false => "mend the file, or what the policy says of it: a list counts as a whole, or not at all",
+    };
+    Problem::error(span, format!("{what} cannot be used")).why(trouble.what.clone()).hint(hint)
+}
+
+fn is_fetched(policy: &Policy, which: Which) -> bool {
+    let Which::Block(at) = which else { return false };
+    policy.blocklists.get(at).is_some_and(|it| it.list.source.url().is_some())
+}
+
+/// A list that the agent fetches, and nobody else.
+fn unread(policy: &Policy, at: usize, account: &ListAccount) -> Option<Warning> {
+    account.unread.then(|| {
+        let (span, what) = place(policy, Which::Block(at));
+        Problem::warning(span, format!("{what} was not looked at"))
+            .why("the agent fetches it, and nothing is fetched without one")
+            .hint("`dnswall policy apply` fetches it, and refuses the policy when it cannot be had")
+    })
 }
 
 fn warning(policy: &Policy, trouble: &Trouble) -> Warning {
     let (span, what) = place(policy, trouble.of);
-    Problem::warning(span, format!("{what} is not used as it is now"))
-        .why(trouble.what.clone())
-        .hint("what was read of it before goes on, if anything was; mend the file, and it is read again")
+    let hint = match is_fetched(policy, trouble.of) {
+        true => {
+            "what was fetched of it before goes on, if anything was; `dnswall blocklist update` tries again"
+        }
+        false => "what was read of it before goes on, if anything was; mend the file, and it is read again",
+    };
+    Problem::warning(span, format!("{what} is not used as it is now")).why(trouble.what.clone()).hint(hint)
 }
 
 /// A list of which little could be used is perhaps of another format.

@@ -129,6 +129,9 @@ pub(super) struct BlocklistTable {
     pub(super) action: Field<Spanned<String>>,
     pub(super) min_entries: Field<Spanned<i64>>,
     pub(super) max_entries: Field<Spanned<i64>>,
+    pub(super) refresh: Field<Spanned<String>>,
+    pub(super) max_shrink: Field<Spanned<String>>,
+    pub(super) max_growth: Field<Spanned<String>>,
 }
 
 /// `[known-good]`
@@ -190,9 +193,6 @@ impl PolicyFile {
             raw: openers(&mut top, "raw", "[raw]"),
             unjudged: openers(&mut top, "unjudged", "[unjudged]"),
             blocklists: each(&mut top, "blocklist", "[[blocklist]]", BLOCKLIST_KEYS, |reader| {
-                for key in ["refresh", "max-shrink", "max-growth"] {
-                    not_yet(reader, key, "how a list may change while it is kept up to date");
-                }
                 BlocklistTable {
                     span: reader.span(),
                     name: reader.string("name"),
@@ -201,6 +201,9 @@ impl PolicyFile {
                     action: reader.string("action"),
                     min_entries: reader.integer("min-entries"),
                     max_entries: reader.integer("max-entries"),
+                    refresh: reader.string("refresh"),
+                    max_shrink: reader.string_or_integer("max-shrink"),
+                    max_growth: reader.string_or_integer("max-growth"),
                 }
             }),
             known_good: top.table("known-good").given().map(|(span, table)| {
@@ -364,14 +367,4 @@ fn from_list(reader: &mut TableReader<'_, '_>, key: &str) -> Field<FromList> {
         })
         .collect();
     Field::Given(FromList { span, entries, is_empty })
-}
-
-fn not_yet(reader: &mut TableReader<'_, '_>, key: &str, what: &str) {
-    if let Some(span) = reader.key_span(key) {
-        reader.note(
-            Problem::error(span, format!("not yet: `{key}`"))
-                .why(format!("{what} cannot be enforced by this version"))
-                .hint(format!("leave `{key}` out for now")),
-        );
-    }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 
+use crate::blocklist::url::without_secrets;
+
 /// Problems shown one by one; of the others only the number is said.
 pub const PROBLEMS_SHOWN_MAX: usize = 100;
 
@@ -185,7 +187,7 @@ impl Problems {
             Some(why) => annotation.label(why),
             None => annotation,
         };
-        let snippet = Snippet::source(printable(lines.to_owned()))
+        let snippet = Snippet::source(printable(without_secrets(lines)))
             .line_start(problem.line.max(1))
             .path(&self.origin)
             .annotation(annotation);

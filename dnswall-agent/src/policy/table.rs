@@ -75,11 +75,6 @@ impl<'t, 'i> TableReader<'t, 'i> {
         self.span.clone()
     }
 
-    /// Where a key is written.
-    pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
-        self.table.get_key_value(key).map(|(key, _)| key.span())
-    }
-
     /// Where a key's value is.
     pub(super) fn value_span(&self, key: &str) -> Range<usize> {
         self.table.get(key).map_or(0..0, Spanned::span)
@@ -88,11 +83,6 @@ impl<'t, 'i> TableReader<'t, 'i> {
     /// Whether the value is a list without elements.
     pub(super) fn is_empty_list(&self, key: &str) -> bool {
         self.table.get(key).and_then(|value| value.get_ref().as_array()).is_some_and(|array| array.is_empty())
-    }
-
-    /// Notes a problem.
-    pub(super) fn note(&mut self, problem: Problem) {
-        self.problems.push(problem);
     }
 
     /// A string.

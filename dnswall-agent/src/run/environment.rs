@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::executables::{Sighting, identities, sightings};
 use super::outdated::{Outdated, outdated};
+use crate::blocklist::fetch::Depot;
 use crate::blocklist::{Library, Lists, Shelf, Trouble, Wanted};
 use crate::compile::{EXECUTABLES_PER_PATTERN_MAX, Environment, FileId, RootCgroup};
 use crate::host::HostRoot;
@@ -24,6 +25,8 @@ pub struct HostEnvironment {
     library: Library,
     /// The lists of the compilation before.
     shelf_before: Option<Arc<Shelf>>,
+    /// Names of lists that may have changed as they like.
+    accepted: Vec<String>,
     shelf: Mutex<Option<Arc<Shelf>>>,
 }
 
@@ -45,7 +48,7 @@ impl Named {
 impl HostEnvironment {
     /// For a wall at this cgroup, whose image's hashes are keyed with `seed`.
     pub fn new(host: HostRoot, root: RootCgroup, seed: u64) -> Self {
-        let library = Library { host: host.clone(), scratch: std::env::temp_dir() };
+        let library = Library { host: host.clone(), scratch: std::env::temp_dir(), depot: None };
         Self {
             host,
             root,
@@ -55,6 +58,7 @@ impl HostEnvironment {
             named: Mutex::default(),
             library,
             shelf_before: None,
+            accepted: Vec::new(),
             shelf: Mutex::default(),
         }
     }
@@ -64,6 +68,24 @@ impl HostEnvironment {
     pub fn with_scratch(mut self, scratch: &Path) -> Self {
         scratch.clone_into(&mut self.library.scratch);
         self
+    }
+
+    /// With lists that are fetched.
+    #[must_use]
+    pub fn with_depot(mut self, depot: Arc<Depot>) -> Self {
+        self.library.depot = Some(depot);
+        self
+    }
+
+    /// Reads these lists again, and takes them however they have changed.
+    #[must_use]
+    pub fn accepting(self, accepted: Vec<String>) -> Self {
+        Self { accepted, ..self }
+    }
+
+    /// Where lists are read from.
+    pub const fn library(&self) -> &Library {
+        &self.library
     }
 
     /// The same, for the next compilation: a file that a pattern named so far stays one of its files while a process
@@ -106,6 +128,11 @@ impl HostEnvironment {
     pub fn has_changed(&self) -> bool {
         let lists_have = self.shelf().is_some_and(|shelf| shelf.has_changed(&self.library));
         lists_have || self.executables_have_changed()
+    }
+
+    /// Whether a list's file is another one than was read, still being written or not.
+    pub fn lists_differ(&self) -> bool {
+        self.shelf().is_some_and(|shelf| shelf.differs(&self.library))
     }
 
     fn executables_have_changed(&self) -> bool {
@@ -162,7 +189,12 @@ impl Environment for HostEnvironment {
     }
 
     fn lists(&self, wanted: Wanted) -> Result<(Arc<Lists>, Vec<Trouble>), Vec<Trouble>> {
-        let shelf = Arc::new(self.library.read(wanted, self.shelf_before.as_ref(), self.has_decided)?);
+        let shelf = Arc::new(self.library.read(
+            wanted,
+            self.shelf_before.as_ref(),
+            self.has_decided,
+            &self.accepted,
+        )?);
         *self.shelf.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(shelf.clone());
         Ok((shelf.lists().clone(), shelf.troubles().to_vec()))
     }

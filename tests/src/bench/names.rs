@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use dnswall_agent::blocklist::build::{NAMES_MAX, build};
+use dnswall_agent::blocklist::bounds::Change;
+use dnswall_agent::blocklist::build::{Before, NAMES_MAX, build};
 use dnswall_agent::blocklist::known_good::KnownGood;
-use dnswall_agent::blocklist::{List, ListAction, Lists};
+use dnswall_agent::blocklist::{List, ListAction, ListSource, Lists};
 use serde::Serialize;
 
 use crate::lab::packet::protocol::UDP;
@@ -127,14 +128,15 @@ pub fn measure(lab: &mut Lab, directory: &Path, names: usize, effort: Effort) ->
 fn read(path: PathBuf, directory: &Path) -> Result<Arc<Lists>> {
     let list = List {
         name: "bench".to_owned(),
-        path,
+        source: ListSource::File(path.clone()),
         format: None,
         action: ListAction::Deny,
         entries: 0..=NAMES_MAX,
+        change: Change::default(),
     };
-    let open = |path: &Path| File::open(path);
+    let open = |_: &List| File::open(&path).map(Some);
     let index = |_| tempfile::tempfile_in(directory);
-    Ok(Arc::new(build(&[list], KnownGood::default(), SEED, &open, None, &index)?))
+    Ok(Arc::new(build(&[list], KnownGood::default(), SEED, &open, Before::default(), &index)?))
 }
 
 fn hot(lab: &mut Lab, effort: Effort) -> Result<Vec<Question>> {

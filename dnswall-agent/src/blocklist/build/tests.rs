@@ -1,13 +1,33 @@
 //! What becomes of lists, by examples and against a reader that shares no code with them.
 
 use super::*;
-use crate::blocklist::Pattern;
+use crate::blocklist::bounds::Change;
+use crate::blocklist::{ListSource, Pattern};
 use proptest::prelude::*;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 /// An index that goes with the test.
 fn memory(_: Place) -> io::Result<File> {
     tempfile::tempfile()
+}
+
+fn list(
+    name: &str,
+    path: PathBuf,
+    format: Option<Format>,
+    action: ListAction,
+    entries: std::ops::RangeInclusive<usize>,
+) -> List {
+    let source = ListSource::File(path);
+    List { name: name.to_owned(), source, format, action, entries, change: Change::default() }
+}
+
+fn open(list: &List) -> io::Result<Option<File>> {
+    match &list.source {
+        ListSource::File(path) => File::open(path).map(Some),
+        ListSource::Url { .. } => Ok(None),
+    }
 }
 
 const KEY: u64 = 0x1234_5678_9abc_def1;
@@ -39,11 +59,10 @@ fn made(lists: &[(&str, ListAction)], good: &[&str]) -> Made {
         .map(|(at, (text, action))| {
             let path = directory.path().join(at.to_string());
             File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
-            List { name: at.to_string(), path, format: None, action: *action, entries: 0..=NAMES_MAX }
+            list(&at.to_string(), path, None, *action, 0..=NAMES_MAX)
         })
         .collect();
-    let open = |path: &Path| File::open(path);
-    let lists = build(&lists, known_good, KEY, &open, None, &memory).unwrap();
+    let lists = build(&lists, known_good, KEY, &open, Before::default(), &memory).unwrap();
     Made { lists, _directory: directory }
 }
 
@@ -145,20 +164,13 @@ fn a_list_that_cannot_be_used_is_left_out_whole() {
         std::fs::write(&path, text).unwrap();
         path
     };
-    let list = |name: &str, path, entries| List {
-        name: name.to_owned(),
-        path,
-        format: None,
-        action: ListAction::Deny,
-        entries,
-    };
+    let list = |name: &str, path, entries| list(name, path, None, ListAction::Deny, entries);
     let lists = [
         list("short", path("short", "||short.example^\n@@||a.long.example^\n"), 2..=9),
         list("gone", directory.path().join("gone"), 0..=9),
         list("long", path("long", "long.example\n"), 1..=9),
     ];
-    let open = |path: &Path| File::open(path);
-    let lists = build(&lists, KnownGood::default(), KEY, &open, None, &memory).unwrap();
+    let lists = build(&lists, KnownGood::default(), KEY, &open, Before::default(), &memory).unwrap();
     let outcome = |name| lists.check(&DomainName::new(name).unwrap()).unwrap().outcome;
     assert_eq!(
         (outcome("short.example"), outcome("a.long.example")),
@@ -189,17 +201,11 @@ fn the_list_that_decides_is_named() {
 fn a_worse_list_goes_on_as_it_was_and_the_others_do_not_wait() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let list = |name: &str| List {
-        name: name.to_owned(),
-        path: path(name),
-        format: Some(Format::Adblock),
-        action: ListAction::Deny,
-        entries: 1..=9,
-    };
+    let list = |name: &str| list(name, path(name), Some(Format::Adblock), ListAction::Deny, 1..=9);
     let lists = [list("one"), list("other")];
     let read = |before: Option<&Lists>| {
-        let open = |path: &Path| File::open(path);
-        build(&lists, KnownGood::default(), KEY, &open, before, &memory).unwrap()
+        build(&lists, KnownGood::default(), KEY, &open, Before { lists: before, accepted: &[] }, &memory)
+            .unwrap()
     };
     std::fs::write(path("one"), "||one.example^\n@@||good.one.example^\n").unwrap();
     std::fs::write(path("other"), "||other.example^\n").unwrap();
@@ -303,8 +309,7 @@ proptest! {
             let path = directory.path().join(at.to_string());
             let lines: Vec<String> = rules.iter().filter_map(|rule| written(*format, rule)).collect();
             std::fs::write(&path, lines.join("\n")).unwrap();
-            let format = Some(*format);
-            read.push(List { name: at.to_string(), path, format, action: *action, entries: 0..=NAMES_MAX });
+            read.push(list(&at.to_string(), path, Some(*format), *action, 0..=NAMES_MAX));
         }
         let good: Vec<Pattern> = good
             .into_iter()
@@ -312,8 +317,7 @@ proptest! {
             .collect();
         let mut known_good = KnownGood::default();
         good.iter().for_each(|pattern| known_good.add(KEY, pattern));
-        let open = |path: &Path| File::open(path);
-        let built = build(&read, known_good, KEY, &open, None, &memory).unwrap();
+                let built = build(&read, known_good, KEY, &open, Before::default(), &memory).unwrap();
         for asked in &names {
             let is_good = good.iter().any(|Pattern { name, is_below }| {
                 matches(name, if *is_below { Meaning::Below } else { Meaning::Exact }, asked)

@@ -1,14 +1,17 @@
 //! What `[[blocklist]]`, `[known-good]` and `deny-types` mean.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use domain::base::iana::Rtype;
+use jiff::{Span, SpanRelativeTo};
 
 use super::super::file::{BlocklistTable, KnownGoodTable};
 use super::*;
+use crate::blocklist::bounds::{CHANGE_MAX, Change, REFRESH_DEFAULT, REFRESH_RANGE};
 use crate::blocklist::build::NAMES_MAX;
 use crate::blocklist::format::Format;
-use crate::blocklist::{List, ListAction};
+use crate::blocklist::{List, ListAction, ListSource, ListUrl};
 use crate::policy::{Blocklist, KnownGood};
 
 /// Lists of one policy.
@@ -38,7 +41,7 @@ impl Check<'_> {
         for (index, table) in tables.into_iter().enumerate() {
             let place = self.place(table.span.clone());
             let name = self.name(&table.name, index, &place, "[[blocklist]]", &mut names);
-            let path = self.list_source(&table);
+            let source = self.list_source(&table);
             let format = self.word("format", &table.format, FORMATS).flatten();
             let action = self.word("action", &table.action, ACTIONS).unwrap_or(ListAction::Deny);
             let least = self.entries("min-entries", &table.min_entries).unwrap_or(1);
@@ -50,22 +53,43 @@ impl Check<'_> {
                         .hint("write the smaller number as `min-entries`"),
                 );
             }
+            let usual = Change::default();
+            let shrink = self.percent("max-shrink", &table.max_shrink, CHANGE_MAX.shrink_percent);
+            let growth = self.percent("max-growth", &table.max_growth, CHANGE_MAX.growth_percent);
+            let change = Change {
+                shrink_percent: shrink.unwrap_or(usual.shrink_percent),
+                growth_percent: growth.unwrap_or(usual.growth_percent),
+            };
             let name = name.unwrap_or_else(|| index.to_string());
-            lists.extend(path.map(|(path, source)| {
-                let list = List { name, path, format, action, entries: least..=most };
-                Blocklist { place, source, list }
-            }));
+            let Some((of, source)) = source else { continue };
+            self.fetched_once(&of, &source, &lists);
+            let list = List { name, source: of, format, action, entries: least..=most, change };
+            lists.push(Blocklist { place, source, list });
         }
         lists
     }
 
-    fn list_source(&mut self, table: &BlocklistTable) -> Option<(PathBuf, Range<usize>)> {
+    /// What was fetched belongs to one list.
+    fn fetched_once(&mut self, of: &ListSource, span: &Range<usize>, others: &[Blocklist]) {
+        let Some((url, _)) = of.url() else { return };
+        let same = |other: &&Blocklist| other.list.source.url().is_some_and(|(other, _)| other == url);
+        if let Some(other) = others.iter().find(same) {
+            self.problems.push(
+                Problem::error(span.clone(), "two [[blocklist]] sections have this `source`")
+                    .why(format!("{} in line {} is the same list", other.list.name, other.place.line))
+                    .hint("take one of them out"),
+            );
+        }
+    }
+
+    fn list_source(&mut self, table: &BlocklistTable) -> Option<(ListSource, Range<usize>)> {
+        let refresh = self.refresh(&table.refresh);
         let written = match &table.source {
             Field::Given(written) => written,
             Field::Absent => {
                 self.problems.push(
                     Problem::error(table.span.clone(), "`source` is missing in [[blocklist]]")
-                        .why("it says which file the names are in")
+                        .why("it says which file the names are in, or where they are fetched")
                         .hint("write like source = \"/etc/dnswall/lists/malware.txt\""),
                 );
                 return None;
@@ -73,15 +97,72 @@ impl Check<'_> {
             Field::Wrong => return None,
         };
         let text = written.get_ref().as_str();
-        if text.starts_with("https://") || text.starts_with("http://") {
-            self.problems.push(
-                Problem::error(written.span(), "not yet: lists that are fetched")
-                    .why("this version reads lists from files")
-                    .hint("write the path of a file that is kept up to date by other means"),
-            );
-            return None;
+        if !ListUrl::is_meant(text) {
+            if let Field::Given(refresh) = &table.refresh {
+                self.problems.push(
+                    Problem::error(refresh.span(), "`refresh` is for a list that is fetched")
+                        .why("a file is read again when it changes")
+                        .hint("take it out, or write an https:// URL as `source`"),
+                );
+            }
+            return Some((ListSource::File(self.absolute(written, "a list")?), written.span()));
         }
-        Some((self.absolute(written, "a list")?, written.span()))
+        match ListUrl::new(text) {
+            Ok(url) => Some((ListSource::Url { url, refresh: refresh? }, written.span())),
+            Err(reason) => {
+                self.problems.push(
+                    Problem::error(written.span(), "nothing can be fetched from this `source`")
+                        .why(reason.why())
+                        .hint(reason.hint()),
+                );
+                None
+            }
+        }
+    }
+
+    /// How often a list is fetched; `None` when that was not said right.
+    fn refresh(&mut self, field: &Field<Spanned<String>>) -> Option<Duration> {
+        let written = match field {
+            Field::Given(written) => written,
+            Field::Absent => return Some(REFRESH_DEFAULT),
+            Field::Wrong => return None,
+        };
+        let time = written.get_ref().parse::<Span>().ok();
+        let time = time.and_then(|time| time.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+        let time = time.and_then(|time| Duration::try_from(time).ok());
+        let fits = time.filter(|time| REFRESH_RANGE.contains(time));
+        if fits.is_none() {
+            self.problems.push(
+                Problem::error(written.span(), format!("`refresh` cannot be {}", quoted(written.get_ref())))
+                    .why("it is a time from a minute to thirty days")
+                    .hint("write like \"1h\", \"30m\" or \"1d\""),
+            );
+        }
+        fits
+    }
+
+    /// A share in percent, like `"30%"`.
+    fn percent(&mut self, key: &str, field: &Field<Spanned<String>>, most: u32) -> Option<u32> {
+        let Field::Given(written) = field else { return None };
+        let text = written.get_ref().trim();
+        let number = |digits: &str| {
+            let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse::<u32>().ok().filter(|_| is_plain)
+        };
+        let share = text.strip_suffix('%').and_then(|digits| number(digits.trim_end()));
+        let fits = share.filter(|share| *share <= most);
+        if fits.is_none() {
+            self.problems.push(
+                Problem::error(written.span(), format!("`{key}` cannot be {}", quoted(written.get_ref())))
+                    .why(format!("it is a share of the entries that the list had, from 0% to {most}%"))
+                    .hint(match number(text) {
+                        Some(bare) if bare <= most => format!("write {key} = \"{bare}%\""),
+                        _ if key == "max-shrink" => format!("write like {key} = \"30%\""),
+                        _ => format!("write like {key} = \"100%\""),
+                    }),
+            );
+        }
+        fits
     }
 
     fn absolute(&mut self, written: &Spanned<String>, what: &str) -> Option<PathBuf> {
