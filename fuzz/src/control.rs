@@ -7,7 +7,7 @@ use std::time::Duration;
 use dnswall_agent::blocklist::Answer;
 use dnswall_agent::control::api::{
     Applied, ApplyRequest, Blocklists, EventsQuery, ExplainRequest, Explained, NameChecked, NameRequest,
-    PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status,
+    PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated,
 };
 use dnswall_agent::control::server::{Agent, Patience, Refusal, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -115,6 +115,10 @@ impl Agent for Echo {
 
     fn blocklists(&self) -> Result<Blocklists, Refusal> {
         Ok(Blocklists::default())
+    }
+
+    fn update_blocklists(&self, _: UpdateRequest) -> Result<Updated, Refusal> {
+        Ok(Updated::default())
     }
 
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {

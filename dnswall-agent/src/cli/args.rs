@@ -52,7 +52,7 @@ pub enum Command {
     /// Check, compare, apply and question policies
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Show block lists, and what they make of a name
+    /// Show block lists and what they make of a name, and update them
     #[command(subcommand)]
     Blocklist(BlocklistCommand),
     /// Show what stands and what it refused
@@ -169,6 +169,26 @@ pub enum BlocklistCommand {
     Status,
     /// Say which list and entry decide about a name, and why (exits 1 when it is refused)
     Check(CheckNameArguments),
+    /// Fetch lists now, or read their files again, and say what has changed
+    #[command(after_help = UPDATE_HELP)]
+    Update(UpdateArguments),
+}
+
+const UPDATE_HELP: &str = "\
+A version that is worse (too few entries or too many, much smaller or larger than the one before, cut off, a web page) never \
+replaces one that was good.
+
+Exits 0 when every list is as its source has it, 1 when one could not be had or does not count.";
+
+/// `dnswall blocklist update`
+#[derive(Debug, Args)]
+pub struct UpdateArguments {
+    /// Only these lists
+    #[arg(value_name = "NAME")]
+    pub lists: Vec<String>,
+    /// Take a version that shrank or grew beyond `max-shrink` or `max-growth`, this once
+    #[arg(long)]
+    pub accept: bool,
 }
 
 /// `dnswall blocklist check`

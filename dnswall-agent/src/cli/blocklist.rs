@@ -1,12 +1,13 @@
 //! `dnswall blocklist`
 
-use super::args::{CheckNameArguments, Form};
+use super::args::{CheckNameArguments, Form, UpdateArguments};
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint};
 use super::policy::read_policy;
-use crate::blocklist::ListAccount;
 use crate::compile::compile;
-use crate::control::api::{Blocklists, NameChecked, NameRequest};
+use crate::control::api::{
+    Blocklists, FetchStatus, ListStatus, NameChecked, NameRequest, UpdateRequest, UpdateStatus, Updated,
+};
 use crate::control::client::Client;
 use crate::run::environment::HostEnvironment;
 use crate::run::names;
@@ -37,9 +38,48 @@ pub async fn check(form: Form, client: &Client, arguments: &CheckNameArguments) 
     Ok(if checked.answer.outcome == "denied" { Exit::No } else { Exit::Done })
 }
 
+pub async fn update(form: Form, client: &Client, arguments: &UpdateArguments) -> Result<Exit, Failure> {
+    let UpdateArguments { lists, accept } = arguments;
+    let request = UpdateRequest { lists: lists.clone(), accept: *accept };
+    let updated = client.update_blocklists(&request).await?;
+    output::answer(form, &updated, updated_text);
+    Ok(if updated.is_good() { Exit::Done } else { Exit::No })
+}
+
+fn updated_text(updated: &Updated) -> String {
+    if updated.lists.is_empty() {
+        return NO_LIST.to_owned();
+    }
+    updated.lists.iter().map(update_text).collect::<Vec<_>>().join("\n")
+}
+
+fn update_text(list: &UpdateStatus) -> String {
+    let UpdateStatus { name, source, outcome, entries, added, removed, why } = list;
+    let name = paint(STRONG, name);
+    let said = match (outcome.as_str(), why) {
+        ("unchanged", _) => format!("unchanged, {entries} entries"),
+        ("changed", _) => format!(
+            "{entries} entries, {}, {}",
+            paint(GOOD, format_args!("+{added}")),
+            paint(WARN, format_args!("-{removed}"))
+        ),
+        (outcome, why) => {
+            let why = why.as_deref().unwrap_or_default();
+            let rest = match entries {
+                0 => "no version of it counts".to_owned(),
+                entries => format!("{entries} entries of before go on"),
+            };
+            format!("{}: {why}; {rest}", paint(BAD, outcome))
+        }
+    };
+    format!("{name}  {said} ({source})")
+}
+
+const NO_LIST: &str = "the policy that decides has no [[blocklist]]";
+
 fn shown(lists: &Blocklists) -> String {
     if lists.lists.is_empty() {
-        return "the policy that decides has no [[blocklist]]".to_owned();
+        return NO_LIST.to_owned();
     }
     let mut lines: Vec<String> = lists.lists.iter().map(account).collect();
     lines.push(format!(
@@ -51,7 +91,8 @@ fn shown(lists: &Blocklists) -> String {
     lines.join("\n")
 }
 
-fn account(list: &ListAccount) -> String {
+fn account(status: &ListStatus) -> String {
+    let ListStatus { account: list, fetch } = status;
     let mut lines = vec![format!(
         "{}  {} entries ({}, {})",
         paint(STRONG, &list.name),
@@ -60,7 +101,9 @@ fn account(list: &ListAccount) -> String {
         list.format
     )];
     let line = |name: &str, value: String| format!("  {} {value}", paint(FAINT, format_args!("{name:10}")));
-    lines.push(line("file", format!("{}, {} lines", list.path, list.lines)));
+    let of = if fetch.is_some() { "source" } else { "file" };
+    lines.push(line(of, format!("{}, {} lines", list.path, list.lines)));
+    lines.extend(fetch.iter().flat_map(fetched).map(|(name, value)| line(name, value)));
     let counts =
         [("exceptions", list.exceptions), ("repeated", list.repeated), ("protected", list.protected)];
     lines.extend(
@@ -72,6 +115,30 @@ fn account(list: &ListAccount) -> String {
     }
     lines.extend(list.trouble.iter().map(|trouble| format!("  {} {trouble}", paint(WARN, "warning:"))));
     lines.join("\n")
+}
+
+fn fetched(fetch: &FetchStatus) -> Vec<(&'static str, String)> {
+    let FetchStatus {
+        fetched, confirmed, tried, error, failures, next, has_etag, last_modified, bytes, ..
+    } = fetch;
+    let never = || "never".to_owned();
+    let mut lines = Vec::new();
+    match fetched {
+        None => lines.push(("fetched", paint(BAD, "never"))),
+        Some(time) => {
+            let etag = if *has_etag { "with an ETag" } else { "without an ETag" };
+            let written = last_modified.as_ref().map_or(String::new(), |date| format!(", written {date}"));
+            lines.push(("fetched", format!("{time}, {bytes} bytes, {etag}{written}")));
+            lines.push(("confirmed", confirmed.clone().unwrap_or_else(never)));
+        }
+    }
+    if let Some(error) = error {
+        let tried = tried.clone().unwrap_or_else(never);
+        let times = if *failures > 1 { format!(" ({failures} times in a row)") } else { String::new() };
+        lines.push(("last try", format!("{tried}: {}{times}", paint(WARN, error))));
+    }
+    lines.push(("next", next.clone().unwrap_or_else(|| "now".to_owned())));
+    lines
 }
 
 fn text(checked: &NameChecked) -> String {

@@ -62,6 +62,9 @@ fn obey(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Blocklist(BlocklistCommand::Check(arguments)) => {
             wait(blocklist::check(form, &client(), &arguments))
         }
+        Command::Blocklist(BlocklistCommand::Update(arguments)) => {
+            wait(blocklist::update(form, &client(), &arguments))
+        }
         Command::Status => wait(status::status(form, &client())),
         Command::Events(arguments) => wait(events::events(form, &client(), &arguments)),
         Command::Doctor(arguments) => doctor::doctor(form, &arguments),

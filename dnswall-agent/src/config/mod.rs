@@ -28,6 +28,8 @@ pub const SINKS_MAX: usize = 16;
 pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 /// Least and most time between two proofs: the kernel tells of one flow once a second.
 pub const PROOF_RANGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3_600));
+/// Least and most time that fetching one list may take.
+pub const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 /// Least and most bytes of an alert file.
 pub const FILE_BYTES_RANGE: (i64, i64) = (64 * 1024, 1024 * 1024 * 1024 * 1024);
 /// Least and most older alert files.
@@ -57,6 +59,17 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
     pub proof: ProofConfig,
+    /// How lists are fetched.
+    pub lists: ListsConfig,
+}
+
+/// How lists are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListsConfig {
+    /// A file of authorities that servers are known by, beside the host's.
+    pub ca: Option<PathBuf>,
+    /// How long one list may take.
+    pub timeout: Duration,
 }
 
 /// How the wall is proven to stand.
@@ -130,6 +143,7 @@ impl Default for Config {
             alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
             sinks: Vec::new(),
             proof: ProofConfig::default(),
+            lists: ListsConfig { ca: None, timeout: Duration::from_secs(300) },
         }
     }
 }
@@ -165,7 +179,8 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             .extend(errors.iter().map(|error| Problem::error(error.span().unwrap_or(0..0), error.message())));
         return defaults;
     }
-    let known = ["state", "pins", "socket", "cgroup", "host-root", "sandbox", "alerts", "proof", "sink"];
+    let known =
+        ["state", "pins", "socket", "cgroup", "host-root", "sandbox", "alerts", "proof", "lists", "sink"];
     let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
     let state = top.path("state").unwrap_or(defaults.state);
     let pins = top.path("pins").unwrap_or(defaults.pins);
@@ -185,6 +200,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         }
     }
     let proof = read_proof(&mut top);
+    let lists = read_lists(&mut top, defaults.lists);
     let tables = top.tables("sink", SINKS_MAX);
     let mut sinks = Sinks::default();
     for (span, table) in tables {
@@ -208,7 +224,16 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             Some(_) => {}
         }
     }
-    Config { state, pins, socket, cgroup, host_root, sandbox, alerts, sinks: sinks.list, proof }
+    Config { state, pins, socket, cgroup, host_root, sandbox, alerts, sinks: sinks.list, proof, lists }
+}
+
+fn read_lists(top: &mut Section<'_, '_>, mut lists: ListsConfig) -> ListsConfig {
+    if let Some((span, table)) = top.table("lists") {
+        let mut section = Section::new(table, span, "[lists]", &["ca", "timeout"], top.problems());
+        lists.ca = section.path("ca");
+        lists.timeout = section.duration("timeout", TIMEOUT_RANGE).unwrap_or(lists.timeout);
+    }
+    lists
 }
 
 fn read_proof(top: &mut Section<'_, '_>) -> ProofConfig {
@@ -308,7 +333,9 @@ mod tests {
         let cgroup = Some(PathBuf::from("/sys/fs/cgroup"));
         let host_root = Some(PathBuf::from("/"));
         let alerts = AlertsConfig { terminal: Terminal::Off, ..defaults.alerts };
-        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, ..defaults });
+        let ca = Some(PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
+        let lists = ListsConfig { ca, ..defaults.lists };
+        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, lists, ..defaults });
     }
 
     #[test]

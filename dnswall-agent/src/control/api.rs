@@ -2,7 +2,9 @@
 
 mod blocklists;
 
-pub use blocklists::{Blocklists, NameChecked, NameRequest};
+pub use blocklists::{
+    Blocklists, FetchStatus, ListStatus, NameChecked, NameRequest, UpdateRequest, UpdateStatus, Updated,
+};
 
 use std::collections::BTreeMap;
 
@@ -494,6 +496,8 @@ pub mod path {
     pub const BLOCKLISTS: &str = "/v1/blocklists";
     /// [`super::NameRequest`], [`super::NameChecked`]
     pub const BLOCKLISTS_CHECK: &str = "/v1/blocklists/check";
+    /// [`super::UpdateRequest`], [`super::Updated`]
+    pub const BLOCKLISTS_UPDATE: &str = "/v1/blocklists/update";
     /// Alerts, one JSON object a line.
     pub const EVENTS: &str = "/v1/events";
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::api::{
     Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
-    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, path,
+    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated, path,
 };
 
 /// One agent, by its socket.
@@ -73,12 +73,14 @@ impl Client {
 
     /// Replaces the policy.
     pub async fn apply(&self, request: &ApplyRequest) -> Result<Applied, ClientError> {
-        self.ask(Method::POST, path::APPLY, self.encode(request)?).await
+        let patient = self.clone().with_patience(APPLY_PATIENCE);
+        patient.ask(Method::POST, path::APPLY, self.encode(request)?).await
     }
 
     /// What an apply would change, and which connections it would meet.
     pub async fn rehearse(&self, request: &RehearseRequest) -> Result<Rehearsed, ClientError> {
-        self.ask(Method::POST, path::DRY_RUN, self.encode(request)?).await
+        let patient = self.clone().with_patience(APPLY_PATIENCE);
+        patient.ask(Method::POST, path::DRY_RUN, self.encode(request)?).await
     }
 
     /// Confirms the policy that waits for it.
@@ -99,6 +101,12 @@ impl Client {
     /// The block lists of the policy that decides.
     pub async fn blocklists(&self) -> Result<Blocklists, ClientError> {
         self.ask(Method::GET, path::BLOCKLISTS, Bytes::new()).await
+    }
+
+    /// Fetches them, or reads them again.
+    pub async fn update_blocklists(&self, request: &UpdateRequest) -> Result<Updated, ClientError> {
+        let patient = self.clone().with_patience(UPDATE_PATIENCE);
+        patient.ask(Method::POST, path::BLOCKLISTS_UPDATE, self.encode(request)?).await
     }
 
     /// What they make of a name.
@@ -231,3 +239,7 @@ impl Events {
 
 // Publishing the largest policy takes about a second; a busy host may need some more.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For a policy: lists that were never fetched are fetched first.
+const APPLY_PATIENCE: Duration = Duration::from_secs(120);
+/// For lists, which may be long, and their servers slow.
+const UPDATE_PATIENCE: Duration = Duration::from_secs(4 * 3_600);

@@ -27,7 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::api::{
     Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
-    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, path,
+    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated, path,
 };
 use super::stream::ImpatientStream;
 
@@ -85,6 +85,8 @@ pub trait Agent: Send + Sync + 'static {
     fn explain(&self, request: ExplainRequest) -> Result<Explained, Refusal>;
     /// The block lists of the policy that decides.
     fn blocklists(&self) -> Result<Blocklists, Refusal>;
+    /// Fetches them, or reads them again, at once.
+    fn update_blocklists(&self, request: UpdateRequest) -> Result<Updated, Refusal>;
     /// What they make of a name.
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal>;
     /// The last alerts, or records of questions, one JSON object each, oldest first, and each that follows them.
@@ -230,6 +232,7 @@ fn router(agent: Arc<dyn Agent>, patience: Patience) -> Router {
         .route(path::EXPLAIN, post(explain))
         .route(path::BLOCKLISTS, get(blocklists))
         .route(path::BLOCKLISTS_CHECK, post(check_name))
+        .route(path::BLOCKLISTS_UPDATE, post(update_blocklists))
         .route(path::EVENTS, get(events))
         .fallback(unknown)
         .with_state(Shared { agent, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)), patience })
@@ -279,6 +282,13 @@ async fn blocklists(State(shared): State<Shared>) -> Response {
 async fn check_name(State(shared): State<Shared>, request: Request) -> Response {
     match body(request, shared.patience).await {
         Ok(request) => answer(move || shared.agent.check_name(request)).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn update_blocklists(State(shared): State<Shared>, request: Request) -> Response {
+    match body(request, shared.patience).await {
+        Ok(request) => answer(move || shared.agent.update_blocklists(request)).await,
         Err(refusal) => refusal.into_response(),
     }
 }

@@ -17,7 +17,7 @@ use crate::blocklist::Answer;
 
 use super::api::{
     Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
-    NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status,
+    NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated,
 };
 use super::client::{Client, ClientError};
 use super::server::{
@@ -62,6 +62,10 @@ impl Agent for Echo {
 
     fn blocklists(&self) -> Result<Blocklists, Refusal> {
         Ok(Blocklists::default())
+    }
+
+    fn update_blocklists(&self, _: UpdateRequest) -> Result<Updated, Refusal> {
+        Ok(Updated::default())
     }
 
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {

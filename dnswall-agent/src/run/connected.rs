@@ -9,6 +9,7 @@ use dnswall_common::event::Event;
 use dnswall_common::flow::protocol;
 
 use super::engine::{Change, Engine, EngineError, Running};
+use super::fetcher;
 use super::reader::Inbox;
 use crate::compile::{Explanation, Outcome, explain_who};
 use crate::connections::{self, Direction, Refused, Scene, Seen, SocketId, Wanted};
@@ -30,6 +31,7 @@ pub type Older = Arc<Mutex<Option<OlderStatus>>>;
 /// Why an apply would refuse it.
 pub fn rehearse(engine: &Mutex<Engine>, request: RehearseRequest) -> Result<Rehearsed, EngineError> {
     let RehearseRequest { text, origin } = request;
+    fetcher::before_apply(engine, &text);
     let (running, Change { previous, diff }) = lock(engine).rehearse(text, &origin)?;
     let looked = look(engine, Wanted::All);
     let mut rehearsed = Rehearsed {

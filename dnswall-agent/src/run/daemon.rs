@@ -19,10 +19,11 @@ use super::prover::{Proofs, Prover, ProverParts};
 use super::reader::{Inbox, Parts, Reader, Sweep};
 use super::store::Store;
 use super::told::Counts;
-use super::{RunError, notice, sandbox, ticker};
+use super::{RunError, fetcher, notice, sandbox, ticker};
 use crate::alert::{Grouper, RuleBook};
 use crate::asked::Pairs;
-use crate::config::{AtStart, SinkConfig, StdoutFormat, Terminal};
+use crate::blocklist::fetch::{Asked, Depot};
+use crate::config::{AtStart, ListsConfig, SinkConfig, StdoutFormat, Terminal};
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
@@ -54,6 +55,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
 
 fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let store = Store::open(&options.state)?;
+    let depot = Arc::new(depot(options)?);
     let socket = PrivateSocket::bind(&options.socket)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -70,9 +72,11 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
 
     let book = Arc::new(RwLock::new(RuleBook::default()));
     let wall = WallOptions { cgroup: options.cgroup.clone(), pins: options.pins.clone() };
+    let (host, file) = (options.host.clone(), options.policy.as_deref());
     let (mut engine, raised) =
-        Engine::start(&wall, options.host.clone(), options.policy.as_deref(), store, Arc::clone(&book))?;
+        Engine::start(&wall, host, file, store, Arc::clone(&book), Arc::clone(&depot))?;
     announce(&engine, raised, options);
+    fetcher::clean(&depot, &engine.texts());
 
     let (dispatcher, workers) = Dispatcher::new(sinks);
     let outlet = Arc::new(Outlet::new(dispatcher));
@@ -132,6 +136,11 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let (ticked, watched) = (Arc::clone(&engine), Arc::clone(&inbox));
     let ticker = spawn("ticker", move || ticker::run(&ticked, &watched, &until))?;
 
+    let (fetching, until) = std::sync::mpsc::channel::<()>();
+    let fetched = Arc::clone(&engine);
+    // Not waited for at the end: a server may take its time.
+    spawn("lists", move || fetcher::run(&fetched, &until))?;
+
     let older = Older::default();
     if raised == Raised::New {
         let (engine, inbox, older) = (Arc::clone(&engine), Arc::clone(&inbox), Arc::clone(&older));
@@ -170,7 +179,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
 
     notice::stopping();
     drop(socket);
-    drop((ticking, proving));
+    drop((ticking, proving, fetching));
     arrival.stop();
     let proven = join("proof", prover);
     let ticked = join("ticker", ticker);
@@ -303,6 +312,14 @@ fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
     Ok(sinks)
 }
 
+/// Where lists are that are fetched.
+fn depot(options: &Options) -> anyhow::Result<Depot> {
+    let directory = options.state.join("lists");
+    let ListsConfig { ca, timeout } = options.lists.clone();
+    Depot::open(directory.clone(), Asked { ca, timeout, host: options.host.clone() })
+        .with_context(|| format!("use the directory of lists {}", directory.display()))
+}
+
 fn enricher(cgroup: &Path, host: &HostRoot) -> anyhow::Result<Enricher> {
     let mut enricher = Enricher::new(connected::roots(cgroup, host)?, Users::of(host.clone()));
     enricher.learn_programs();
@@ -362,6 +379,7 @@ fn reload(engine: &Mutex<Engine>, file: Option<&Path>) {
         return;
     };
     let applied = engine::read(file).and_then(|(text, origin)| {
+        fetcher::before_apply(engine, &text);
         let mut engine = lock(engine);
         engine.apply(text, &origin).map(|_| summary(&engine))
     });

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use super::connected::{self, Older};
 use super::engine::{CONFIRM_RANGE, Change, Engine, EngineError, Running};
 use super::explained::explained;
+use super::fetcher::{self, UpdateError};
 use super::names;
 use super::outlet::{Outlet, Stream};
 use super::prover::Proofs;
@@ -23,7 +24,7 @@ use super::store::Origin;
 use crate::control::api::{
     Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery, ExplainRequest, Explained,
     NameChecked, NameRequest, PendingStatus, PolicyPast, PolicyShown, PolicyStatus, ReasonStatus,
-    RehearseRequest, Rehearsed, RuleStatus, Status,
+    RehearseRequest, Rehearsed, RuleStatus, Status, UpdateRequest, Updated,
 };
 use crate::control::server::{Agent, Refusal};
 use crate::digest::hexadecimal;
@@ -76,6 +77,7 @@ impl Agent for Desk {
         let DeskParts { engine: _, outlet, inbox, proofs, state, notes, older } = &self.parts;
         let mut warnings = notes.clone();
         warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
+        warnings.extend(fetcher::warnings(&running.policy, &running.environment));
         warnings.extend(engine.trouble().map(str::to_owned));
         warnings.extend(engine.lapsed().map(str::to_owned));
         warnings.extend(engine.wall().missing().iter().map(ToString::to_string));
@@ -175,6 +177,7 @@ impl Agent for Desk {
 
     fn apply(&self, request: ApplyRequest) -> Result<Applied, Refusal> {
         let ApplyRequest { text, origin, confirm_secs } = request;
+        fetcher::before_apply(&self.parts.engine, &text);
         let mut engine = self.engine();
         let (change, how) = match confirm_secs.map(Duration::from_secs) {
             None => (engine.apply(text, &origin).map_err(refusal)?, "applied".to_owned()),
@@ -217,7 +220,20 @@ impl Agent for Desk {
     }
 
     fn blocklists(&self) -> Result<Blocklists, Refusal> {
-        Ok(names::blocklists(&self.engine().running().image))
+        Ok(names::blocklists(self.engine().running()))
+    }
+
+    fn update_blocklists(&self, request: UpdateRequest) -> Result<Updated, Refusal> {
+        fetcher::update(&self.parts.engine, &request).map_err(|error| {
+            let shown = error.to_string();
+            match error {
+                UpdateError::Unknown { known, .. } => {
+                    let hint = format!("the policy that decides has: {known}");
+                    Refusal::new(StatusCode::NOT_FOUND, shown, Some(&hint))
+                }
+                UpdateError::Engine(error) => refusal(error),
+            }
+        })
     }
 
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {
@@ -287,6 +303,7 @@ fn policy_status(running: &Running) -> PolicyStatus {
 fn applied(engine: &Engine, change: Change) -> Applied {
     let running = engine.running();
     let mut warnings: Vec<String> = running.warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(fetcher::warnings(&running.policy, &running.environment));
     warnings.extend(engine.trouble().map(str::to_owned));
     Applied {
         policy: policy_status(running),

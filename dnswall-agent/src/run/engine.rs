@@ -9,9 +9,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::Timestamp;
 
 use super::environment::HostEnvironment;
+use super::fetcher;
 use super::store::{Origin, Store, StoreError, Stored};
 use super::told::{self, Counts};
 use crate::alert::{PolicyRules, RuleBook};
+use crate::blocklist::fetch::Depot;
 use crate::compile::{MapImage, PolicyDiff, RootCgroup, compile, diff};
 use crate::doctor::facts::wall_stands;
 use crate::host::HostRoot;
@@ -122,15 +124,19 @@ pub enum EngineError {
 pub struct Outdated {
     stored: Stored,
     environment: HostEnvironment,
+    /// Which publication of it.
+    generation: u32,
 }
 
 impl Outdated {
-    /// Compiles it. Reading its lists may take seconds: not to be done while others wait for the engine.
+    /// Compiles it. Reading its lists may take seconds: not to be done while others wait for the engine. It keeps the number of the
+    /// publication that it was compiled from, by which [`Engine::refresh`] knows whether it comes too late.
     ///
     /// # Errors
     /// Why an apply would refuse it.
     pub fn compile(self) -> Result<Running, EngineError> {
-        prepare(self.stored, self.environment)
+        let running = prepare(self.stored, self.environment)?;
+        Ok(Running { generation: self.generation, ..running })
     }
 }
 
@@ -146,6 +152,7 @@ impl Engine {
         file: Option<&Path>,
         store: Store,
         book: Arc<RwLock<RuleBook>>,
+        depot: Arc<Depot>,
     ) -> Result<(Self, Raised), EngineError> {
         let stored = chosen(options, &host, file, &store)?;
         let root = HostEnvironment::root_at(&options.cgroup).map_err(WallError::Host)?;
@@ -153,9 +160,16 @@ impl Engine {
         let has_decided = [&on_trial, &current]
             .iter()
             .any(|kept| kept.as_ref().is_some_and(|kept| kept.origin.digest == stored.origin.digest));
-        let environment =
-            HostEnvironment::new(host, root, seed(&options.pins)).with_scratch(store.directory());
-        let environment = if has_decided { environment.decided() } else { environment };
+        let environment = HostEnvironment::new(host, root, seed(&options.pins))
+            .with_scratch(store.directory())
+            .with_depot(depot);
+        let environment = match has_decided {
+            true => environment.decided(),
+            false => {
+                fetcher::before_start(&environment, &stored.text);
+                environment
+            }
+        };
         let mut running = prepare(stored, environment)?;
         let before = on_trial.clone().or(current);
         let staged = store.stage(running.stored())?;
@@ -260,18 +274,28 @@ impl<W: Publish> Engine<W> {
     /// What it takes to compile the policy that decides again, when an executable it names is another file by now, or a list was
     /// written anew.
     pub fn outdated(&self) -> Option<Outdated> {
-        let environment = &self.running.environment;
-        environment
-            .has_changed()
-            .then(|| Outdated { stored: self.running.stored(), environment: environment.again().decided() })
+        self.running.environment.has_changed().then(|| self.again(Vec::new()))
     }
 
-    /// Publishes what was compiled again, unless another policy decides by now. Gives the new generation.
+    /// What it takes to compile the policy that decides again, whatever has changed; these lists may have changed as they like.
+    pub fn again(&self, accepted: Vec<String>) -> Outdated {
+        let environment = self.running.environment.again().decided().accepting(accepted);
+        Outdated { stored: self.running.stored(), environment, generation: self.running.generation }
+    }
+
+    /// Texts of the policies that may decide again, and of the one that does.
+    pub fn texts(&self) -> Vec<String> {
+        let history = self.store.history().into_iter().map(|stored| stored.text);
+        history.chain([self.running.policy.text.clone()]).collect()
+    }
+
+    /// Publishes what was compiled again, unless another policy decides by now, or somebody else published it again meanwhile.
+    /// Gives the new generation.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
     pub fn refresh(&mut self, mut running: Running) -> Result<Option<u32>, EngineError> {
-        if running.origin != self.running.origin {
+        if running.origin != self.running.origin || running.generation != self.running.generation {
             return Ok(None);
         }
         publish(&mut self.wall, &self.book, &mut running)?;

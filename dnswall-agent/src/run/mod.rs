@@ -2,8 +2,8 @@
 //!
 //! [`daemon`] starts and ends everything. The [`engine`] holds the policy that decides and replaces it whole, with
 //! the [`store`] behind it; the [`reader`] turns the ring's events into alerts for the [`outlet`]; the [`ticker`] does
-//! what has to be done once a second; the prover keeps proving that the wall stands, and mends it; the desk answers
-//! commands; [`connected`] is what a policy means to the connections that run. [`environment`] and [`question`] look at
+//! what has to be done once a second; the fetcher keeps lists up to date; the prover keeps proving that the wall
+//! stands, and mends it; the desk answers commands; [`connected`] is what a policy means to the connections that run. [`environment`] and [`question`] look at
 //! this host and are also used by commands that need no agent.
 
 pub mod connected;
@@ -13,6 +13,7 @@ pub mod engine;
 pub mod environment;
 pub mod executables;
 pub mod explained;
+mod fetcher;
 pub mod lock;
 pub mod names;
 mod notice;

@@ -1,22 +1,66 @@
 //! Takes an image and a name, gives what its block lists make of it: for the control socket, and without an agent.
 
 use std::io;
+use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::engine::Running;
+use crate::blocklist::ListUrl;
+use crate::blocklist::fetch::{Depot, Record};
 use crate::blocklist::name::DomainName;
 use crate::compile::MapImage;
-use crate::control::api::{Blocklists, NameChecked};
+use crate::control::api::{Blocklists, FetchStatus, ListStatus, NameChecked};
 
 /// How a name is written.
 pub const HINT: &str = "write like api.example.com, without a path or a port";
 
-/// The lists of an image.
-pub fn blocklists(image: &MapImage) -> Blocklists {
-    let lists = &image.lists;
+/// The lists of the policy that decides.
+pub fn blocklists(running: &Running) -> Blocklists {
+    let lists = &running.image.lists;
+    let depot = running.environment.library().depot.as_deref();
+    let of_policy = running.policy.blocklists.iter().map(|it| &it.list);
+    let fetches = of_policy.map(|list| {
+        let (url, refresh) = list.source.url()?;
+        Some(fetch(depot?, url, refresh))
+    });
+    let accounts = lists.accounts.iter().cloned();
     Blocklists {
-        lists: lists.accounts.clone(),
+        lists: accounts.zip(fetches).map(|(account, fetch)| ListStatus { account, fetch }).collect(),
         entries: lists.entries(),
         kernel_bytes: size_of_val(lists.table.as_slice()),
         exceptions: lists.exceptions.len(),
+    }
+}
+
+fn fetch(depot: &Depot, url: &ListUrl, refresh: Duration) -> FetchStatus {
+    let Record {
+        fetched,
+        confirmed,
+        tried,
+        error,
+        failures,
+        next,
+        etag,
+        last_modified,
+        sha256,
+        bytes,
+        entries,
+    } = depot.record(url);
+    let shown = |time: Option<Timestamp>| time.map(|time| format!("{time:.0}"));
+    FetchStatus {
+        refresh_secs: refresh.as_secs(),
+        fetched: shown(fetched),
+        confirmed: shown(confirmed),
+        tried: shown(tried),
+        error,
+        failures,
+        next: shown(next),
+        has_etag: etag.is_some(),
+        last_modified,
+        sha256,
+        bytes,
+        entries,
     }
 }
 

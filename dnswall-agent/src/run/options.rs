@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
-use crate::config::{AlertsConfig, CONFIG_PATH, Config, ProofConfig, SinkConfig};
+use crate::config::{AlertsConfig, CONFIG_PATH, Config, ListsConfig, ProofConfig, SinkConfig};
 use crate::host::HostRoot;
 use crate::kernel::find_cgroup2;
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
     pub proof: ProofConfig,
+    /// How lists are fetched.
+    pub lists: ListsConfig,
 }
 
 impl Options {
@@ -78,6 +80,7 @@ impl Options {
             alerts: found.alerts,
             sinks: found.sinks,
             proof: found.proof,
+            lists: found.lists,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! policy.toml  policy.json      what decides: its text, and where it came from
 //! trial.toml   trial.json       what decides until it is confirmed or taken back; a start takes it back
 //! history/00000007.toml .json   what decided before, the highest number last
+//! lists/                        lists that were fetched (see [`crate::blocklist::fetch`])
 //! told.json                     which refusals were told, left by an agent that ended in order
 //! ```
 //! Each is replaced as [`crate::durable`] does it, so that a crash leaves the old or the new one.

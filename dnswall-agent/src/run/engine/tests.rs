@@ -308,3 +308,14 @@ fn the_built_in_policy_knows_another_roots_resolvers() {
     let text = built_in(&HostRoot::find(Some(root.path())).unwrap());
     assert!(text.contains(r#"resolvers = ["127.0.0.53", "192.0.2.53"]"#), "{text}");
 }
+
+/// What was compiled from a reading that somebody else replaced meanwhile would take that one's back.
+#[test]
+fn what_was_compiled_too_early_is_not_published() {
+    let (_directory, mut engine) = engine(ONE);
+    let (early, later) = (engine.again(Vec::new()), engine.again(Vec::new()));
+    assert!(engine.refresh(later.compile().unwrap()).unwrap().is_some());
+    assert_eq!(engine.refresh(early.compile().unwrap()).unwrap(), None);
+    assert_eq!(everywhere(&engine), ONE);
+    assert_eq!(engine.running().generation, 2);
+}
