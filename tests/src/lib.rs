@@ -14,6 +14,7 @@ pub mod feature;
 pub mod flow;
 pub mod kept;
 pub mod lab;
+pub mod list_server;
 pub mod lists;
 pub mod mounted;
 pub mod pace;

@@ -39,6 +39,7 @@ pub const TEST_PROGRAMS: &[TestProgram] = &[
     TestProgram { program: "unbound", package: "unbound" },
     TestProgram { program: "dnsmasq", package: "dnsmasq-base" },
     TestProgram { program: "python3", package: "python3" },
+    TestProgram { program: "openssl", package: "openssl" },
     TestProgram { program: "ping", package: "iputils-ping" },
     TestProgram { program: "bpftool", package: "bpftool" },
     TestProgram { program: "runc", package: "runc" },

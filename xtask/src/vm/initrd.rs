@@ -21,8 +21,9 @@ const INIT: &str = include_str!("init.sh");
 const USERS: &str =
     "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
 const GROUPS: &str = "root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n";
-/// Those of the tests' programs that are too much for a guest's memory; no test of the matrix starts one.
-const TOO_LARGE: &[&str] = &["python3", "runc", "systemd-nspawn"];
+/// Those of the tests' programs that are too much for a guest's memory, or of use only beside one that is; no test of the
+/// matrix starts one.
+const TOO_LARGE: &[&str] = &["python3", "openssl", "runc", "systemd-nspawn"];
 /// How much longer a test waits in a guest without hardware virtualisation.
 const SLOWNESS: u32 = 8;
 
