@@ -29,6 +29,7 @@ mod listed;
 pub mod lsm;
 mod mapped;
 pub mod maps;
+pub mod memory;
 mod migrate;
 pub mod object;
 mod open_sockets;

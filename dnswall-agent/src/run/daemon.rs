@@ -77,6 +77,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         Engine::start(&wall, host, file, store, Arc::clone(&book), Arc::clone(&depot))?;
     announce(&engine, raised, options);
     fetcher::clean(&depot, &engine.texts());
+    kernel::memory::give_back();
 
     let (dispatcher, workers) = Dispatcher::new(sinks);
     let outlet = Arc::new(Outlet::new(dispatcher));

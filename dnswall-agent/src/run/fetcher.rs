@@ -16,6 +16,7 @@ use crate::blocklist::fetch::{Depot, Fetched, Job, Outcome};
 use crate::blocklist::{List, ListAccount, ListUrl, Lists, Wanted};
 use crate::compile::wanted;
 use crate::control::api::{UpdateRequest, UpdateStatus, Updated};
+use crate::kernel::memory;
 use crate::policy::{Policy, parse};
 
 /// Between two looks whether a list is due.
@@ -115,7 +116,10 @@ pub fn update(engine: &Mutex<Engine>, request: &UpdateRequest) -> Result<Updated
     }
     let after = Arc::clone(&lock(engine).running().image.lists);
     let statuses = chosen().zip(fetched).map(|(list, fetched)| told(list, fetched, &before, &after));
-    Ok(Updated { lists: statuses.collect() })
+    let updated = Updated { lists: statuses.collect() };
+    drop((before, after));
+    memory::give_back();
+    Ok(updated)
 }
 
 /// Why nothing was updated.
@@ -213,6 +217,7 @@ impl<'r> Round<'r> {
         let until = self.until.unwrap_or_else(|| Instant::now() + EACH_WAIT);
         let job = Job { list, url, refresh, survey: &survey, others, accept, until };
         let fetched = self.depot()?.fetch(&job);
+        memory::give_back();
         let name = &list.name;
         match &fetched.outcome {
             Outcome::Changed => {
@@ -253,6 +258,7 @@ fn publish(engine: &Mutex<Engine>, accepted: Vec<String>) -> Result<(), EngineEr
             break;
         }
     }
+    memory::give_back();
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::engine::Engine;
 use super::notice;
 use super::reader::Inbox;
+use crate::kernel::memory;
 
 /// Between two looks at the executables the policy names.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -83,6 +84,7 @@ fn refresh(engine: &Mutex<Engine>) -> anyhow::Result<()> {
         tracing::info!(generation, "a program or a list that the policy names is another file now");
         warnings.iter().for_each(|warning| tracing::warn!("policy: {warning}"));
     }
+    memory::give_back();
     Ok(())
 }
 
