@@ -5,6 +5,7 @@ use dnswall_agent::compile::{FixedEnvironment, Identity, compile, diff, explain,
 use dnswall_agent::policy::{Policy, parse};
 use dnswall_common::flow::{Address, Flow, protocol};
 use dnswall_common::quota::{LIMITS_ANSWERS, LIMITS_QUESTIONS};
+use dnswall_common::who::Who;
 use std::fmt::Write as _;
 
 fn policy(text: &str) -> Policy {
@@ -141,7 +142,7 @@ limits = { labels = 9, questions-per-second = "none", names-per-domain = 10 }
         (
             limits.labels,
             limits.questions,
-            limits.domain_bits,
+            limits.names,
             weighed,
             rule,
             image.header.unlimited.intersects(&who),
@@ -155,6 +156,10 @@ limits = { labels = 9, questions-per-second = "none", names-per-domain = 10 }
     assert_eq!((of("more.service"), of("again.service")), (more.clone(), more));
     assert_eq!(of("none.service"), (0, 0, 0, 0, "default".to_owned(), false));
     assert_eq!(image.header.limited, LIMITS_QUESTIONS | LIMITS_ANSWERS);
+    // Whom no scope could name has the strictest of all, not those of a scope that has none.
+    let hidden = image.header.limits[usize::from(image.header.limits_of(&Who::NONE))];
+    assert_eq!((hidden.labels, hidden.questions, hidden.names), (5, 10, 10));
+    assert_eq!(image.rule(hidden.rule).name, "dns.limits");
 
     let scopes = |count: usize| {
         let scope = |index| {
@@ -162,9 +167,9 @@ limits = { labels = 9, questions-per-second = "none", names-per-domain = 10 }
         };
         (0..count).fold("version = 1\nmode = \"audit\"\n".to_owned(), |text, index| text + &scope(index))
     };
-    assert!(compile(&policy(&scopes(15)), &FixedEnvironment::default()).is_ok());
-    let message = refusal(&scopes(16));
-    assert!(message.contains("17 different sets of limits") && message.contains("holds 16"), "{message}");
+    assert!(compile(&policy(&scopes(14)), &FixedEnvironment::default()).is_ok());
+    let message = refusal(&scopes(15));
+    assert!(message.contains("16 different sets of limits") && message.contains("holds 15"), "{message}");
 }
 
 /// A policy without the names of encrypted resolvers.

@@ -282,7 +282,7 @@ name-length = 300
 label-length = "long"
 labels = 0
 question-per-second = 5
-answer-bytes = { TXT = 0, BOGUS = 5, NULL = "x" }
+answer-bytes = { TXT = 0, BOGUS = 5, NULL = "x", MX = 1, TYPE15 = 2 }
 
 [[scope]]
 from = [{ unit = "a.service" }]

@@ -35,11 +35,11 @@ pub const TELLS_DENIED: u8 = 1;
 /// [`crate::image::ImageHeader::tells`]: those, and one in [`crate::image::ImageHeader::told_of`] of all others, with its answer.
 pub const TELLS_ALL: u8 = 2;
 
-/// Whether a question, and with it its answer, is among the one in `of` that are told. Nobody can choose a socket's cookie, nor knows
-/// the seed.
+/// Whether a question, and with it its answer, is among the one in `of` that are told, by the keyed hash of its name and the socket. Nobody
+/// can choose a socket's cookie, nor knows the key.
 #[inline(always)]
-pub const fn is_sampled(seed: u64, cookie: u64, id: u16, of: u32) -> bool {
-    let mut hash = (cookie ^ (id as u64) << 48 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+pub const fn is_sampled(name: u64, cookie: u64, of: u32) -> bool {
+    let mut hash = (name ^ cookie).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
     ((hash >> 32) * of as u64) >> 32 == 0
@@ -148,16 +148,19 @@ mod tests {
 
     #[test]
     fn one_in_so_many_questions_is_told() {
+        let name = |number: u64| crate::identity::path_step(7, number);
         let told = |of: u32| {
-            let questions = (0..200u64).flat_map(|cookie| (0..500u16).map(move |id| (cookie, id)));
-            questions.filter(|(cookie, id)| is_sampled(7, 4096 + cookie, id * 131, of)).count()
+            let questions = (0..200u64).flat_map(|cookie| (0..500u64).map(move |number| (cookie, number)));
+            questions.filter(|(cookie, number)| is_sampled(name(*number), 4096 + cookie, of)).count()
         };
         assert_eq!(told(1), 100_000);
         for of in [2, 10, 100, 1000] {
             let expected = 100_000 / of as usize;
             assert!(told(of).abs_diff(expected) < 5 * expected.isqrt(), "one in {of}: {}", told(of));
         }
-        let differs = |id: &u16| is_sampled(7, 1, *id, 2) != is_sampled(8, 1, *id, 2);
-        assert!((300..700).contains(&(0..1_000).filter(differs).count()), "the seed decides as well");
+        // Neither of a socket nor of a name all or none.
+        let of_socket = (0..1_000).filter(|number| is_sampled(name(*number), 1, 10)).count();
+        let of_name = (0..1_000).filter(|cookie| is_sampled(name(1), *cookie, 10)).count();
+        assert!((50..150).contains(&of_socket) && (50..150).contains(&of_name), "{of_socket} {of_name}");
     }
 }

@@ -8,7 +8,7 @@
 //! Each map holds two images, one in each half ("slot"); [`Active`] names the slot that counts.
 
 use crate::limits::SCOPES_MAX;
-use crate::quota::{LIMITS_MAX, QuestionLimits};
+use crate::quota::{LIMITS_MAX, LIMITS_STRICTEST, QuestionLimits};
 use crate::verifier::next;
 use crate::who::Who;
 
@@ -228,7 +228,10 @@ impl ImageHeader {
     /// Which of [`Self::limits`] are this workload's: those of the scope that [`Self::treatment`] takes.
     #[inline(always)]
     pub fn limits_of(&self, who: &Who) -> u8 {
-        let unknown = !who.intersects(&Who::ALL);
+        // Known to be nobody's: the strictest there are, or hiding would lead to a scope that has none.
+        if !who.intersects(&Who::ALL) {
+            return LIMITS_STRICTEST;
+        }
         let mut at = 0;
         // VERIFIER: at most SCOPES_MAX rounds with a known index each.
         while at < SCOPES_MAX {
@@ -236,7 +239,7 @@ impl ImageHeader {
                 break;
             }
             let scope = &self.scopes[at & (SCOPES_MAX - 1)];
-            if scope.who.intersects(who) || (unknown && scope.mode == MODE_ENFORCE) {
+            if scope.who.intersects(who) {
                 return scope.limits;
             }
             at = next(at);

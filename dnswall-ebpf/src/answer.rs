@@ -4,28 +4,27 @@
 //! a resolver of this host's that the policy names: by the owner of the socket that sends it, not by the address.
 
 mod message;
+mod weight;
 
 use crate::emit;
 use crate::identity::{as_number, field, offsets, pointer};
 use crate::image::{KernelImage, decide};
 use crate::learned::Asker;
-use crate::maps::{ASKED, PACES, SOCKETS};
+use crate::maps::{ASKED, SOCKETS};
 use crate::packet::{self, linear, unknown};
 use crate::replies::is_own_copy;
 use crate::socket::{self, Zero, zero};
 use crate::source::LOOPBACK;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
+use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
 use core::mem::MaybeUninit;
 use dnswall_common::event::TELLS_ALL;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
-use dnswall_common::name::LABELS_MAX;
 use dnswall_common::named::PORT_STUB;
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES};
-use dnswall_common::quota::{LIMITS_ANSWERS, MINUTE_NS, PLACES_MAX};
 use dnswall_common::reason::Action;
 use dnswall_common::socket::{SOCKET_RAW, SocketState};
-use dnswall_common::verifier::{forget, next};
+use dnswall_common::verifier::forget;
 use message::read;
 
 const PASS: i32 = 1;
@@ -38,7 +37,7 @@ pub fn arrives(skb: *mut __sk_buff) -> i32 {
             learn(skb);
         }
         tell(skb);
-        weigh(skb);
+        weight::weigh(skb);
     }
     PASS
 }
@@ -160,73 +159,6 @@ fn tell(skb: *mut __sk_buff) -> u32 {
         ends[1][1] |= u32::from_be_bytes([e, f, g, h]) as u64;
     }
     emit::answered(&image, skb, state, &ends, place)
-}
-
-/// Weighs an answer where that is limited: names that do not exist, and bytes by type. Only of who has asked. A function of its own, for
-/// its frame.
-#[inline(never)]
-fn weigh(skb: *mut __sk_buff) -> u32 {
-    let Some(image) = KernelImage::active() else { return 0 };
-    if image.header().limited & LIMITS_ANSWERS == 0 {
-        return 0;
-    }
-    let Some(state) = socket::state(socket::of(skb)) else { return 0 };
-    let cgroup = state.cgroup;
-    let Some(pace) = PACES.get_ptr_mut(cgroup) else { return 0 };
-    let who = socket::who(state, &image);
-    let Some(limits) = image.question_limits(&who) else { return 0 };
-    let place = forget(find(skb) as u64, unknown(skb)) as u32;
-    // SAFETY: the context is valid.
-    let mut bytes = unsafe { (*skb).len }.wrapping_sub(place & OFFSET);
-    let mut message = place & OFFSET;
-    if place & OVER_TCP != 0 {
-        let Some([high, low]) = packet::load::<2>(skb, message) else { return 0 };
-        bytes = (high as u32) << 8 | low as u32;
-        message += 2;
-    }
-    let Some([_, _, flags, code]) = packet::load::<4>(skb, message) else { return 0 };
-    // The beginning of an answer; not a later part of one, nor a segment without data.
-    if place == 0 || flags & 0xf8 != 0x80 {
-        return 0;
-    }
-    let kind = forget(asked_type(skb, message + 12) as u64, unknown(skb)) as u16;
-    let limited = limits.place_of(kind, unknown(skb));
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: a live entry of the map. Other processors write there, too: a count may be off by what they do at the same moment.
-    unsafe {
-        if now.wrapping_sub((*pace).minute_ns) >= MINUTE_NS {
-            (*pace).minute_ns = now;
-            (*pace).nxdomains = 0;
-            (*pace).bytes = [0; PLACES_MAX];
-        }
-        if code & 0xf == NXDOMAIN {
-            (*pace).nxdomains += 1;
-        }
-        (*pace).bytes[limited as usize & (PLACES_MAX - 1)] += bytes as u64;
-    }
-    0
-}
-
-/// The code of an answer that there is no such name (RFC 1035, 4.1.1).
-const NXDOMAIN: u8 = 3;
-
-/// The type that a message asks for, whose question begins there; 0 for none. A function of its own, for its frame.
-#[inline(never)]
-fn asked_type(skb: *mut __sk_buff, at: u32) -> u32 {
-    let mut here = forget(at as u64, unknown(skb));
-    let mut label = 0;
-    // VERIFIER: a round for each label, from a state of which nothing is known.
-    while label <= LABELS_MAX {
-        let Some([length]) = packet::load::<1>(skb, here as u32) else { return 0 };
-        here = forget(here + length as u64 + 1, unknown(skb));
-        if length == 0 {
-            let Some([high, low]) = packet::load::<2>(skb, here as u32) else { return 0 };
-            return (high as u32) << 8 | low as u32;
-        }
-        label = next(label);
-    }
-    0
 }
 
 /// What stands before an IPv4 address among IPv6 ones.

@@ -3,13 +3,14 @@
 use crate::answer::{OFFSET, OVER_IPV6, OVER_TCP};
 use crate::image::KernelImage;
 use crate::maps::{EVENTS, QUESTIONS, REASONS, REFUSED, RULES, count};
-use crate::packet::{self, Packet};
+use crate::packet::Packet;
 use crate::socket::{self, Owner};
+use crate::wire;
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes};
 use dnswall_common::counter::Counter;
 use dnswall_common::event::{
-    Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused, RefusedKey, TELLS_ALL, TELLS_NONE, hook, is_sampled,
+    Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused, RefusedKey, TELLS_NONE, hook, is_sampled,
 };
 use dnswall_common::flow::{PORT_DNS, protocol};
 use dnswall_common::image::MODE_ENFORCE;
@@ -245,12 +246,6 @@ pub fn question_judged(
     if offset == 0 || header.tells == TELLS_NONE {
         return 0;
     }
-    let is_over_tcp = packet.network.protocol == protocol::TCP;
-    if judged.verdict.reason == Reason::Asked
-        && !(header.tells == TELLS_ALL && is_told_of(image, skb, offset, is_over_tcp))
-    {
-        return 0;
-    }
     let Some(mut entry) = QUESTIONS.reserve(0) else {
         count(Counter::QuestionsLost);
         return 0;
@@ -271,16 +266,18 @@ pub fn question_judged(
 /// Whether the message there is among those that are told of. A function of its own, for the callers' frames.
 #[inline(never)]
 pub fn is_told_of(image: &KernelImage, skb: *mut __sk_buff, offset: u32, is_over_tcp: bool) -> bool {
-    let header = image.header();
-    let Some([high, low]) = packet::load::<2>(skb, offset + if is_over_tcp { 2 } else { 0 }) else {
-        return false;
-    };
+    let (seed, of) = (image.header().seed, image.header().told_of);
+    if of == 1 {
+        return true;
+    }
+    let name = offset + if is_over_tcp { 14 } else { 12 };
+    let hash = wire::hash(skb, name, wire::end_of_name(skb, name), seed);
     // SAFETY: the context is valid.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
-    is_sampled(header.seed, cookie, (high as u16) << 8 | low as u16, header.told_of)
+    is_sampled(hash, cookie, of)
 }
 
-/// Tells of what seems to be an answer, sent to this socket; `source` and `destination` are the packet's. A function of its own, for its
+/// Tells of what seems to be an answer, sent to this socket; `ends` are the packet's source and destination. A function of its own, for its
 /// frame.
 #[inline(never)]
 pub fn answered(

@@ -29,6 +29,7 @@ mod socket;
 mod source;
 mod tunnel;
 mod unjudged;
+mod wire;
 
 use aya_ebpf::macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, lsm_cgroup};
 use aya_ebpf::programs::{DeviceContext, LsmContext, SkBuffContext, SockAddrContext, SockContext};

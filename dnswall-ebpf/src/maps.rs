@@ -152,6 +152,9 @@ pub static CALLER_EMPTY: Array<SocketState, 1> = Array::new();
 /// How often a workload asks.
 #[btf_map]
 pub static PACES: LruHashMap<u64, Pace, PACES_MAX> = LruHashMap::new();
+/// How many questions of a socket wait for their answers, where these are limited.
+#[btf_map]
+pub static OPEN_QUESTIONS: SocketStorage<u64> = SocketStorage::new();
 /// How many different names it asks for, by domain.
 #[btf_map]
 pub static DISTINCTS: LruHashMap<DistinctKey, Distinct, DISTINCTS_MAX> = LruHashMap::new();

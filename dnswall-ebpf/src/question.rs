@@ -304,7 +304,8 @@ fn except<const N: usize>(
 #[inline(never)]
 fn tell(skb: *mut __sk_buff, place: u32) -> u32 {
     let Some(image) = Place(place).image() else { return 0 };
-    if image.header().tells != TELLS_ALL {
+    let is_over_tcp = place & OVER_TCP != 0;
+    if image.header().tells != TELLS_ALL || !emit::is_told_of(&image, skb, place & OFFSET, is_over_tcp) {
         return 0;
     }
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());

@@ -1,6 +1,6 @@
 //! Takes the limits of a policy, gives the sets of them that the kernel holds.
 
-use dnswall_common::quota::{DISTINCT_WORDS, LIMITS_MAX, QuestionLimits, TypeLimit};
+use dnswall_common::quota::{LIMITS_MAX, LIMITS_STRICTEST, QuestionLimits, TypeLimit};
 
 use super::rules::{RuleInfo, Section};
 use crate::policy::{Limits, Policy, Problem};
@@ -34,19 +34,58 @@ pub(super) fn compile(policy: &Policy, rules: &mut Vec<RuleInfo>, problems: &mut
         let at = number(&scope.limits, format!("scope.{name}.limits"), scope.place.line);
         scopes.push(u8::try_from(at).unwrap_or(u8::MAX));
     }
-    if sets.len() > LIMITS_MAX {
+    // The last place is for the strictest.
+    if sets.len() >= LIMITS_MAX {
         let last = policy.scopes.last().map_or(0..0, |scope| scope.place.span.clone());
         problems.push(
             Problem::error(last, format!("this policy has {} different sets of limits", sets.len()))
-                .why(format!("the kernel holds {LIMITS_MAX}, that of [dns.limits] included"))
+                .why(format!("the kernel holds {}, that of [dns.limits] included", LIMITS_MAX - 1))
                 .hint("give scopes the same limits"),
         );
     }
     let mut limits = [QuestionLimits::default(); LIMITS_MAX];
+    let strictest = strictest(sets.iter().map(|(_, set)| set));
     for (place, (_, set)) in limits.iter_mut().zip(sets) {
         *place = set;
     }
+    limits[usize::from(LIMITS_STRICTEST)] = strictest;
     Quotas { limits, scopes }
+}
+
+/// The smallest of each that is limited at all; the rule is that of the first set that limits something.
+fn strictest<'s>(sets: impl Iterator<Item = &'s QuestionLimits>) -> QuestionLimits {
+    fn least<T: Copy + Ord + Default>(one: T, other: T) -> T {
+        let none = T::default();
+        if one == none {
+            other
+        } else if other == none {
+            one
+        } else {
+            one.min(other)
+        }
+    }
+    sets.fold(QuestionLimits::default(), |all, set| {
+        let mut answers = all.answers;
+        for limit in set.answers.iter().filter(|limit| limit.bytes != 0) {
+            let same = answers.iter().position(|known| known.bytes != 0 && known.kind == limit.kind);
+            // Of more types than there are places those that come first.
+            if let Some(at) = same.or_else(|| answers.iter().position(|known| known.bytes == 0)) {
+                let bytes = least(answers[at].bytes, limit.bytes);
+                answers[at] = TypeLimit { bytes, kind: limit.kind };
+            }
+        }
+        QuestionLimits {
+            name_bytes: least(all.name_bytes, set.name_bytes),
+            label_bytes: least(all.label_bytes, set.label_bytes),
+            labels: least(all.labels, set.labels),
+            padding: 0,
+            questions: least(all.questions, set.questions),
+            names: least(all.names, set.names),
+            nxdomains: least(all.nxdomains, set.nxdomains),
+            answers,
+            rule: if all.rule == 0 { set.rule } else { all.rule },
+        }
+    })
 }
 
 fn set(limits: &Limits) -> QuestionLimits {
@@ -64,7 +103,7 @@ fn set(limits: &Limits) -> QuestionLimits {
         label_bytes: label_length.unwrap_or(0),
         labels: labels.unwrap_or(0),
         questions: questions_per_second.unwrap_or(0),
-        domain_bits: names_per_domain.map_or(0, bits_of),
+        names: names_per_domain.unwrap_or(0),
         nxdomains: nxdomain_per_minute.unwrap_or(0),
         ..QuestionLimits::default()
     };
@@ -72,32 +111,4 @@ fn set(limits: &Limits) -> QuestionLimits {
         *place = TypeLimit { bytes: *bytes, kind: (*kind).into() };
     }
     set
-}
-
-/// How many bits so many different names set, about (linear counting).
-fn bits_of(names: u32) -> u32 {
-    let bits = (DISTINCT_WORDS * 64) as f64;
-    ((bits * (1.0 - (-f64::from(names) / bits).exp())).round() as u32).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use dnswall_common::quota::DISTINCT_MAX;
-
-    #[test]
-    fn bits_tell_how_many_names_there_were() {
-        assert_eq!((bits_of(1), bits_of(10)), (1, 10));
-        for names in [100, 500, 1_000, DISTINCT_MAX] {
-            let mut bits = [false; DISTINCT_WORDS * 64];
-            let mut hash = 1u64;
-            let mut asked = 0;
-            while bits.iter().filter(|bit| **bit).count() < bits_of(names) as usize {
-                hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                bits[(hash >> 40) as usize % bits.len()] = true;
-                asked += 1;
-            }
-            assert!((names * 8 / 10..names * 12 / 10).contains(&asked), "{names}: {asked}");
-        }
-    }
 }

@@ -22,7 +22,7 @@ use super::mapped::Mapped;
 use super::object::take_map;
 
 /// Every map, by the name of its pin.
-pub const MAP_NAMES: [&str; 30] = [
+pub const MAP_NAMES: [&str; 31] = [
     "META",
     "ACTIVE",
     "HEADERS",
@@ -39,6 +39,7 @@ pub const MAP_NAMES: [&str; 30] = [
     "ASKED",
     "LEARNED",
     "PACES",
+    "OPEN_QUESTIONS",
     "DISTINCTS",
     "WHO_USERS",
     "WHO_EXES",

@@ -250,15 +250,10 @@ fn label(skb: *mut __sk_buff, walk: &mut Walk, length: u32) -> u32 {
     1
 }
 
-/// What is behind the name of a question: goes on with its answers if this socket asked it, else with the next message.
-#[inline(always)]
-fn question(
-    skb: *mut __sk_buff,
-    walk: &mut Walk,
-    after: u64,
-    asked: &mut Asked,
-    asker: &mut Asker,
-) -> u32 {
+/// What is behind the name of a question: goes on with its answers if this socket asked it, else with the next message. A function of its
+/// own, for the caller's frame.
+#[inline(never)]
+fn question(skb: *mut __sk_buff, walk: &mut Walk, after: u64, asked: &mut Asked, asker: &mut Asker) -> u32 {
     let Some([high, low]) = packet::load::<2>(skb, walk.base as u32) else { return 0 };
     let (hash, id) = (walk.hash.finish(), (high as u16) << 8 | low as u16);
     let pattern = asked.take(id, question_tag(hash, id), unknown(skb));

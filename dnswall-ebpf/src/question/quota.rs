@@ -1,23 +1,22 @@
 //! How much may be asked: names of a shape that nobody needs, and too many questions of one workload.
 
-use super::Finding;
 use super::named::skip;
 use super::place::{OFFSET, OVER_TCP, Place};
+use super::{Finding, MORE_SHIFT};
 use crate::image::KernelImage;
-use crate::maps::{DISTINCT_EMPTY, DISTINCTS, PACES};
+use crate::maps::{DISTINCT_EMPTY, DISTINCTS, OPEN_QUESTIONS, PACES};
 use crate::packet::{self, unknown};
 use crate::socket;
+use crate::wire;
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use dnswall_common::identity::path_step;
-use dnswall_common::name::{LABEL_WORDS, LABELS_MAX, LabelWords, lower_case};
-use dnswall_common::named::NAME_WORDS;
+use dnswall_common::name::LABELS_MAX;
 use dnswall_common::quota::{
-    DISTINCT_WORDS, DistinctKey, MINUTE_NS, PLACES_MAX, Pace, QuestionLimits, SECOND_NS, TYPES_MAX,
-    is_generic,
+    DISTINCT_BITS, DISTINCT_WORDS, Distinct, DistinctKey, LIMITS_ANSWERS, MINUTE_NS, PLACES_MAX, Pace,
+    QuestionLimits, SECOND_NS, TYPES_MAX, is_generic,
 };
 use dnswall_common::reason::{Action, Reason, Verdict, pack};
-use dnswall_common::verifier::{forget, next};
+use dnswall_common::verifier::{forget, next, not_zero};
 
 /// Refuses the question if it is one too many, or its name has no shape. A function of its own, for its frame.
 #[inline(never)]
@@ -34,7 +33,13 @@ pub(super) fn limit(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u
     if reason == 0 {
         reason = forget(too_often(skb, limits, cgroup, ends) as u64, unknown(skb));
     }
-    if reason == 0 && limits.domain_bits != 0 {
+    // The message behind it asks for the same name, perhaps for another type.
+    let behind = (finding.behind >> MORE_SHIFT) as u32;
+    if reason == 0 && behind != 0 {
+        let ends = behind + ends.wrapping_sub(place & OFFSET);
+        reason = forget(too_often(skb, limits, cgroup, ends) as u64, unknown(skb));
+    }
+    if reason == 0 && limits.names != 0 {
         reason = forget(too_many(skb, limits, cgroup, begins, ends) as u64, unknown(skb));
     }
     if reason != 0 {
@@ -42,6 +47,22 @@ pub(super) fn limit(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u
         let reason = unsafe { core::mem::transmute::<u8, Reason>(reason as u8) };
         finding.verdict = pack(Verdict { action: Action::Deny, reason, padding: 0, rule: limits.rule });
         finding.told = 0;
+    } else if header.limited & LIMITS_ANSWERS != 0 {
+        await_answer(skb, 1 + (behind != 0) as u64);
+    }
+    0
+}
+
+/// Takes note that this socket waits for answers: others are not weighed. A function of its own, for its frame.
+#[inline(never)]
+fn await_answer(skb: *mut __sk_buff, questions: u64) -> u32 {
+    let sk = socket::of(skb);
+    if sk.is_null() {
+        return 0;
+    }
+    // SAFETY: checked for null; what has storage already is a full socket.
+    if let Some(open) = unsafe { OPEN_QUESTIONS.find_or_create(sk) } {
+        *open += questions;
     }
     0
 }
@@ -154,8 +175,8 @@ fn too_many(skb: *mut __sk_buff, limits: &QuestionLimits, cgroup: u64, begins: u
     if domain_at == begins {
         return 0;
     }
-    let key = DistinctKey { cgroup, domain: hash(skb, domain_at, ends, seed) };
-    let name = hash(skb, begins, ends, seed);
+    let key = DistinctKey { cgroup, domain: wire::hash(skb, domain_at, ends, seed) };
+    let name = wire::hash(skb, begins, ends, seed);
     if DISTINCTS.get_ptr_mut(key).is_none() {
         let Some(empty) = DISTINCT_EMPTY.get(0) else { return 0 };
         let _ = DISTINCTS.insert(key, empty, BPF_NOEXIST.into());
@@ -169,53 +190,35 @@ fn too_many(skb: *mut __sk_buff, limits: &QuestionLimits, cgroup: u64, begins: u
             (*distinct).minute_ns = now;
             (*distinct).count = 0;
             let mut at = 0;
-            // VERIFIER: unrolled.
+            // VERIFIER: DISTINCT_WORDS rounds with a known index each.
             while at < DISTINCT_WORDS {
                 core::ptr::addr_of_mut!((*distinct).bits[at]).write_volatile(0);
-                at += 1;
+                at = next(at);
             }
         }
-        let (word, bit) = ((name >> 8) as usize & (DISTINCT_WORDS - 1), 1 << (name & 63));
-        if (*distinct).bits[word] & bit != 0 {
+        let (mut known, mut at) = (1, 0);
+        // VERIFIER: DISTINCT_BITS rounds, without a branch.
+        while at < DISTINCT_BITS {
+            let (word, bit) = Distinct::place(name, at);
+            known &= not_zero((*distinct).bits[word] & bit);
+            at += 1;
+        }
+        if known != 0 {
             return 0;
         }
-        if (*distinct).count >= limits.domain_bits as u64 {
+        if (*distinct).count >= limits.names as u64 {
             return Reason::NamesPerDomain as u32;
         }
-        (*distinct).bits[word] |= bit;
+        at = 0;
+        // VERIFIER: the same.
+        while at < DISTINCT_BITS {
+            let (word, bit) = Distinct::place(name, at);
+            (*distinct).bits[word] |= bit;
+            at += 1;
+        }
         (*distinct).count += 1;
     }
     0
-}
-
-/// The hash of what stands between two places, in any case. A function of its own, for its frame.
-#[inline(never)]
-fn hash(skb: *mut __sk_buff, begins: u32, ends: u32, seed: u64) -> u64 {
-    let bytes = ends.wrapping_sub(begins) as u64;
-    let mut hash = forget(seed, unknown(skb));
-    let mut words: LabelWords = [unknown(skb); 8];
-    let mut at = 0;
-    // VERIFIER: four rounds with a known index each, of which each is from a state of which nothing is known.
-    while at < NAME_WORDS / LABEL_WORDS {
-        let from = (at * LABEL_WORDS * 8) as u64;
-        let left = forget(bytes, unknown(skb)).wrapping_sub(from);
-        if forget(bytes, unknown(skb)) <= from {
-            break;
-        }
-        let part = if left < 64 { left } else { 64 };
-        if !packet::load_zeroed(skb, begins + from as u32, part as u32, &mut words) {
-            break;
-        }
-        let mut word = 0;
-        // VERIFIER: unrolled.
-        while word < LABEL_WORDS {
-            hash = path_step(hash, lower_case(words[word]));
-            word += 1;
-        }
-        hash = forget(hash, unknown(skb));
-        at = next(at);
-    }
-    hash
 }
 
 /// Where the domain begins that somebody has registered, or may have: the last two labels of the name, or three where the second says

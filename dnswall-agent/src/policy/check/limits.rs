@@ -105,6 +105,11 @@ impl Check<'_> {
                 continue;
             };
             match u32::try_from(*bytes.get_ref()).ok().filter(|bytes| *bytes > 0) {
+                Some(_) if limits.iter().any(|(kind, _)| *kind == rtype.to_int()) => self.problems.push(
+                    Problem::error(kind.span(), format!("{rtype} is named twice"))
+                        .why("a type has one limit")
+                        .hint("take one of them out"),
+                ),
                 Some(bytes) => limits.push((rtype.to_int(), bytes)),
                 None => self.problems.push(
                     Problem::error(
