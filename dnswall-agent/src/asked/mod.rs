@@ -97,14 +97,28 @@ pub struct DnsAnswer {
     pub latency_us: u64,
 }
 
+impl DnsVerdict {
+    /// Of an event in the ring of questions.
+    pub const fn of(event: &EnrichedEvent) -> Self {
+        match (event.reason, event.outcome) {
+            (Reason::Asked, _) => Self::Allowed,
+            (_, Outcome::Denied) => Self::Denied,
+            (_, Outcome::WouldDeny) => Self::WouldDeny,
+        }
+    }
+}
+
 impl DnsRecord {
-    /// Of a question that was told of. Without `policy` (a generation nobody remembers) rule and policy stay `null`.
-    pub fn new(event: &EnrichedEvent, question: &Question, policy: Option<&PolicyRules>, host: &str) -> Self {
-        let verdict = match (event.reason, event.outcome) {
-            (Reason::Asked, _) => DnsVerdict::Allowed,
-            (_, Outcome::Denied) => DnsVerdict::Denied,
-            (_, Outcome::WouldDeny) => DnsVerdict::WouldDeny,
-        };
+    /// Of a question that was told of, and its answer. Without `policy` (a generation nobody remembers) rule and policy stay `null`.
+    pub fn new(
+        event: &EnrichedEvent,
+        question: &Question,
+        policy: Option<&PolicyRules>,
+        answer: Option<DnsAnswer>,
+        tries: u32,
+        host: &str,
+    ) -> Self {
+        let verdict = DnsVerdict::of(event);
         let is_refused = verdict != DnsVerdict::Allowed;
         let rule = match &event.listed {
             Some(listed) => Some(format!("blocklist.{}", listed.list)),
@@ -124,8 +138,8 @@ impl DnsRecord {
                 resolver: event.flow.destination,
                 protocol: if event.flow.protocol == protocol::TCP { "tcp" } else { "udp" }.to_owned(),
             },
-            answer: None,
-            tries: 1,
+            answer,
+            tries,
             process: AlertProcess::new(event),
             workload: AlertWorkload::new(event),
             host: host.to_owned(),

@@ -1,8 +1,12 @@
 //! Questions that wait for their answers.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{DnsAnswer, DnsRecord, DnsVerdict};
+use crate::alert::PolicyRules;
+use crate::event::EnrichedEvent;
 use crate::event::dns::{Answer, Question};
 
 /// How long a question waits, in nanoseconds: as long as libc does for one try.
@@ -23,26 +27,32 @@ pub struct PairsCounters {
     pub unasked: u64,
 }
 
-/// Who asked what: the socket, and the question.
+/// Who asked whom what: the socket, the resolver and the question.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     cookie: u64,
+    resolver: Option<IpAddr>,
     id: u16,
     /// In lower case: a resolver may answer in another one.
     name: String,
     kind: String,
 }
 
+/// What a record is made of when it is told: as many as wait, it has to be little.
 #[derive(Debug)]
 struct Waiting {
-    record: DnsRecord,
+    event: Arc<EnrichedEvent>,
+    question: Question,
+    policy: Option<Arc<PolicyRules>>,
+    tries: u32,
     asked_ns: u64,
     number: u64,
 }
 
 /// The questions that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pairs {
+    host: String,
     waiting: HashMap<Key, Waiting>,
     /// In the order in which they were asked, those that are answered meanwhile included.
     order: VecDeque<(Key, u64)>,
@@ -51,21 +61,28 @@ pub struct Pairs {
 }
 
 impl Pairs {
+    /// On the host of this name.
+    pub fn new(host: String) -> Self {
+        let (waiting, order) = (HashMap::new(), VecDeque::new());
+        Self { host, waiting, order, numbers: 0, counters: PairsCounters::default() }
+    }
+
     /// Takes a question; gives what is to be told now: a refused one at once, or the oldest when there is no room for another.
     pub fn asked(
         &mut self,
         cookie: u64,
-        question: &Question,
-        record: DnsRecord,
-        asked_ns: u64,
+        question: Question,
+        event: &Arc<EnrichedEvent>,
+        policy: Option<&Arc<PolicyRules>>,
     ) -> Option<DnsRecord> {
-        if record.verdict == DnsVerdict::Denied {
-            self.counters.records += 1;
-            return Some(record);
+        let key = Key::new(cookie, event.flow.destination, &question);
+        let (event, policy, asked_ns) = (Arc::clone(event), policy.cloned(), event.time_ns);
+        let asked = Waiting { event, question, policy, tries: 1, asked_ns, number: self.numbers + 1 };
+        if DnsVerdict::of(&asked.event) == DnsVerdict::Denied {
+            return Some(self.told(asked, None));
         }
-        let key = Key::new(cookie, question);
         if let Some(waiting) = self.waiting.get_mut(&key) {
-            waiting.record.tries += 1;
+            waiting.tries += 1;
             return None;
         }
         let crowded = if self.waiting.len() >= WAITING_MAX { self.oldest(u64::MAX) } else { None };
@@ -74,21 +91,25 @@ impl Pairs {
         }
         self.numbers += 1;
         self.order.push_back((key.clone(), self.numbers));
-        self.waiting.insert(key, Waiting { record, asked_ns, number: self.numbers });
+        self.waiting.insert(key, asked);
         crowded
     }
 
-    /// Takes an answer; gives the record of its question, if it is one's.
-    pub fn answered(&mut self, cookie: u64, answer: Answer, at_ns: u64) -> Option<DnsRecord> {
-        let Some(waiting) = self.waiting.remove(&Key::new(cookie, &answer.question)) else {
+    /// Takes an answer of a server's; gives the record of its question, if it is one's.
+    pub fn answered(
+        &mut self,
+        cookie: u64,
+        server: Option<IpAddr>,
+        answer: Answer,
+        at_ns: u64,
+    ) -> Option<DnsRecord> {
+        let Some(waiting) = self.waiting.remove(&Key::new(cookie, server, &answer.question)) else {
             self.counters.unasked += 1;
             return None;
         };
-        self.counters.records += 1;
-        let Waiting { mut record, asked_ns, number: _ } = waiting;
-        record.answer = Some(DnsAnswer::new(answer, at_ns.saturating_sub(asked_ns)));
         self.forget_answered();
-        Some(record)
+        let answer = DnsAnswer::new(answer, at_ns.saturating_sub(waiting.asked_ns));
+        Some(self.told(waiting, Some(answer)))
     }
 
     /// The next record of a question that waited for long enough.
@@ -101,6 +122,12 @@ impl Pairs {
         self.counters
     }
 
+    fn told(&mut self, waiting: Waiting, answer: Option<DnsAnswer>) -> DnsRecord {
+        self.counters.records += 1;
+        let Waiting { event, question, policy, tries, .. } = waiting;
+        DnsRecord::new(&event, &question, policy.as_deref(), answer, tries, &self.host)
+    }
+
     /// The oldest question, if it was asked before then.
     fn oldest(&mut self, before_ns: u64) -> Option<DnsRecord> {
         self.forget_answered();
@@ -109,9 +136,9 @@ impl Pairs {
             return None;
         }
         let (key, _) = self.order.pop_front()?;
-        self.counters.records += 1;
+        let waiting = self.waiting.remove(&key)?;
         self.counters.unanswered += 1;
-        Some(self.waiting.remove(&key)?.record)
+        Some(self.told(waiting, None))
     }
 
     /// Takes those out of the order's front that wait no more.
@@ -130,9 +157,9 @@ impl Pairs {
 }
 
 impl Key {
-    fn new(cookie: u64, question: &Question) -> Self {
+    fn new(cookie: u64, resolver: Option<IpAddr>, question: &Question) -> Self {
         let Question { name, kind, id } = question;
-        Self { cookie, id: *id, name: name.to_ascii_lowercase(), kind: kind.clone() }
+        Self { cookie, resolver, id: *id, name: name.to_ascii_lowercase(), kind: kind.clone() }
     }
 }
 
@@ -140,14 +167,16 @@ impl Key {
 mod tests {
     use super::*;
     use crate::alert::sample;
+    use dnswall_common::reason::Reason;
+
+    const SERVER: &str = "198.51.100.53";
+
+    fn pairs() -> Pairs {
+        Pairs::new("web-1".to_owned())
+    }
 
     fn question(name: &str, id: u16) -> Question {
         Question { name: name.to_owned(), kind: "A".to_owned(), id }
-    }
-
-    fn record(name: &str, verdict: DnsVerdict) -> DnsRecord {
-        let event = sample::enriched();
-        DnsRecord { verdict, ..DnsRecord::new(&event, &question(name, 7), None, "web-1") }
     }
 
     fn answer(name: &str, id: u16) -> Answer {
@@ -162,54 +191,67 @@ mod tests {
     }
 
     fn ask(pairs: &mut Pairs, cookie: u64, name: &str, id: u16, at_ns: u64) -> Option<DnsRecord> {
-        pairs.asked(cookie, &question(name, id), record(name, DnsVerdict::Allowed), at_ns)
+        let mut event = sample::enriched();
+        (event.reason, event.time_ns) = (Reason::Asked, at_ns);
+        event.flow.destination = SERVER.parse().ok();
+        pairs.asked(cookie, question(name, id), &Arc::new(event), None)
+    }
+
+    fn reply(pairs: &mut Pairs, cookie: u64, name: &str, id: u16, at_ns: u64) -> Option<DnsRecord> {
+        pairs.answered(cookie, SERVER.parse().ok(), answer(name, id), at_ns)
     }
 
     #[test]
     fn an_answer_finds_its_question_and_no_other() {
-        let mut pairs = Pairs::default();
+        let mut pairs = pairs();
         assert!(ask(&mut pairs, 1, "a.example", 7, 1_000_000).is_none());
         assert!(ask(&mut pairs, 1, "A.Example", 7, 2_000_000).is_none(), "the same again");
         assert!(ask(&mut pairs, 2, "a.example", 7, 2_000_000).is_none());
         for (cookie, name, id) in [(3, "a.example", 7), (1, "b.example", 7), (1, "a.example", 8)] {
-            assert!(pairs.answered(cookie, answer(name, id), 3_000_000).is_none());
+            assert!(reply(&mut pairs, cookie, name, id, 3_000_000).is_none());
         }
-        let told = pairs.answered(1, answer("A.EXAMPLE", 7), 5_000_000).unwrap();
+        let elsewhere = "198.51.100.54".parse().ok();
+        assert!(
+            pairs.answered(1, elsewhere, answer("a.example", 7), 3_000_000).is_none(),
+            "nobody asked there"
+        );
+        let told = reply(&mut pairs, 1, "A.EXAMPLE", 7, 5_000_000).unwrap();
         assert_eq!((told.tries, told.answer.as_ref().unwrap().latency_us), (2, 4_000));
-        assert!(pairs.answered(1, answer("a.example", 7), 6_000_000).is_none(), "once");
+        assert!(reply(&mut pairs, 1, "a.example", 7, 6_000_000).is_none(), "once");
         let PairsCounters { records, unanswered, crowded_out, unasked } = pairs.counters();
-        assert_eq!((records, unanswered, crowded_out, unasked), (1, 0, 0, 4));
+        assert_eq!((records, unanswered, crowded_out, unasked), (1, 0, 0, 5));
     }
 
     #[test]
     fn what_is_refused_waits_for_nothing_and_what_is_not_answered_not_for_ever() {
-        let mut pairs = Pairs::default();
-        let refused = pairs.asked(1, &question("x", 1), record("x", DnsVerdict::Denied), 0);
+        let mut pairs = pairs();
+        let event = Arc::new(sample::enriched());
+        let refused = pairs.asked(1, question("x", 1), &event, None);
         assert!(refused.is_some_and(|record| record.answer.is_none()));
         ask(&mut pairs, 1, "a", 1, 10);
         ask(&mut pairs, 1, "b", 2, 20);
         assert!(pairs.due(PATIENCE_NS + 9).is_none());
         assert_eq!(pairs.due(PATIENCE_NS + 10).unwrap().dns.name, "a");
         assert!(pairs.due(PATIENCE_NS + 10).is_none());
-        assert!(pairs.answered(1, answer("a", 1), PATIENCE_NS + 11).is_none(), "too late");
+        assert!(reply(&mut pairs, 1, "a", 1, PATIENCE_NS + 11).is_none(), "too late");
         assert_eq!(pairs.due(u64::MAX).unwrap().dns.name, "b");
         assert_eq!(pairs.counters().unanswered, 2);
     }
 
     #[test]
     fn the_oldest_makes_room() {
-        let mut pairs = Pairs::default();
+        let mut pairs = pairs();
         for number in 0..WAITING_MAX as u64 {
             assert!(ask(&mut pairs, number, "a", 1, number).is_none());
         }
-        pairs.answered(1, answer("a", 1), 9).unwrap();
+        reply(&mut pairs, 1, "a", 1, 9).unwrap();
         assert!(ask(&mut pairs, 1, "a", 1, 1).is_none(), "there was room again");
         assert!(ask(&mut pairs, 99_999, "b", 1, 1).is_some());
         assert_eq!((pairs.counters().crowded_out, pairs.waiting.len()), (1, WAITING_MAX));
         // Answered ones behind one that waits are forgotten, too.
         for number in 0..10 * WAITING_MAX as u64 {
             ask(&mut pairs, 500_000, "c", number as u16, 1);
-            pairs.answered(500_000, answer("c", number as u16), 2);
+            reply(&mut pairs, 500_000, "c", number as u16, 2);
         }
         assert!(pairs.order.len() <= 4 * WAITING_MAX + 1);
     }

@@ -85,9 +85,9 @@ mod tests {
     fn lines_say_what_was_asked_and_what_came_back() {
         let mut event = sample::enriched();
         let question = Question { name: "www.example.com".to_owned(), kind: "A".to_owned(), id: 7 };
-        let refused = DnsRecord::new(&event, &question, None, "web-1");
+        let refused = DnsRecord::new(&event, &question, None, None, 1, "web-1");
         event.reason = dnswall_common::reason::Reason::Asked;
-        let silent = DnsRecord { tries: 3, ..DnsRecord::new(&event, &question, None, "web-1") };
+        let silent = DnsRecord::new(&event, &question, None, None, 3, "web-1");
         let answer = DnsAnswer {
             code: "NOERROR".to_owned(),
             addresses: ["192.0.2.1", "192.0.2.2", "2001:db8::1"].map(|it| it.parse().unwrap()).to_vec(),

@@ -1,10 +1,12 @@
 //! What commands and agent say to each other, and what `--output json` prints. Fields are only ever added.
 
 mod blocklists;
+mod events;
 
 pub use blocklists::{
     Blocklists, FetchStatus, ListStatus, NameChecked, NameRequest, UpdateRequest, UpdateStatus, Updated,
 };
+pub use events::EventsQuery;
 
 use std::collections::BTreeMap;
 
@@ -460,20 +462,6 @@ pub struct ErrorBody {
     /// The mistakes in a policy, each with its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
-}
-
-/// Query of `GET /v1/events`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventsQuery {
-    /// How many of the alerts in memory come first.
-    #[serde(default)]
-    pub last: usize,
-    /// Whether the answer goes on with each new alert.
-    #[serde(default)]
-    pub follow: bool,
-    /// Records of questions instead of alerts.
-    #[serde(default)]
-    pub dns: bool,
 }
 
 /// The path of each question.

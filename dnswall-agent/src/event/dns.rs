@@ -36,7 +36,7 @@ pub struct Answer {
 }
 
 /// Records of an answer that are read.
-const RECORDS_MAX: usize = 64;
+pub const RECORDS_MAX: usize = 64;
 
 /// The question of an event, when it carries one that can be read.
 pub fn question(event: &Event) -> Option<Question> {
@@ -76,7 +76,8 @@ fn messages(event: &Event) -> impl Iterator<Item = (&[u8], u32)> {
     })
 }
 
-fn answer_of(message: &[u8], bytes: u32) -> Option<Answer> {
+/// An answer, of which the end may be missing; `bytes` is how long it was.
+pub fn answer_of(message: &[u8], bytes: u32) -> Option<Answer> {
     let question = question_of(message)?;
     let message = Message::from_slice(message).ok()?;
     let header = message.header();

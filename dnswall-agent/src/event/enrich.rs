@@ -254,7 +254,7 @@ fn hook_of(number: u8) -> EventHook {
 }
 
 /// An address as events carry it; zero is none.
-fn address(words: [u64; 2]) -> Option<IpAddr> {
+pub fn address(words: [u64; 2]) -> Option<IpAddr> {
     if words == [0, 0] {
         return None;
     }

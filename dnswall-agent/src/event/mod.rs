@@ -22,7 +22,7 @@ pub(crate) mod sample;
 
 pub use clock::Clocks;
 pub use decode::{DecodeError, DecodeFailures, decode, decode_question};
-pub use enrich::{EnrichedEvent, Enricher, EventFlow, EventHook, Outcome, Roots, refused_key};
+pub use enrich::{EnrichedEvent, Enricher, EventFlow, EventHook, Outcome, Roots, address, refused_key};
 pub use exe::{ExeId, ExePaths};
 pub use process::{Parent, Process, Processes};
 pub use user::Users;

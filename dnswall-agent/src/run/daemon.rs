@@ -91,8 +91,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let parts = Parts {
         ring,
         questions,
-        pairs: Pairs::default(),
-        host: host_name(),
+        pairs: Pairs::new(host_name()),
         enricher: enricher(engine.wall().cgroup(), &options.host)?,
         grouper: Grouper::new(options.alerts.interval, &host_name()),
         book,

@@ -12,10 +12,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::outlet::Outlet;
 use super::told::Counts;
 use crate::alert::{Grouper, RuleBook};
-use crate::asked::{DnsRecord, Pairs};
+use crate::asked::Pairs;
 use crate::blocklist::Entry;
 use crate::event::{
-    Clocks, DecodeError, DecodeFailures, EnrichedEvent, Enricher, decode, decode_question, dns, refused_key,
+    Clocks, DecodeError, DecodeFailures, EnrichedEvent, Enricher, address, decode, decode_question, dns,
+    refused_key,
 };
 use crate::kernel::Ring;
 use crate::proof::Arrival;
@@ -52,8 +53,6 @@ pub struct Parts {
     pub questions: Ring,
     /// Has answers find their questions.
     pub pairs: Pairs,
-    /// What this host is called.
-    pub host: String,
     /// Names processes and workloads.
     pub enricher: Enricher,
     /// Makes alerts.
@@ -210,7 +209,7 @@ impl Reader {
     // Whether the ring of questions is empty now.
     fn drain_questions(&mut self) -> bool {
         let Self { parts, failures, sweep: _ } = self;
-        let Parts { questions, enricher, book, outlet, pairs, host, .. } = parts;
+        let Parts { questions, enricher, book, outlet, pairs, .. } = parts;
         for _ in 0..BURST_MAX {
             let event = match questions.next(decode_question) {
                 None => return true,
@@ -221,7 +220,7 @@ impl Reader {
             };
             if event.hook == hook::ANSWER {
                 for answer in dns::answers(&event) {
-                    let record = pairs.answered(event.cookie, answer, event.time_ns);
+                    let record = pairs.answered(event.cookie, address(event.source), answer, event.time_ns);
                     record.iter().for_each(|record| outlet.observe(record));
                 }
                 continue;
@@ -229,10 +228,9 @@ impl Reader {
             let mut enriched = enricher.enrich(&event, &Clocks::read());
             let book = book.read().unwrap_or_else(PoisonError::into_inner);
             enriched.listed = listed(&enriched, &book);
-            let policy = book.policy(enriched.generation).map(AsRef::as_ref);
+            let (enriched, policy) = (Arc::new(enriched), book.policy(event.generation));
             for question in dns::questions(&event) {
-                let record = DnsRecord::new(&enriched, &question, policy, host);
-                let told = pairs.asked(event.cookie, &question, record, event.time_ns);
+                let told = pairs.asked(event.cookie, question, &enriched, policy);
                 told.iter().for_each(|record| outlet.observe(record));
             }
         }
