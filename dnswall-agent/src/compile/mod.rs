@@ -32,7 +32,9 @@ pub use names::wanted;
 pub use rules::{ENCRYPTED, RuleInfo, Section};
 pub use who::{EXECUTABLES_PER_PATTERN_MAX, NameEntry};
 
-use crate::policy::{Events, Existing, Limits, Mode, Policy, Problem, Problems, Scope, Selector, Warning};
+use crate::policy::{
+    Encrypted, Events, Existing, Limits, Mode, Policy, Problem, Problems, Scope, Selector, Warning,
+};
 use classes::{CLASS_MEMBERS_MAX, Classes};
 use dnswall_common::event::{TELLS_ALL, TELLS_DENIED, TELLS_NONE};
 use dnswall_common::image::{
@@ -43,7 +45,8 @@ use dnswall_common::quota::{LIMITS_ANSWERS, LIMITS_QUESTIONS};
 use dnswall_common::reason::Action;
 use dnswall_common::search::{FANOUT4, FANOUT8};
 use dnswall_common::who::Who;
-use rules::FlatRule;
+use rules::{FlatRule, Known};
+use std::collections::HashSet;
 use who::Selectors;
 
 /// Compiles a policy for a host. The warnings say which parts of it do nothing there.
@@ -51,13 +54,36 @@ use who::Selectors;
 /// # Errors
 /// Every reason why this host or the kernel's tables cannot hold it.
 pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapImage, Vec<Warning>), Problems> {
+    let problems = match compile_with(policy, Known::Refused, environment) {
+        Err(problems) if environment.has_decided() && policy.dns.encrypted == Encrypted::Deny => problems,
+        compiled => return compiled,
+    };
+    // One that has decided goes on: the list may have grown since, or not have been there.
+    let Ok((image, mut warnings)) = compile_with(policy, Known::LeftOut, environment) else {
+        return Err(problems);
+    };
+    let warning = Problem::warning(
+        policy.dns.encrypted_at.span.clone(),
+        "known resolvers of encrypted DNS are not refused",
+    )
+    .why("the policy does not fit beside them; port 853 alone is closed, as far as no rule names it")
+    .hint("make room as `dnswall policy check` says, or write encrypted = \"allow\" into [dns]");
+    warnings.extend(policy.problems(vec![warning]).list().to_vec());
+    Ok((image, warnings))
+}
+
+fn compile_with(
+    policy: &Policy,
+    known: Known,
+    environment: &dyn Environment,
+) -> Result<(MapImage, Vec<Warning>), Problems> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let mut selectors = Selectors::new();
     // First what may not be written at all: when there are too many, it is one that is written which is too many.
     let unjudged = openers(&policy.unjudged, &mut selectors);
     let raw = openers(&policy.raw, &mut selectors);
     let mut lists = named::Lists::default();
-    let rules = rules::flatten(policy, &mut selectors, &mut lists);
+    let rules = rules::flatten(policy, known, &mut selectors, &mut lists);
     let leads_to_names = rules.iter().rfind(|rule| rule.names != 0);
     lists.check(leads_to_names.map_or(0..0, |rule| rule.span.clone()), &mut problems);
     let unlimited = who_asks_for_others(policy, &mut selectors);
@@ -78,6 +104,9 @@ pub fn compile(policy: &Policy, environment: &dyn Environment) -> Result<(MapIma
     let leads = rules.iter().any(|rule| rule.names != 0 && rule.action == Action::Allow);
     if leads {
         warnings.extend(believed(policy));
+    }
+    if limited(policy) != 0 {
+        warnings.extend(asks_for_others(policy));
     }
     let resolvers_rule =
         rules.iter().position(|rule| rule.info.name == rules::RESOLVERS).unwrap_or_default() as u32;
@@ -240,16 +269,35 @@ fn believed(policy: &Policy) -> Vec<Warning> {
     warnings
 }
 
-/// Rules that no flow can reach. The refusal of encrypted DNS is there whatever else there is.
+/// What to think of before questions are limited.
+fn asks_for_others(policy: &Policy) -> impl Iterator<Item = Warning> {
+    let unnamed = policy.dns.stubs.iter().filter(|stub| stub.from.is_empty());
+    unnamed.map(|stub| {
+        let message = format!("whoever answers at {} is limited like anybody", stub.address);
+        Problem::warning(stub.place.span.clone(), message)
+            .why("it asks for all others here: one that asks too much would take the names of all")
+            .hint("write a [[dns.stub]] with this `address`, and whose it is: from = [{ unit = \"systemd-resolved.service\" }]")
+    })
+}
+
+/// Rules that no flow can reach, in none of their parts. The refusal of encrypted DNS is there whatever else there is.
 fn unused<'r>(
     rules: &'r [FlatRule],
-    used: &'r std::collections::BTreeSet<u32>,
+    used: &std::collections::BTreeSet<u32>,
 ) -> impl Iterator<Item = Warning> + 'r {
-    let idle = move |(number, rule): &(u32, &FlatRule)| !used.contains(number) && rule.info.name != ENCRYPTED;
-    (0u32..).zip(rules).skip(1).filter(idle).map(|(_, rule)| {
+    let numbered = (0u32..).zip(rules);
+    let mut decide: HashSet<&str> = numbered
+        .filter(|(number, _)| used.contains(number))
+        .map(|(_, rule)| rule.info.name.as_str())
+        .collect();
+    decide.insert(ENCRYPTED);
+    rules.iter().skip(1).filter(move |rule| decide.insert(rule.info.name.as_str())).map(|rule| {
         Problem::warning(rule.span.clone(), format!("{} never decides", rule.info.name))
             .why("rules that come before it decide everything it names")
-            .hint("take it out, or narrow the rules before it: deny comes before [dns], [dns] before allow")
+            .hint(
+                "take it out, or narrow the rules before it: deny comes before [dns], [dns] with its refusal of encrypted \
+                 resolvers before allow",
+            )
     })
 }
 

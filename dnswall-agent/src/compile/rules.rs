@@ -69,7 +69,12 @@ pub const ENCRYPTED: &str = "dns.encrypted";
 
 /// Every rule of a policy by number; number 0 is the default and has no addresses. A rule that leads to addresses and to names is two,
 /// and one that opens encrypted DNS besides other things is more.
-pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors, lists: &mut Lists) -> Vec<FlatRule> {
+pub(super) fn flatten(
+    policy: &Policy,
+    known: Known,
+    selectors: &mut Selectors,
+    lists: &mut Lists,
+) -> Vec<FlatRule> {
     let mut flat = Flattener { rules: vec![default_rule()], selectors, lists };
     for (index, rule) in policy.deny.iter().enumerate() {
         // With ports it leaves the question alone.
@@ -78,9 +83,16 @@ pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors, lists: &mut Li
         flat.part(rule, index, Section::Deny, part);
     }
     flat.dns(policy);
-    match policy.dns.encrypted {
-        Encrypted::Deny => flat.allow_but_encrypted(policy),
-        Encrypted::Allow => {
+    match (policy.dns.encrypted, known) {
+        (Encrypted::Deny, Known::Refused) => flat.allow_but_encrypted(policy),
+        (Encrypted::Deny, Known::LeftOut) => {
+            for (index, rule) in policy.allow.iter().enumerate() {
+                let (by_port, ports) = tls_apart(rule);
+                let ports = by_port.as_slice().iter().chain(ports.as_slice()).copied().collect();
+                flat.part(rule, index, Section::Allow, Part::of(rule, Intervals::union(ports)));
+            }
+        }
+        (Encrypted::Allow, _) => {
             for (index, rule) in policy.allow.iter().enumerate() {
                 let ports = port_keys(&rule.ports).without(&dns_ports());
                 flat.part(rule, index, Section::Allow, Part::of(rule, ports));
@@ -88,6 +100,15 @@ pub(super) fn flatten(policy: &Policy, selectors: &mut Selectors, lists: &mut Li
         }
     }
     flat.rules
+}
+
+/// What becomes of resolvers that are known to be asked over TLS, HTTPS or QUIC, where encrypted DNS is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// They are refused, too.
+    Refused,
+    /// There is no room for them: the ports alone are closed.
+    LeftOut,
 }
 
 /// Some of where a rule leads, and on which ports.
@@ -128,14 +149,14 @@ impl Flattener<'_> {
     /// What `[[allow]]` opens where encrypted DNS is refused: first what says that it is for that, by its port or by a resolver's own
     /// address or name, then the refusal, then the rest.
     fn allow_but_encrypted(&mut self, policy: &Policy) {
-        let closed = Intervals::union(dns_ports().as_slice().iter().copied().chain(tls_ports()).collect());
         let mut others = Vec::new();
         for (index, rule) in policy.allow.iter().enumerate() {
-            let by_port = rule.ports.iter().filter(|ports| ports.is_only(PORT_DNS_TLS));
-            let by_port = Intervals::union(by_port.flat_map(|ports| keys(*ports)).collect());
-            let ports = port_keys(&rule.ports).without(&closed);
+            let (by_port, ports) = tls_apart(rule);
             if !by_port.is_empty() {
-                self.part(rule, index, Section::Allow, Part { asks: true, ..Part::of(rule, by_port) });
+                // All of it, but the question only for the resolvers it names.
+                let (named, rest) = Part::of(rule, by_port).split();
+                self.part(rule, index, Section::Allow, named);
+                self.part(rule, index, Section::Allow, rest);
                 if ports.is_empty() {
                     continue;
                 }
@@ -297,6 +318,14 @@ fn default_rule() -> FlatRule {
         asks: false,
         ports: Intervals::default(),
     }
+}
+
+/// The ports of encrypted DNS that an allow rule names, and its other ones without these and those of DNS.
+fn tls_apart(rule: &Rule) -> (Intervals, Intervals) {
+    let closed = Intervals::union(dns_ports().as_slice().iter().copied().chain(tls_ports()).collect());
+    let by_port = rule.ports.iter().filter(|ports| ports.is_only(PORT_DNS_TLS));
+    let by_port = Intervals::union(by_port.flat_map(|ports| keys(*ports)).collect());
+    (by_port, port_keys(&rule.ports).without(&closed))
 }
 
 /// DNS over TLS and over QUIC.

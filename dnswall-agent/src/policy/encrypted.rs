@@ -1,11 +1,12 @@
 //! The resolvers that anybody may ask over TLS, HTTPS or QUIC, as far as they are known: a list with a date, in this binary.
 
 use super::Destination;
+use super::internet::NAT64;
 use crate::blocklist::Pattern;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 /// The list.
@@ -70,7 +71,12 @@ impl EncryptedDns {
     pub fn is_named_by(&self, destination: &Destination) -> bool {
         match destination {
             Destination::EncryptedDns => true,
-            Destination::Network(net) => self.networks.iter().any(|known| known.contains(net)),
+            Destination::Network(net) => {
+                let translated = translated(net);
+                self.networks
+                    .iter()
+                    .any(|known| known.contains(net) || translated.is_some_and(|net| known.contains(&net)))
+            }
             Destination::Any | Destination::Internet => false,
         }
     }
@@ -79,6 +85,14 @@ impl EncryptedDns {
     pub fn is_named_by_name(&self, pattern: &Pattern) -> bool {
         self.names.iter().any(|known| known.holds(pattern))
     }
+}
+
+/// The IPv4 network that a translator makes of this one.
+fn translated(net: &IpNet) -> Option<IpNet> {
+    let IpNet::V6(v6) = net else { return None };
+    let bits = v6.prefix_len().checked_sub(NAT64.0.prefix_len()).filter(|_| NAT64.0.contains(v6))?;
+    let [.., a, b, c, d] = v6.network().octets();
+    IpNet::new(Ipv4Addr::new(a, b, c, d).into(), bits).ok()
 }
 
 #[cfg(test)]
@@ -116,6 +130,7 @@ mod tests {
     fn what_is_wide_names_no_resolver() {
         let named = |text: &str| KNOWN.is_named_by(&Destination::Network(text.parse().unwrap()));
         assert!(named("9.9.9.9/32") && named("2001:4860:4860::8888/128"));
+        assert!(named("64:ff9b::808:808/128") && !named("64:ff9b::/96") && !named("64:ff9b::909:900/128"));
         assert!(!named("9.9.9.0/24") && !named("9.9.9.0/32") && !named("0.0.0.0/0"));
         assert!(KNOWN.is_named_by(&Destination::EncryptedDns) && !KNOWN.is_named_by(&Destination::Internet));
         let named = |text: &str| KNOWN.is_named_by_name(&Pattern::new(text).unwrap());

@@ -1,11 +1,12 @@
 //! Answers what commands ask the running agent.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use dnswall_common::ABI_VERSION;
-use dnswall_common::counter::Counter;
+use dnswall_common::counter::{Counter, RuleCounter};
 use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::reason::Reason;
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use super::prover::Proofs;
 use super::question::Question;
 use super::reader::Inbox;
 use super::store::Origin;
+use crate::compile::RuleInfo;
 use crate::control::api::{
     Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery, ExplainRequest, Explained,
     NameChecked, NameRequest, PendingStatus, PolicyPast, PolicyShown, PolicyStatus, ReasonStatus,
@@ -129,17 +131,7 @@ impl Agent for Desk {
             state: state.clone(),
             hooks: proofs.hooks(),
             older: older.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            rules: (0u32..)
-                .zip(&running.image.rules)
-                .zip(rules)
-                .map(|((number, rule), counted)| RuleStatus {
-                    number,
-                    name: rule.name.clone(),
-                    allowed: counted.allowed,
-                    denied: counted.denied,
-                    would_deny: counted.would_deny,
-                })
-                .collect(),
+            rules: by_rule(&running.image.rules, &rules),
             reasons: Reason::ALL
                 .iter()
                 .filter_map(|reason| {
@@ -246,6 +238,23 @@ impl Agent for Desk {
         let stream = if query.dns { Stream::Questions } else { Stream::Alerts };
         self.parts.outlet.events(stream, query.last)
     }
+}
+
+/// What each rule counted; some are several to the kernel, and one to who wrote them.
+fn by_rule(rules: &[RuleInfo], counted: &[RuleCounter]) -> Vec<RuleStatus> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut statuses: Vec<RuleStatus> = Vec::new();
+    for ((number, rule), counted) in (0u32..).zip(rules).zip(counted) {
+        let at = *places.entry(&rule.name).or_insert_with(|| {
+            statuses.push(RuleStatus { number, name: rule.name.clone(), ..RuleStatus::default() });
+            statuses.len() - 1
+        });
+        let status = &mut statuses[at];
+        status.allowed += counted.allowed;
+        status.denied += counted.denied;
+        status.would_deny += counted.would_deny;
+    }
+    statuses
 }
 
 /// What passes without any rule (see [`dnswall_common::packet::is_essential`] and the reasons that allow).
