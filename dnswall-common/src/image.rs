@@ -148,7 +148,7 @@ pub struct ImageHeader {
     pub netns_inode: u32,
     /// One question in so many is told of, where [`crate::event::TELLS_ALL`] are; 1 is each.
     pub told_of: u32,
-    /// [`crate::quota::LIMITS_QUESTIONS`] and the like; 0 when nothing is limited.
+    /// What is done with a question that nothing refuses: [`crate::quota::LIMITS_QUESTIONS`] and the like; 0 when nothing more is.
     pub limited: u32,
     /// [`MODE_ENFORCE`] or [`MODE_AUDIT`], where no scope says otherwise.
     pub mode: u8,

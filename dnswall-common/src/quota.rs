@@ -34,6 +34,8 @@ pub const MINUTE_NS: u64 = 60 * SECOND_NS;
 pub const LIMITS_QUESTIONS: u32 = 1;
 /// [`crate::image::ImageHeader::limited`]: and answers.
 pub const LIMITS_ANSWERS: u32 = 2;
+/// [`crate::image::ImageHeader::limited`]: questions that may be asked are told of, as [`crate::image::ImageHeader::tells`] says.
+pub const TELLS_QUESTIONS: u32 = 4;
 
 /// One set of limits; 0 is none.
 #[repr(C)]

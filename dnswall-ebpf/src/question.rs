@@ -20,6 +20,7 @@ use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::limits::TYPE_WORDS;
 use dnswall_common::listed::{self, ExceptionKey, exception, kind};
 use dnswall_common::name::{LABELS_MAX, suffix_step};
+use dnswall_common::quota::{LIMITS_QUESTIONS, TELLS_QUESTIONS};
 use dnswall_common::reason::{Action, Reason, Verdict, is_deny, pack, unpack};
 use dnswall_common::verifier::{forget, mask, next, opaque};
 use message::{follow, read, reading};
@@ -39,8 +40,8 @@ struct Finding {
     denied: u64,
     /// Hash of the longest suffix that a list tells of; 0 for none.
     told: u64,
-    /// Where the name ends; above [`PATTERN_SHIFT`] the label at which its pattern's name begins, and above [`MORE_SHIFT`] where the
-    /// message behind this one begins, 0 for none.
+    /// Where the name ends; above [`STEPS_SHIFT`] what else is to be done (`limited` of the image), above [`PATTERN_SHIFT`] the label at
+    /// which its pattern's name begins, and above [`MORE_SHIFT`] where the message behind this one begins, 0 for none.
     behind: u64,
 }
 
@@ -57,10 +58,18 @@ impl Finding {
     /// Where the name ends.
     #[inline(always)]
     fn end(&self) -> u32 {
-        self.behind as u32 & ((1 << PATTERN_SHIFT) - 1)
+        self.behind as u32 & ((1 << STEPS_SHIFT) - 1)
+    }
+
+    /// Whether one of these steps is to be done.
+    #[inline(always)]
+    fn has(&self, steps: u32) -> bool {
+        self.behind >> STEPS_SHIFT & steps as u64 != 0
     }
 }
 
+/// See [`Finding::behind`].
+const STEPS_SHIFT: u32 = 16;
 /// See [`Finding::behind`].
 const PATTERN_SHIFT: u32 = 24;
 /// See [`Finding::behind`].
@@ -92,12 +101,14 @@ pub fn judge(skb: *mut __sk_buff, place: u32) -> i32 {
         }
     }
     finding.forget(skb);
-    if !is_deny(finding.verdict) && finding.behind != 0 {
+    if !is_deny(finding.verdict) && finding.has(LIMITS_QUESTIONS) {
         quota::limit(skb, place, finding);
         finding.forget(skb);
     }
     if finding.verdict == 0 {
-        tell(skb, place);
+        if finding.has(TELLS_QUESTIONS) {
+            tell(skb, place);
+        }
         return PASS;
     }
     (opaque(refuse(skb, place, finding) as u64) & 1) as i32
@@ -136,6 +147,9 @@ fn is_unstable(skb: *mut __sk_buff, place: u32) -> u32 {
     (flags & field!(offsets.shared_mask) as u8 != 0) as u32
 }
 
+/// The steps of [`Finding::behind`].
+const STEPS: u64 = (LIMITS_QUESTIONS | TELLS_QUESTIONS) as u64;
+
 /// Labels that nearly every name has at most: with room for just these, less is done for each question.
 const LABELS_FEW: usize = 8;
 
@@ -169,6 +183,7 @@ fn look<const N: usize>(skb: *mut __sk_buff, place: u32, finding: &mut Finding) 
         return NO_PATTERN;
     }
     let labels = forget(reading & reading::LABELS, unknown(skb));
+    finding.behind |= (header.limited as u64 & STEPS) << STEPS_SHIFT;
     // First: what is found below is in many states, and the verifier would walk this from each.
     let mut pattern = forget(NO_PATTERN, unknown(skb));
     if header.named != 0 {

@@ -41,7 +41,7 @@ use dnswall_common::image::{
     EXISTING_CUT, EXISTING_KEEP, ImageHeader, MODE_AUDIT, MODE_ENFORCE, Scope as ScopeEntry,
 };
 use dnswall_common::limits::{NODES4_MAX, NODES6_MAX, RULES_MAX, SCOPES_MAX};
-use dnswall_common::quota::{LIMITS_ANSWERS, LIMITS_QUESTIONS};
+use dnswall_common::quota::{LIMITS_ANSWERS, LIMITS_QUESTIONS, TELLS_QUESTIONS};
 use dnswall_common::reason::Action;
 use dnswall_common::search::{FANOUT4, FANOUT8};
 use dnswall_common::who::Who;
@@ -133,7 +133,11 @@ fn compile_with(
             Events::Sampled(of) => of.get(),
             Events::Off | Events::Denied | Events::All => 1,
         },
-        limited: limited(policy),
+        limited: limited(policy)
+            | match policy.dns.events {
+                Events::All | Events::Sampled(_) => TELLS_QUESTIONS,
+                Events::Off | Events::Denied => 0,
+            },
         mode: mode_number(policy.mode),
         existing: existing_number(policy.existing),
         scope_count: scopes.len() as u8,

@@ -23,9 +23,6 @@ use dnswall_common::verifier::{forget, next, not_zero};
 pub(super) fn limit(skb: *mut __sk_buff, place: u32, finding: &mut Finding) -> u32 {
     let Some(image) = Place(place).image() else { return 0 };
     let header = image.header();
-    if header.limited == 0 {
-        return 0;
-    }
     let Some((limits, cgroup)) = limits(skb, &image) else { return 0 };
     let begins = (place & OFFSET) + if place & OVER_TCP != 0 { 2 } else { 0 } + 12;
     let ends = finding.end();
