@@ -261,6 +261,8 @@ fn what_answers_weigh_is_limited_by_type() -> Result<()> {
     let both = [&first[..], &(second.len() as u16).to_be_bytes(), &second].concat();
     let server = SocketAddr::new(ZONE, 53);
     let both = Act::Message { server, message: both, by: MessageBy::TwoMessages };
+    let fine = wall.run(&at("other.service"), both.clone())?;
+    ensure!(fine.ok, "both, where neither is too much: {fine:?}");
     let report = wall.run(&at("app.service"), both)?;
     ensure!(!report.ok, "the second question of a segment: {report:?}");
     ensure!(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dnswall_common::limits::TYPE_WORDS;
+use dnswall_common::quota::LIMITS_MAX;
 
 use super::environment::Environment;
 use super::rules::{RuleInfo, Section};
@@ -10,8 +11,8 @@ use crate::blocklist::lists::RubbishAccount;
 use crate::blocklist::{ListAccount, Lists, Trouble, Wanted, Which};
 use crate::policy::{Policy, Problem, Warning};
 
-/// Rules beside those that lead from an address to an answer.
-pub(super) const RULES_ASIDE_MAX: usize = 2;
+/// Rules beside those that lead from an address to an answer: of types, of lists, and of each set of limits.
+pub(super) const RULES_ASIDE_MAX: usize = 2 + LIMITS_MAX - 1;
 
 /// What a policy says of names, compiled.
 pub(super) struct Names {
