@@ -22,6 +22,7 @@ use crate::process::{self, Process};
 use crate::resolver::{Dnsmasq, FOREIGN, FOREIGN_V6, RESOLVER, RESOLVER_V6, SECOND};
 use crate::server::EchoServers;
 use crate::who::{Exe, Who};
+use crate::zone::{ZONE, ZONE_V6};
 
 /// Everything a test needs. Fields go in this order, when it goes: processes, then what they use.
 pub struct Wall {
@@ -146,6 +147,16 @@ impl Wall {
         let (tcp, udp) = (new(tcp, &mut self.listening.0), new(udp, &mut self.listening.1));
         self.echo.push(EchoServers::start(&self.network, &tcp, &udp)?);
         Ok(())
+    }
+
+    /// Starts a server of the made-up zone at the far side.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn zone(&self) -> Result<Process> {
+        let act = Act::Zone { at: vec![ZONE, ZONE_V6] };
+        let netns = Some(self.network.far.path());
+        Process::start(self.probe(), &Order { cgroup: None, netns, uid: 0, maker: None, wait_ms: 0, act })
     }
 
     /// Lets someone do something, to its end.

@@ -87,6 +87,25 @@ pub struct Follow {
     pub at_once: bool,
 }
 
+impl Follow {
+    /// So many names from this number on, asked for over UDP and one after the other, for IPv4 addresses.
+    pub fn asks(kind: Kind, zone: &str, first: u32, count: u32) -> Self {
+        Self {
+            server: SocketAddr::new(ZONE, 53),
+            tcp: false,
+            v6: Some(false),
+            kind,
+            ttl: 60,
+            first,
+            count,
+            zone: zone.to_owned(),
+            ports: Vec::new(),
+            window: None,
+            at_once: false,
+        }
+    }
+}
+
 impl Kind {
     const ALL: &'static [(Self, &'static str)] = &[
         (Self::Host, "host"),

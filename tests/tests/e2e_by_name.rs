@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use dnswall_common::named::GRACE_SECS;
 use dnswall_common::{ABI_VERSION, TRIAL_ABI_OFFSET};
-use dnswall_tests::act::{Act, Order, Tally, TcpBy, tcp};
+use dnswall_tests::act::{Act, Tally, TcpBy, tcp};
 use dnswall_tests::place::{self, Trial};
 use dnswall_tests::process::Process;
 use dnswall_tests::resolver::{Dnsmasq, Unbound};
@@ -57,10 +57,7 @@ const IMPOSTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// A wall whose agent runs where the workloads do, and a server of the made-up zone at the far side.
 fn raise(policy: &str) -> Result<(Wall, Process)> {
     let mut wall = Wall::prepare()?;
-    let act = Act::Zone { at: vec![ZONE, ZONE_V6] };
-    let order =
-        Order { cgroup: None, netns: Some(wall.network.far.path()), uid: 0, maker: None, wait_ms: 0, act };
-    let zone = Process::start(wall.probe(), &order)?;
+    let zone = wall.zone()?;
     wall.agent.start_inside(wall.network.near.path());
     wall.agent.start(Some(policy))?;
     Ok((wall, zone))
@@ -68,19 +65,7 @@ fn raise(policy: &str) -> Result<(Wall, Process)> {
 
 /// One name below `app.example`.
 fn one(kind: Kind, number: u32) -> Follow {
-    Follow {
-        server: SocketAddr::new(ZONE, 53),
-        tcp: false,
-        v6: Some(false),
-        kind,
-        ttl: 60,
-        first: number,
-        count: 1,
-        zone: "app.example".to_owned(),
-        ports: vec![PORT],
-        window: None,
-        at_once: false,
-    }
+    Follow { ports: vec![PORT], ..Follow::asks(kind, "app.example", number, 1) }
 }
 
 /// What came of the questions, and of the connections.

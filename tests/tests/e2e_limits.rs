@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use dnswall_agent::demo::network::NEAR_V4;
-use dnswall_tests::act::{Act, MessageBy, Order, Report, Tally};
+use dnswall_tests::act::{Act, MessageBy, Report, Tally};
 use dnswall_tests::ask::{asked, message, wire};
 use dnswall_tests::case::{Alarm, Case, Expect, allowed, case};
 use dnswall_tests::check::check;
@@ -14,7 +14,7 @@ use dnswall_tests::process::Process;
 use dnswall_tests::resolver::Dnsmasq;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
-use dnswall_tests::zone::{Follow, Kind, ZONE, ZONE_V6};
+use dnswall_tests::zone::{Follow, Kind, ZONE};
 
 /// Limits follow.
 const POLICY: &str = r#"
@@ -38,29 +38,14 @@ const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 /// A wall with these limits, and a server of the made-up zone at the far side.
 fn raise(limits: &str) -> Result<(Wall, Process)> {
     let mut wall = Wall::prepare()?;
-    let act = Act::Zone { at: vec![ZONE, ZONE_V6] };
-    let order =
-        Order { cgroup: None, netns: Some(wall.network.far.path()), uid: 0, maker: None, wait_ms: 0, act };
-    let zone = Process::start(wall.probe(), &order)?;
+    let zone = wall.zone()?;
     wall.agent.start_inside(wall.network.near.path());
     wall.agent.start(Some(&format!("{POLICY}{limits}\n")))?;
     Ok((wall, zone))
 }
 
 fn names(zone: &str, first: u32, count: u32) -> Follow {
-    Follow {
-        server: SocketAddr::new(ZONE, 53),
-        tcp: false,
-        v6: Some(false),
-        kind: Kind::Host,
-        ttl: 60,
-        first,
-        count,
-        zone: zone.to_owned(),
-        ports: Vec::new(),
-        window: None,
-        at_once: false,
-    }
+    Follow::asks(Kind::Host, zone, first, count)
 }
 
 /// What came of the questions.

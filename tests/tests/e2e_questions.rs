@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use dnswall_tests::act::{Act, MessageBy, Order, Report};
+use dnswall_tests::act::{Act, MessageBy, Report};
 use dnswall_tests::ask::{asked, message, wire};
 use dnswall_tests::pace::within;
 use dnswall_tests::process::Process;
@@ -39,10 +39,7 @@ const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 /// A wall with a server of the made-up zone at the far side.
 fn raise(events: &str) -> Result<(Wall, Process)> {
     let mut wall = Wall::prepare()?;
-    let act = Act::Zone { at: vec![ZONE, ZONE_V6] };
-    let order =
-        Order { cgroup: None, netns: Some(wall.network.far.path()), uid: 0, maker: None, wait_ms: 0, act };
-    let zone = Process::start(wall.probe(), &order)?;
+    let zone = wall.zone()?;
     wall.agent.start_inside(wall.network.near.path());
     wall.agent.start(Some(&format!("{POLICY}{events}\n")))?;
     Ok((wall, zone))
@@ -50,19 +47,7 @@ fn raise(events: &str) -> Result<(Wall, Process)> {
 
 /// Names of the zone, which are only asked for.
 fn names(kind: Kind, first: u32, count: u32) -> Follow {
-    Follow {
-        server: SocketAddr::new(ZONE, 53),
-        tcp: false,
-        v6: Some(false),
-        kind,
-        ttl: 60,
-        first,
-        count,
-        zone: "app.example".to_owned(),
-        ports: Vec::new(),
-        window: None,
-        at_once: false,
-    }
+    Follow::asks(kind, "app.example", first, count)
 }
 
 /// Asks, in this unit.
