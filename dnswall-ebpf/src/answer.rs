@@ -22,6 +22,7 @@ use dnswall_common::event::TELLS_ALL;
 use dnswall_common::flow::{Address, Flow, PORT_DNS, protocol};
 use dnswall_common::named::PORT_STUB;
 use dnswall_common::packet::{IPV4_BYTES, IPV6_BYTES};
+use dnswall_common::quota::LIMITS_ANSWERS;
 use dnswall_common::reason::Action;
 use dnswall_common::socket::{SOCKET_RAW, SocketState};
 use dnswall_common::verifier::forget;
@@ -32,12 +33,18 @@ const PASS: i32 = 1;
 /// A packet that reaches a socket, whatever becomes of it.
 #[inline(always)]
 pub fn arrives(skb: *mut __sk_buff) -> i32 {
-    if is_from_server(skb) && !is_own_copy(skb) {
-        if !is_on_loopback(skb) {
-            learn(skb);
-        }
-        tell(skb);
-        weight::weigh(skb);
+    if !is_from_server(skb) || is_own_copy(skb) {
+        return PASS;
+    }
+    let place = forget(find(skb) as u64, unknown(skb)) as u32;
+    if place & LEARNS != 0 && !is_on_loopback(skb) {
+        learn(skb, place);
+    }
+    if place & TELLS != 0 {
+        tell(skb, place);
+    }
+    if place & WEIGHS != 0 {
+        weight::weigh(skb, place);
     }
     PASS
 }
@@ -46,7 +53,10 @@ pub fn arrives(skb: *mut __sk_buff) -> i32 {
 #[inline(always)]
 pub fn leaves(skb: *mut __sk_buff) -> i32 {
     if is_on_loopback(skb) && is_from_server(skb) {
-        learn_for_receiver(skb);
+        let place = forget(find(skb) as u64, unknown(skb)) as u32;
+        if place & LEARNS != 0 {
+            learn_for_receiver(skb, place);
+        }
     }
     PASS
 }
@@ -68,24 +78,20 @@ fn is_from_server(skb: *mut __sk_buff) -> bool {
     !matches!(header[6], protocol::TCP | protocol::UDP) || (header[40] == 0 && header[41] == PORT_DNS as u8)
 }
 
-/// The image, when its rules lead to names.
+/// The image that counted when the place was found.
 #[inline(always)]
-fn image() -> Option<KernelImage> {
-    KernelImage::active().filter(|image| image.header().learns != 0)
+fn image(place: u32) -> Option<KernelImage> {
+    KernelImage::in_slot(u32::from(place & SLOT != 0))
 }
 
 /// A function of its own, for its frame.
 #[inline(never)]
-fn learn(skb: *mut __sk_buff) -> u32 {
-    let Some(image) = image() else { return 0 };
+fn learn(skb: *mut __sk_buff, place: u32) -> u32 {
+    let Some(image) = image(place) else { return 0 };
     let sk = socket::of(skb);
     let Some(state) = socket::state(sk) else { return 0 };
     // SAFETY: the socket has storage, so it is a full one.
     let Some(asked) = (unsafe { ASKED.find(sk) }) else { return 0 };
-    let place = forget(find(skb) as u64, unknown(skb)) as u32;
-    if place == 0 {
-        return 0;
-    }
     let rule = answers(skb, &image, state, place, PORT_DNS as u32);
     if rule == 0 || rule != image.header().resolvers_rule {
         return 0;
@@ -97,14 +103,13 @@ fn learn(skb: *mut __sk_buff) -> u32 {
 
 /// The same for who is about to receive what this socket sends over loopback. A function of its own, for its frame.
 #[inline(never)]
-fn learn_for_receiver(skb: *mut __sk_buff) -> u32 {
-    let Some(image) = image() else { return 0 };
+fn learn_for_receiver(skb: *mut __sk_buff, place: u32) -> u32 {
+    let Some(image) = image(place) else { return 0 };
     let Some(state) = socket::state(socket::of(skb)) else { return 0 };
     if state.flags & SOCKET_RAW != 0 || network_namespace(skb) != image.header().netns_inode {
         return 0;
     }
-    let place = forget(find(skb) as u64, unknown(skb)) as u32;
-    if place == 0 || answers(skb, &image, state, place, PORT_STUB as u32) == 0 {
+    if answers(skb, &image, state, place, PORT_STUB as u32) == 0 {
         return 0;
     }
     let seed = image.header().seed;
@@ -129,21 +134,16 @@ fn learn_for_receiver(skb: *mut __sk_buff) -> u32 {
     }
 }
 
-/// Tells of what seems to be an answer, where the policy wants to know. Whether it answers a question whoever reads finds out. A function
-/// of its own, for its frame.
+/// Tells of what seems to be an answer. Whether it answers a question whoever reads finds out. A function of its own, for its frame.
 #[inline(never)]
-fn tell(skb: *mut __sk_buff) -> u32 {
-    let Some(image) = KernelImage::active() else { return 0 };
-    if image.header().tells != TELLS_ALL {
-        return 0;
-    }
+fn tell(skb: *mut __sk_buff, place: u32) -> u32 {
+    let Some(image) = image(place) else { return 0 };
     let Some(state) = socket::state(socket::of(skb)) else { return 0 };
-    let place = forget(find(skb) as u64, unknown(skb)) as u32;
     let is_over_tcp = place & OVER_TCP != 0;
     let message = (place & OFFSET) + if is_over_tcp { 2 } else { 0 };
     let Some([_, _, flags]) = packet::load::<3>(skb, message) else { return 0 };
     // The beginning of an answer; not a later part of one, nor a segment without data.
-    if place == 0 || flags & 0xf8 != 0x80 || !emit::is_told_of(&image, skb, place & OFFSET, is_over_tcp) {
+    if flags & 0xf8 != 0x80 || !emit::is_told_of(&image, skb, place & OFFSET, is_over_tcp) {
         return 0;
     }
     let mut ends = [[0, IPV4_MARK], [0, IPV4_MARK]];
@@ -164,15 +164,24 @@ fn tell(skb: *mut __sk_buff) -> u32 {
 /// What stands before an IPv4 address among IPv6 ones.
 const IPV4_MARK: u64 = 0xffff << 32;
 
-/// Where messages begin in a packet from port 53, with what the bits below say; 0 for any other. What resolvers send has plain
-/// headers. A function of its own, for its frame.
+/// Where messages begin in a packet from port 53, with what the bits below say; 0 for any other, and where answers do not matter. What
+/// resolvers send has plain headers. A function of its own, for its frame.
 #[inline(never)]
 fn find(skb: *mut __sk_buff) -> u32 {
+    let Some(image) = KernelImage::active() else { return 0 };
+    let header = image.header();
+    let steps = if header.learns != 0 { LEARNS } else { 0 }
+        | if header.tells == TELLS_ALL { TELLS } else { 0 }
+        | if header.limited & LIMITS_ANSWERS != 0 { WEIGHS } else { 0 };
+    if steps == 0 {
+        return 0;
+    }
+    let steps = steps | (image.slot * SLOT);
     let Some([version, ..]) = packet::load::<1>(skb, 0) else { return 0 };
     let (kind, at, bits) = if version == 0x45 {
-        (packet::load::<1>(skb, 9), IPV4_BYTES as u32, 0)
+        (packet::load::<1>(skb, 9), IPV4_BYTES as u32, steps)
     } else if version >> 4 == 6 {
-        (packet::load::<1>(skb, 6), IPV6_BYTES as u32, OVER_IPV6)
+        (packet::load::<1>(skb, 6), IPV6_BYTES as u32, steps | OVER_IPV6)
     } else {
         return 0;
     };
@@ -196,6 +205,14 @@ pub const OFFSET: u32 = 0xffff;
 pub const OVER_TCP: u32 = 1 << 16;
 /// The headers are those of IPv6.
 pub const OVER_IPV6: u32 = 1 << 17;
+/// The slot of the image that counted.
+const SLOT: u32 = 1 << 18;
+/// Rules lead to names.
+const LEARNS: u32 = 1 << 19;
+/// Answers are told of.
+const TELLS: u32 = 1 << 20;
+/// Answers are limited.
+const WEIGHS: u32 = 1 << 21;
 
 /// Where a packet comes from, zeroed first: the verifier wants every byte of an address written, also those that one of its
 /// family has not.

@@ -15,11 +15,12 @@ use crate::packet::{self, Packet, unknown};
 use crate::socket::{self, Owner, zero};
 use aya_ebpf::bindings::__sk_buff;
 use core::mem::MaybeUninit;
-use dnswall_common::event::{TELLS_ALL, hook};
+use dnswall_common::event::hook;
 use dnswall_common::image::{MODE_AUDIT, MODE_ENFORCE};
 use dnswall_common::limits::TYPE_WORDS;
 use dnswall_common::listed::{self, ExceptionKey, exception, kind};
 use dnswall_common::name::{LABELS_MAX, suffix_step};
+use dnswall_common::named::BELOW;
 use dnswall_common::quota::{LIMITS_QUESTIONS, TELLS_QUESTIONS};
 use dnswall_common::reason::{Action, Reason, Verdict, is_deny, pack, unpack};
 use dnswall_common::verifier::{forget, mask, next, opaque};
@@ -40,8 +41,8 @@ struct Finding {
     denied: u64,
     /// Hash of the longest suffix that a list tells of; 0 for none.
     told: u64,
-    /// Where the name ends; above [`STEPS_SHIFT`] what else is to be done (`limited` of the image), above [`PATTERN_SHIFT`] the label at
-    /// which its pattern's name begins, and above [`MORE_SHIFT`] where the message behind this one begins, 0 for none.
+    /// Where the name ends; above [`STEPS_SHIFT`] what else is to be done (`limited` of the image), above [`PATTERN_SHIFT`]
+    /// [`Finding::pattern_label`], and above [`MORE_SHIFT`] where the message behind this one begins, 0 for none.
     behind: u64,
 }
 
@@ -61,6 +62,19 @@ impl Finding {
         self.behind as u32 & ((1 << STEPS_SHIFT) - 1)
     }
 
+    /// The label at which the name begins of the longest pattern that may be this name's.
+    #[inline(always)]
+    fn pattern_label(&self) -> u64 {
+        self.behind >> PATTERN_SHIFT & PATTERN_MASK
+    }
+
+    /// See [`Finding::pattern_label`].
+    #[inline(always)]
+    fn set_pattern_label(&mut self, label: u64, unknown: u64) {
+        self.behind =
+            forget(self.behind & !(PATTERN_MASK << PATTERN_SHIFT) | label << PATTERN_SHIFT, unknown);
+    }
+
     /// Whether one of these steps is to be done.
     #[inline(always)]
     fn has(&self, steps: u32) -> bool {
@@ -72,6 +86,8 @@ impl Finding {
 const STEPS_SHIFT: u32 = 16;
 /// See [`Finding::behind`].
 const PATTERN_SHIFT: u32 = 24;
+/// Bits of a label's number there.
+const PATTERN_MASK: u64 = 0xff;
 /// See [`Finding::behind`].
 const MORE_SHIFT: u32 = 32;
 
@@ -184,16 +200,19 @@ fn look<const N: usize>(skb: *mut __sk_buff, place: u32, finding: &mut Finding) 
     }
     let labels = forget(reading & reading::LABELS, unknown(skb));
     finding.behind |= (header.limited as u64 & STEPS) << STEPS_SHIFT;
-    // First: what is found below is in many states, and the verifier would walk this from each.
-    let mut pattern = forget(NO_PATTERN, unknown(skb));
-    if header.named != 0 {
-        pattern = forget(named::find(skb, place, &hashes, labels, finding), unknown(skb));
+    let pattern = if N <= LABELS_FEW && header.listed_buckets != 0 {
+        find::<N, { IN_NAMES | IN_LISTS }>(skb, place, &hashes, labels, finding)
+    } else {
+        if header.listed_buckets != 0 {
+            find::<N, IN_LISTS>(skb, place, &hashes, labels, finding);
+        }
+        if header.named != 0 { find::<N, IN_NAMES>(skb, place, &hashes, labels, finding) } else { NO_PATTERN }
+    };
+    let pattern = forget(pattern, unknown(skb));
+    if finding.verdict != 0 {
+        return NO_PATTERN;
     }
     if header.listed_buckets != 0 {
-        if find(skb, place, &hashes, labels, finding) != 0 {
-            finding.verdict = deny(Reason::ImageUnreadable);
-            return NO_PATTERN;
-        }
         if finding.denied | finding.told != 0 && header.exceptions != 0 {
             except(skb, place, &hashes, labels, finding);
         }
@@ -237,39 +256,66 @@ fn is_denied_type(image: &KernelImage, kind: u16) -> bool {
     words[at] >> (kind & 63) & 1 != 0
 }
 
-/// Looks every suffix up in the table of listed names, the shortest first; 1 when it cannot be read. A function of its
-/// own, for its frame.
+/// [`find`]: among the names that rules lead to.
+const IN_NAMES: u32 = 1;
+/// [`find`]: in the table of listed names.
+const IN_LISTS: u32 = 2;
+
+/// Looks every suffix up, the shortest first, where `IN` says: for few labels at once, for more the stack has no room. Gives the number of
+/// the longest pattern that may be the name's, 0 for none. A function of its own, for its frame.
 #[inline(never)]
-fn find<const N: usize>(
+fn find<const N: usize, const IN: u32>(
     skb: *mut __sk_buff,
     place: u32,
     hashes: &[u64; N],
     count: u64,
     finding: &mut Finding,
-) -> u32 {
-    let Some(image) = Place(place).image() else { return 1 };
+) -> u64 {
+    let Some(image) = Place(place).image() else { return unreadable(finding) };
     let header = image.header();
+    if IN & IN_NAMES != 0 && place & OVER_TCP != 0 && header.learns != 0 {
+        named::begin_stream(skb);
+    }
     let (mut suffix, buckets) = (header.seed, header.listed_buckets);
-    let Some(table) = LISTED.get(image.slot) else { return 1 };
+    let table = if IN & IN_LISTS != 0 { LISTED.get(image.slot) } else { None };
+    let mut longest = forget(NO_PATTERN, unknown(skb));
     let mut at = 0;
     // VERIFIER: N rounds with a known index each. The count is forgotten anew at each comparison.
     while at < N {
         let index = N - 1 - at;
         if (index as u64) < forget(count, unknown(skb)) {
             suffix = suffix_step(suffix, hashes[index]);
-            let Some(kinds) = listed::find(suffix, buckets, |place| table.get(place)) else { return 1 };
-            if kinds != 0 {
-                let kinds = kinds & if index == 0 { kind::OF_WHOLE } else { kind::OF_SUFFIX };
-                // Without a branch: each would be walked on from.
-                let (denies, tells) =
-                    (mask(kinds & kind::DENIES, unknown(skb)), mask(kinds & !kind::DENIES, unknown(skb)));
-                finding.denied = forget(finding.denied & !denies | suffix & denies, unknown(skb));
-                finding.told = forget(finding.told & !tells | suffix & tells, unknown(skb));
+            if IN & IN_NAMES != 0 {
+                let pattern = if index == 0 { suffix } else { suffix ^ BELOW };
+                if named::may_be(&image, pattern) {
+                    longest = forget(pattern, unknown(skb));
+                    finding.set_pattern_label(index as u64, unknown(skb));
+                }
+            }
+            if IN & IN_LISTS != 0 {
+                let Some(kinds) = listed::find(suffix, buckets, |place| table.as_ref()?.get(place)) else {
+                    return unreadable(finding);
+                };
+                if kinds != 0 {
+                    let kinds = kinds & if index == 0 { kind::OF_WHOLE } else { kind::OF_SUFFIX };
+                    // Without a branch: each would be walked on from.
+                    let (denies, tells) =
+                        (mask(kinds & kind::DENIES, unknown(skb)), mask(kinds & !kind::DENIES, unknown(skb)));
+                    finding.denied = forget(finding.denied & !denies | suffix & denies, unknown(skb));
+                    finding.told = forget(finding.told & !tells | suffix & tells, unknown(skb));
+                }
             }
         }
         at = next(at);
     }
-    0
+    longest
+}
+
+/// What [`find`] gives when the image cannot be read.
+#[inline(always)]
+fn unreadable(finding: &mut Finding) -> u64 {
+    finding.verdict = deny(Reason::ImageUnreadable);
+    NO_PATTERN
 }
 
 /// Takes back what an exception covers: it does when it stands at what was found or below, or the name is known to be good.
@@ -315,12 +361,12 @@ fn except<const N: usize>(
     0
 }
 
-/// Tells of a question that may be asked, where the policy wants to know. A function of its own, for its frame.
+/// Tells of a question that may be asked, if it is among those. A function of its own, for its frame.
 #[inline(never)]
 fn tell(skb: *mut __sk_buff, place: u32) -> u32 {
     let Some(image) = Place(place).image() else { return 0 };
     let is_over_tcp = place & OVER_TCP != 0;
-    if image.header().tells != TELLS_ALL || !emit::is_told_of(&image, skb, place & OFFSET, is_over_tcp) {
+    if !emit::is_told_of(&image, skb, place & OFFSET, is_over_tcp) {
         return 0;
     }
     let (mut packet, mut owner) = (MaybeUninit::<Packet>::uninit(), MaybeUninit::<Owner>::uninit());

@@ -477,7 +477,9 @@ impl Act {
     pub fn needs(&self) -> Option<Feature> {
         match self {
             Self::Tcp { by: TcpBy::Multipath, .. } => Some(Feature::Multipath),
-            Self::Udp { by: UdpBy::Lite, .. } => Some(Feature::UdpLite),
+            Self::Udp { by: UdpBy::Lite, .. } | Self::Message { by: MessageBy::Lite, .. } => {
+                Some(Feature::UdpLite)
+            }
             Self::Udp { by: UdpBy::UringSocket, .. } | Self::Tcp { by: TcpBy::UringSocket, .. } => {
                 Some(Feature::UringSocket)
             }

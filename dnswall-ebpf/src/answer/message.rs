@@ -104,7 +104,7 @@ impl Walk {
 /// Reads every message of a packet, and remembers where they lead. A function of its own, for its frame.
 #[inline(never)]
 pub fn read(skb: *mut __sk_buff, place: u32, asked: &mut Asked, asker: &mut Asker) -> u32 {
-    let Some(image) = image() else { return 0 };
+    let Some(image) = image(place) else { return 0 };
     let key = image.header().seed;
     let over_tcp = forget((place & OVER_TCP) as u64, unknown(skb)) as u32;
     let begins = forget(

@@ -2,8 +2,7 @@
 //!
 //! Only what answers a question of this very socket, and comes from whom it may ask: nobody else is to spend what a workload has.
 
-use super::{OFFSET, OVER_TCP, answers, find};
-use crate::image::KernelImage;
+use super::{OFFSET, OVER_TCP, answers, image};
 use crate::maps::{OPEN_QUESTIONS, PACES};
 use crate::packet::{self, unknown};
 use crate::socket;
@@ -11,7 +10,7 @@ use crate::wire;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use dnswall_common::flow::PORT_DNS;
-use dnswall_common::quota::{LIMITS_ANSWERS, MINUTE_NS, PLACES_MAX, Pace, QuestionLimits};
+use dnswall_common::quota::{MINUTE_NS, PLACES_MAX, Pace, QuestionLimits};
 use dnswall_common::verifier::{forget, next};
 
 /// Messages of a segment that are weighed: as many as questions of one may leave.
@@ -21,11 +20,11 @@ const NXDOMAIN: u8 = 3;
 
 /// Weighs what is answered in a packet from port 53. A function of its own, for its frame.
 #[inline(never)]
-pub fn weigh(skb: *mut __sk_buff) -> u32 {
-    let place = forget(awaited(skb) as u64, unknown(skb)) as u32;
-    let Some(image) = KernelImage::active() else { return 0 };
+pub fn weigh(skb: *mut __sk_buff, place: u32) -> u32 {
+    let is_awaited = forget(is_awaited(skb, place) as u64, unknown(skb));
+    let Some(image) = image(place) else { return 0 };
     let sk = socket::of(skb);
-    if place == 0 || sk.is_null() {
+    if is_awaited == 0 || sk.is_null() {
         return 0;
     }
     let Some(state) = socket::state(sk) else { return 0 };
@@ -60,23 +59,15 @@ pub fn weigh(skb: *mut __sk_buff) -> u32 {
     0
 }
 
-/// Where messages begin in a packet that this socket waits for, from a resolver that it may ask; 0 for any other, or where nothing is limited.
-/// A function of its own, for its frame.
+/// Whether this socket waits for the packet, and it comes from a resolver that it may ask. A function of its own, for its frame.
 #[inline(never)]
-fn awaited(skb: *mut __sk_buff) -> u32 {
-    let Some(image) = KernelImage::active() else { return 0 };
-    if image.header().limited & LIMITS_ANSWERS == 0 {
-        return 0;
-    }
+fn is_awaited(skb: *mut __sk_buff, place: u32) -> bool {
+    let Some(image) = image(place) else { return false };
     let sk = socket::of(skb);
-    let Some(state) = socket::state(sk) else { return 0 };
+    let Some(state) = socket::state(sk) else { return false };
     // SAFETY: the socket has storage, so it is a full one.
-    let Some(open) = (unsafe { OPEN_QUESTIONS.find(sk) }) else { return 0 };
-    let place = forget(find(skb) as u64, unknown(skb)) as u32;
-    if place == 0 || *open == 0 || answers(skb, &image, state, place, PORT_DNS as u32) == 0 {
-        return 0;
-    }
-    place
+    let Some(open) = (unsafe { OPEN_QUESTIONS.find(sk) }) else { return false };
+    *open != 0 && answers(skb, &image, state, place, PORT_DNS as u32) != 0
 }
 
 /// Adds an answer to what its workload has been told; 0 when it is none. A function of its own, for its frame.

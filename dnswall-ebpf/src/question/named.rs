@@ -1,68 +1,39 @@
 //! Names that rules lead to, or refuse: what is asked for them is remembered, so that the answer may teach.
 
 use super::place::{BY_HAND, OFFSET, OVER_TCP, Place};
-use super::{Finding, MORE_SHIFT, PATTERN_SHIFT, deny};
+use super::{Finding, MORE_SHIFT, deny};
 use crate::image::{KernelImage, ask_cell};
 use crate::maps::{ASKED, NAME_FILTER, NAMES};
 use crate::packet::{self, unknown};
 use crate::socket;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_tcp_sock;
-use dnswall_common::name::{LABELS_MAX, LabelWords, lower_case, suffix_step};
+use dnswall_common::name::{LABELS_MAX, LabelWords, lower_case};
 use dnswall_common::named::{
-    BELOW, FILTER_WORDS, NAME_WORDS, NameHash, NameSet, Pattern, PatternKey, STREAM_KNOWN, STREAM_UNKNOWN,
+    FILTER_WORDS, NAME_WORDS, NameHash, NameSet, Pattern, PatternKey, STREAM_KNOWN, STREAM_UNKNOWN,
     filter_place, question_tag,
 };
 use dnswall_common::reason::{Action, Reason, Verdict, pack, unpack};
 use dnswall_common::verifier::{forget, next, opaque};
 use dnswall_common::who::Who;
 
-/// Looks for the longest pattern that may be the name's, gives its number; 0 for none. A function of its own, for its frame.
-#[inline(never)]
-pub fn find<const N: usize>(
-    skb: *mut __sk_buff,
-    place: u32,
-    hashes: &[u64; N],
-    count: u64,
-    finding: &mut Finding,
-) -> u64 {
-    let Some(image) = Place(place).image() else { return 0 };
-    if place & OVER_TCP != 0 && image.header().learns != 0 {
-        begin_stream(skb);
-    }
-    let mut suffix = image.header().seed;
-    let (mut longest, mut longest_at) = (forget(0, unknown(skb)), forget(0, unknown(skb)));
+/// Whether there is such a pattern.
+#[inline(always)]
+pub fn may_be(image: &KernelImage, pattern: u64) -> bool {
+    let (word, bit) = filter_place(pattern);
     let first = image.slot * FILTER_WORDS as u32;
-    let mut at = 0;
-    // VERIFIER: N rounds with a known index each. The count is forgotten anew at each comparison.
-    while at < N {
-        let index = N - 1 - at;
-        if (index as u64) < forget(count, unknown(skb)) {
-            suffix = suffix_step(suffix, hashes[index]);
-            let pattern = if index == 0 { suffix } else { suffix ^ BELOW };
-            let (word, bit) = filter_place(pattern);
-            if NAME_FILTER.get(first + word as u32).is_some_and(|word| word >> bit & 1 != 0) {
-                let key = PatternKey { pattern, slot: image.slot, padding: 0 };
-                // SAFETY: only whether it is there is asked.
-                if unsafe { NAMES.get(key) }.is_some() {
-                    longest = pattern;
-                    longest_at = index as u64;
-                }
-            }
-            longest = forget(longest, unknown(skb));
-            longest_at = forget(longest_at, unknown(skb));
-            suffix = forget(suffix, unknown(skb));
-        }
-        at = next(at);
+    if NAME_FILTER.get(first + word as u32).is_none_or(|word| word >> bit & 1 == 0) {
+        return false;
     }
-    finding.behind |= longest_at << PATTERN_SHIFT;
-    longest
+    let key = PatternKey { pattern, slot: image.slot, padding: 0 };
+    // SAFETY: only whether it is there is asked.
+    unsafe { NAMES.get(key) }.is_some()
 }
 
 /// Takes note of where answers begin in the stream of a connection of which none has come yet: each begins where the one before it
 /// ends. A function of its own, for its frame.
 #[inline(never)]
-fn begin_stream(skb: *mut __sk_buff) -> u32 {
+pub fn begin_stream(skb: *mut __sk_buff) -> u32 {
     let sk = socket::of(skb);
     if sk.is_null() {
         return 0;
@@ -91,8 +62,7 @@ pub fn ask(skb: *mut __sk_buff, place: u32, finding: &mut Finding, number: u64) 
     let key = PatternKey { pattern: number, slot: image.slot, padding: 0 };
     // SAFETY: another image may be written over it meanwhile: then it is refused, or not remembered.
     let Some(pattern) = (unsafe { NAMES.get(key) }) else { return 0 };
-    let label = finding.behind >> PATTERN_SHIFT & 0xff;
-    let begins = skip(skb, message + 12, label);
+    let begins = skip(skb, message + 12, finding.pattern_label());
     if !is_name(skb, begins, finding.end(), pattern) {
         // Two names of one hash: that is nobody's accident.
         finding.verdict = deny(Reason::DeniedName);
