@@ -41,6 +41,7 @@ const MAP_FREEZE: libc::c_int = 22;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
+const BTF_LOAD: libc::c_int = 18;
 /// `BPF_F_QUERY_EFFECTIVE`
 const EFFECTIVE: u32 = 1;
 
@@ -52,6 +53,24 @@ struct Create {
     value_bytes: u32,
     entries: u32,
     flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+    ifindex: u32,
+    btf_fd: u32,
+    btf_key_type: u32,
+    btf_value_type: u32,
+}
+
+/// The part of `union bpf_attr` for `BPF_BTF_LOAD`.
+#[repr(C)]
+struct LoadBtf {
+    btf: u64,
+    log: u64,
+    btf_bytes: u32,
+    log_bytes: u32,
+    log_level: u32,
+    padding: u32,
 }
 
 /// The part of `union bpf_attr` for elements of maps.
@@ -151,14 +170,80 @@ pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     call(MAP_FREEZE, &mut (map.as_raw_fd() as u32)).map(drop)
 }
 
-/// Makes an array.
-pub fn make_array(value_bytes: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
+/// Makes an array of so many values, each a structure of whole words. `flags` are those of `BPF_MAP_CREATE`.
+pub fn make_array(value_words: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
     /// `BPF_MAP_TYPE_ARRAY`
     const ARRAY: u32 = 2;
-    let mut attributes = Create { kind: ARRAY, key_bytes: 4, value_bytes, entries, flags };
+    let types = array_types(value_words);
+    let mut attributes = LoadBtf {
+        btf: types.as_ptr() as u64,
+        log: 0,
+        btf_bytes: types.len() as u32,
+        log_bytes: 0,
+        log_level: 0,
+        padding: 0,
+    };
+    let btf = call(BTF_LOAD, &mut attributes)?;
+    // SAFETY: a descriptor the kernel just made for us. The map holds on to what it is of.
+    let btf = unsafe { OwnedFd::from_raw_fd(btf) };
+    let mut attributes = Create {
+        kind: ARRAY,
+        key_bytes: 4,
+        value_bytes: 8 * value_words,
+        entries,
+        flags,
+        inner_map_fd: 0,
+        numa_node: 0,
+        name: [0; 16],
+        ifindex: 0,
+        btf_fd: btf.as_raw_fd() as u32,
+        btf_key_type: KEY_TYPE,
+        btf_value_type: VALUE_TYPE,
+    };
     let fd = call(MAP_CREATE, &mut attributes)?;
     // SAFETY: a descriptor the kernel just made for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The key in [`array_types`].
+const KEY_TYPE: u32 = 1;
+/// The value in [`array_types`].
+const VALUE_TYPE: u32 = 4;
+
+/// What an array's key and value are, as BTF: a number, and a structure of words. From 5.15 to 6.1 a map goes into an array of maps only if
+/// this is told of both or of neither (`bpf_map_meta_equal` compares `timer_off`, which is another "none" without BTF), and it is of those
+/// that come with the programs.
+fn array_types(value_words: u32) -> Vec<u8> {
+    /// `BTF_MAGIC`
+    const MAGIC: u16 = 0xeb9f;
+    const HEADER_BYTES: u32 = 24;
+    const INT: u32 = 1 << 24;
+    const LIST: u32 = 3 << 24;
+    const STRUCT: u32 = 4 << 24;
+    let names = b"\0u32\0u64\0value\0words\0";
+    let types = [
+        // 1: a name, what it is, bytes; bits.
+        [1, INT, 4].as_slice(),
+        &[32],
+        // 2
+        &[5, INT, 8],
+        &[64],
+        // 3: of what, by what, how many.
+        &[0, LIST, 0],
+        &[2, 1, value_words],
+        // 4: with one member; its name, what it is, where.
+        &[9, STRUCT | 1, 8 * value_words],
+        &[15, 3, 0],
+    ]
+    .concat();
+    let type_bytes = size_of_val(types.as_slice()) as u32;
+    let mut btf = MAGIC.to_ne_bytes().to_vec();
+    // Version 1, no flags; where types and names begin behind the header, and how many bytes they are.
+    btf.extend([1, 0]);
+    let places = [HEADER_BYTES, 0, type_bytes, type_bytes, names.len() as u32];
+    btf.extend(places.iter().chain(&types).flat_map(|word| word.to_ne_bytes()));
+    btf.extend(names);
+    btf
 }
 
 /// Puts a map into an array of maps.

@@ -19,6 +19,9 @@ use crate::compile::MapImage;
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`, as the map `LISTED` has it.
 const FLAGS: u32 = 0x400 | 0x1000;
 
+/// Words of a bucket.
+const WORDS: u32 = (size_of::<Bucket>() / 8) as u32;
+
 /// The map that holds the names of some lists.
 pub struct Table {
     lists: Weak<Lists>,
@@ -29,7 +32,7 @@ pub struct Table {
 impl Table {
     fn new(lists: &Arc<Lists>) -> Result<Self> {
         let count = u32::try_from(lists.table.len()).context("count the buckets")?;
-        let map = bpf::make_array(size_of::<Bucket>() as u32, count, FLAGS).context("make the map")?;
+        let map = bpf::make_array(WORDS, count, FLAGS).context("make the map")?;
         let map = MapData::from_fd(map)?;
         Mapped::new(&map, "LISTED")?.write(0, &lists.table);
         bpf::freeze(map.fd().as_fd()).context("freeze the map")?;
