@@ -1,20 +1,22 @@
 //! How much may be asked: the shape of names, and how often, by workload.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use dnswall_agent::demo::network::NEAR_V4;
 use dnswall_tests::act::{Act, MessageBy, Report, Tally};
 use dnswall_tests::ask::{asked, message, wire};
 use dnswall_tests::case::{Alarm, Case, Expect, allowed, case};
 use dnswall_tests::check::check;
+use dnswall_tests::pace::within;
 use dnswall_tests::process::Process;
 use dnswall_tests::resolver::Dnsmasq;
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
-use dnswall_tests::zone::{Follow, Kind, ZONE};
+use dnswall_tests::zone::{ELSEWHERE, Follow, Kind, ZONE};
 
 /// Limits follow.
 const POLICY: &str = r#"
@@ -223,6 +225,60 @@ fn who_is_told_too_often_that_there_is_no_such_name_asks_no_more() -> Result<()>
         );
     }
     Ok(())
+}
+
+/// Answers "no such name" that nobody waits for: those of a server that may not be asked, and those of the resolver beyond the one that
+/// was asked for, are not counted.
+#[test]
+fn only_what_a_socket_waits_for_is_weighed() -> Result<()> {
+    let mut wall = Wall::prepare()?;
+    wall.agent.start_inside(wall.network.near.path());
+    wall.agent.start(Some(&format!("{POLICY}nxdomain-per-minute = 20\n")))?;
+    let bind = |address| wall.network.far.run(|| UdpSocket::bind(SocketAddr::new(address, 53)));
+    let (resolver, stranger) = (bind(ZONE)?, bind(ELSEWHERE)?);
+    resolver.set_read_timeout(Some(within(Duration::from_secs(1))))?;
+    let is_over = &AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let server = scope.spawn(|| -> Result<()> {
+            while !is_over.load(Ordering::Relaxed) {
+                let mut question = [0; 512];
+                let Ok((bytes, from)) = resolver.recv_from(&mut question) else { continue };
+                let [answer, mut none] = [0x80, 0x83].map(|code| {
+                    let mut answer = question[..bytes].to_vec();
+                    (answer[2], answer[3]) = (0x81, code);
+                    answer
+                });
+                if question[12..].starts_with(b"\x0bhost-60-1") {
+                    // Before its socket has the answer it waits for.
+                    stranger.send_to(&none, from)?;
+                    resolver.send_to(&answer, from)?;
+                } else {
+                    resolver.send_to(&answer, from)?;
+                    for id in 0..40 {
+                        none[0] = id;
+                        resolver.send_to(&none, from)?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        let asked = || -> Result<()> {
+            // Numbers that begin with 1, and others: sixteen from one socket, fewer than the limit.
+            let strange = ask(&wall, "app.service", names("app.example", 100, 60))?;
+            ensure!(strange.ok == 60, "a stranger's answers: {strange:?}");
+            let late = ask(&wall, "late.service", names("app.example", 200, 16))?;
+            ensure!(late.ok == 16, "answers behind the one: {late:?}");
+            for unit in ["app.service", "late.service"] {
+                let then = ask(&wall, unit, names("app.example", 160, 4))?;
+                ensure!(then.ok == 4, "{unit} then: {then:?}");
+            }
+            Ok(())
+        };
+        let asked = asked();
+        is_over.store(true, Ordering::Relaxed);
+        server.join().map_err(|_| anyhow!("the server panicked"))??;
+        asked
+    })
 }
 
 #[test]
