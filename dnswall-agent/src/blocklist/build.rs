@@ -1,19 +1,19 @@
 //! Takes block lists and known-good names, gives [`Lists`]: the table, the exact index, the exceptions, and an account of
 //! each list. A list that cannot be used is left out as a whole, and its account says why.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use dnswall_common::limits;
-use dnswall_common::listed::{Bucket, exception, find, kind};
+use dnswall_common::listed::kind;
 
+use super::exceptions::{Exceptions, Own};
 use super::format::{Format, Guess, Line, Lines, Meaning, Rubbish};
 use super::index::{self, Record};
 use super::known_good::KnownGood;
-use super::lists::{ExactLists, Exception, List, ListAccount, ListAction, Lists, RubbishAccount};
-use super::name::DomainName;
+use super::lists::{ExactLists, List, ListAccount, ListAction, Lists, RubbishAccount};
 use super::source::Source;
 use super::table::{self, Key};
 
@@ -99,17 +99,7 @@ struct Builder<'b> {
     open: Open<'b>,
     before: Before<'b>,
     records: Vec<Record>,
-    /// By the name's hash.
-    exceptions: HashMap<u64, Excepted>,
-    exceptions_win: Vec<bool>,
-}
-
-/// A name that lists take back.
-struct Excepted {
-    /// Of all its suffixes, its own last.
-    suffixes: Box<[u64]>,
-    /// By whom.
-    by: Vec<Record>,
+    exceptions: Exceptions,
 }
 
 impl<'b> Builder<'b> {
@@ -121,8 +111,7 @@ impl<'b> Builder<'b> {
             open,
             before: Before { lists, ..before },
             records: Vec::new(),
-            exceptions: HashMap::new(),
-            exceptions_win: Vec::new(),
+            exceptions: Exceptions::default(),
         }
     }
 
@@ -134,7 +123,7 @@ impl<'b> Builder<'b> {
             ..ListAccount::default()
         };
         let mut rubbish = BTreeMap::new();
-        self.exceptions_win.push(false);
+        self.exceptions.win.push(false);
         let begin = self.records.len();
         match self.read(at, list, &mut account, &mut rubbish) {
             Ok(()) => {}
@@ -160,7 +149,7 @@ impl<'b> Builder<'b> {
         }
         if account.trouble.is_some() {
             self.records.truncate(begin);
-            self.forget_exceptions(at);
+            self.exceptions.forget(at);
             self.take_from_before(at, list, &mut account);
         }
         account
@@ -192,13 +181,6 @@ impl<'b> Builder<'b> {
         account.entries = kept - begin;
     }
 
-    fn forget_exceptions(&mut self, list: u16) {
-        self.exceptions.retain(|_, excepted| {
-            excepted.by.retain(|record| record.list != list);
-            !excepted.by.is_empty()
-        });
-    }
-
     /// What was read of the same list before, if anything was.
     fn take_from_before(&mut self, at: u16, list: &List, account: &mut ListAccount) {
         let Some(before) = self.before.lists else { return account.entries = 0 };
@@ -212,19 +194,13 @@ impl<'b> Builder<'b> {
         let exceptions = before.exact.exceptions.iter().filter(|record| usize::from(record.list) == known);
         for record in exceptions.copied() {
             if let Some(suffixes) = before.exact.suffixes.get(&record.hash) {
-                self.except(renumbered(record), suffixes.clone());
+                self.exceptions.add(renumbered(record), suffixes.clone());
             }
         }
-        self.exceptions_win[usize::from(at)] = before.exact.exceptions_win[known];
+        self.exceptions.win[usize::from(at)] = before.exact.exceptions_win[known];
         if let (Some(old), trouble) = (before.accounts.get(known), account.trouble.take()) {
             *account = ListAccount { trouble, ..old.clone() };
         }
-    }
-
-    fn except(&mut self, record: Record, suffixes: Box<[u64]>) {
-        let excepted =
-            self.exceptions.entry(record.hash).or_insert_with(|| Excepted { suffixes, by: Vec::new() });
-        excepted.by.push(record);
     }
 
     fn source(&self, list: &List) -> Result<Source, ReadError> {
@@ -244,7 +220,7 @@ impl<'b> Builder<'b> {
             None => guess(self.source(list)?)?,
         };
         format.name().clone_into(&mut account.format);
-        self.exceptions_win[usize::from(at)] = format.exceptions_win();
+        self.exceptions.win[usize::from(at)] = format.exceptions_win();
         let mut own =
             if format.has_exceptions() { self.read_exceptions(at, list, format)? } else { Own::default() };
         account.exceptions = own.count;
@@ -305,10 +281,11 @@ impl<'b> Builder<'b> {
                 let suffixes: Box<[u64]> = entry.name.suffixes(key).collect();
                 let Some(hash) = suffixes.last().copied() else { return };
                 if own.add(hash, entry.meaning) {
-                    self.except(Record { hash, list: at, meaning: entry.meaning, line: number }, suffixes);
+                    let record = Record { hash, list: at, meaning: entry.meaning, line: number };
+                    self.exceptions.add(record, suffixes);
                 }
             });
-            if self.exceptions.len() > EXCEPTIONS_MAX {
+            if self.exceptions.names.len() > EXCEPTIONS_MAX {
                 return Err(ReadError::TooManyExceptions);
             }
         }
@@ -334,144 +311,32 @@ impl<'b> Builder<'b> {
         keys.dedup();
         let table = if keys.is_empty() { Vec::new() } else { table::build(&keys) };
         drop(keys);
-        let exceptions = if table.is_empty() { Vec::new() } else { self.kernel_exceptions(lists, &table) };
+        let (records, key) = (&self.records, self.key);
+        let exceptions = if table.is_empty() {
+            Vec::new()
+        } else {
+            self.exceptions.of_kernel(lists, records, &self.known_good, key, &table)
+        };
         if exceptions.len() > limits::EXCEPTIONS_MAX {
             return Err(BuildError::TooManyExceptions(exceptions.len()));
         }
         let write = |place| index(place).and_then(|file| index::write(file, &self.records));
         let index = write(Place::Disk).or_else(|_| write(Place::Memory)).map_err(BuildError::Write)?;
-        let mut own: Vec<Record> =
-            self.exceptions.values().flat_map(|excepted| excepted.by.clone()).collect();
-        own.sort_unstable();
+        let mut exceptions_by: Vec<Record> =
+            self.exceptions.names.values().flat_map(|excepted| excepted.by.clone()).collect();
+        exceptions_by.sort_unstable();
         let suffixes =
-            self.exceptions.into_iter().map(|(hash, excepted)| (hash, excepted.suffixes)).collect();
+            self.exceptions.names.into_iter().map(|(hash, excepted)| (hash, excepted.suffixes)).collect();
         let exact = ExactLists {
             index: Some(index),
             lists: lists.to_vec(),
-            exceptions_win: self.exceptions_win,
-            exceptions: own,
+            exceptions_win: self.exceptions.win,
+            exceptions: exceptions_by,
             suffixes,
             known_good: self.known_good,
             key: self.key,
         };
         Ok(Lists { table, exceptions, accounts, exact: Arc::new(exact) })
-    }
-
-    /// Only what something listed, or a fingerprint like it, would refuse otherwise.
-    fn kernel_exceptions(&self, lists: &[List], table: &[Bucket]) -> Vec<Exception> {
-        let mut made: HashMap<u64, u64> = HashMap::new();
-        for (hash, Excepted { suffixes, .. }) in &self.exceptions {
-            let bits = [
-                (ListAction::Deny, Part::Whole, exception::DENY_EXACT),
-                (ListAction::Deny, Part::Below, exception::DENY_BELOW),
-                (ListAction::Alert, Part::Whole, exception::ALERT_EXACT),
-                (ListAction::Alert, Part::Below, exception::ALERT_BELOW),
-            ]
-            .into_iter()
-            .filter(|(action, part, _)| {
-                let of_action = |(list, _): &(u16, usize)| lists[usize::from(*list)].action == *action;
-                let mut covering = self.covering(suffixes, *part).filter(of_action).peekable();
-                covering.peek().is_some()
-                    && covering.all(|(list, depth)| self.takes_back(list, depth, suffixes, *part))
-            })
-            .fold(0, |bits, (_, _, bit)| bits | bit);
-            if bits != 0 {
-                *made.entry(*hash).or_default() |= bits;
-            }
-        }
-        let look = |hash: &u64, mask: u64| {
-            find(*hash, table.len() as u32, |at| table.get(at as usize)).unwrap_or(u64::MAX) & mask != 0
-        };
-        for (text, is_below) in self.known_good.names() {
-            let Ok(name) = DomainName::new(text) else { continue };
-            let suffixes: Vec<u64> = name.suffixes(self.key).collect();
-            let Some((hash, parents)) = suffixes.split_last() else { continue };
-            if is_below {
-                // Whatever is below it: none of those names is known, so none can be looked up.
-                *made.entry(*hash).or_default() |= exception::GOOD_BELOW;
-            } else if look(hash, kind::OF_WHOLE) || parents.iter().any(|parent| look(parent, kind::OF_SUFFIX))
-            {
-                *made.entry(*hash).or_default() |= exception::GOOD_EXACT;
-            }
-        }
-        made.into_iter().map(|(hash, bits)| Exception { hash, bits }).collect()
-    }
-
-    /// Lists that hold for a part of what a name stands for, and at which of its suffixes.
-    fn covering(&self, suffixes: &[u64], part: Part) -> impl Iterator<Item = (u16, usize)> {
-        let above = suffixes.len() - 1;
-        suffixes.iter().enumerate().flat_map(move |(at, hash)| {
-            let first = self.records.partition_point(|record| record.hash < *hash);
-            self.records[first..]
-                .iter()
-                .take_while(move |record| record.hash == *hash)
-                .filter(move |record| part.is_held(record.meaning, at == above))
-                .map(move |record| (record.list, at))
-        })
-    }
-
-    /// Whether a list that holds for a part of a name at this suffix takes it back.
-    fn takes_back(&self, list: u16, depth: usize, suffixes: &[u64], part: Part) -> bool {
-        let above = suffixes.len() - 1;
-        let excepts = |(at, hash): &(usize, &u64)| {
-            self.exceptions.get(hash).is_some_and(|excepted| {
-                let theirs = excepted.by.iter().filter(|record| record.list == list);
-                theirs.into_iter().any(|record| part.is_held(record.meaning, *at == above))
-            })
-        };
-        let longest = suffixes.iter().enumerate().filter(excepts).map(|(at, _)| at).max();
-        longest.is_some_and(|longest| self.exceptions_win[usize::from(list)] || longest >= depth)
-    }
-}
-
-/// What an entry may stand for.
-#[derive(Clone, Copy)]
-enum Part {
-    /// The name itself.
-    Whole,
-    /// What is below it.
-    Below,
-}
-
-impl Part {
-    /// Whether an entry at the name itself (`is_there`), or at a suffix of it, holds for this part.
-    fn is_held(self, meaning: Meaning, is_there: bool) -> bool {
-        match (is_there, self) {
-            (false, _) | (true, Self::Below) => meaning.holds(false),
-            (true, Self::Whole) => meaning.holds(true),
-        }
-    }
-}
-
-/// The exceptions of the list at hand.
-#[derive(Default)]
-struct Own {
-    exact: HashSet<u64>,
-    below: HashSet<u64>,
-    count: usize,
-}
-
-impl Own {
-    /// Whether it is a new one.
-    fn add(&mut self, hash: u64, meaning: Meaning) -> bool {
-        let itself = meaning.holds(true) && self.exact.insert(hash);
-        let below = meaning.holds(false) && self.below.insert(hash);
-        self.count += usize::from(itself || below);
-        itself || below
-    }
-
-    /// Whether an exception takes the whole entry back.
-    fn covers(&self, suffixes: &[u64], meaning: Meaning) -> bool {
-        let Some((whole, parents)) = suffixes.split_last() else { return false };
-        if parents.iter().any(|parent| self.below.contains(parent)) {
-            return true;
-        }
-        let (itself, below) = (self.exact.contains(whole), self.below.contains(whole));
-        match meaning {
-            Meaning::Exact => itself,
-            Meaning::Below => below,
-            Meaning::Subtree => itself && below,
-        }
     }
 }
 

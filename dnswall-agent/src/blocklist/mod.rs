@@ -6,6 +6,7 @@
 pub mod bounds;
 pub mod build;
 pub mod difference;
+mod exceptions;
 pub mod fetch;
 pub mod format;
 pub mod index;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::blocklist::bounds::Change;
+use crate::blocklist::name::DomainName;
 use crate::blocklist::{ListSource, Pattern};
 use proptest::prelude::*;
 use std::io::Write as _;
