@@ -134,7 +134,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Test { arguments } => suite::run(&host, &arguments),
         Command::Lint => lint::run(&host),
         Command::Tidy => tidy::run(&host),
-        Command::Bench { arguments } => program::run_measure(&host, "bench", &arguments),
+        Command::Bench { arguments } => program::run_bench(&host, &arguments),
         Command::Verify { arguments } => program::run_measure(&host, "verify", &arguments),
         Command::Soak { rounds } => program::run_soak(&host, rounds),
         Command::Demo { arguments } => program::run_demo(&host, &arguments),

@@ -22,8 +22,8 @@ pub const LINTER: &[&str] = &["rust-web-clippy"];
 /// What other kernels are booted in.
 pub const EMULATOR: &[&str] = &["qemu-system-x86"];
 
-/// A program that the tests start, and the package that brings it.
-pub struct TestProgram {
+/// A program that tests or measurements start, and the package that brings it.
+pub struct Program {
     /// The program's name on `PATH`.
     pub program: &'static str,
     /// Debian's package.
@@ -31,23 +31,30 @@ pub struct TestProgram {
 }
 
 /// Everything the tests start that is not ours.
-pub const TEST_PROGRAMS: &[TestProgram] = &[
-    TestProgram { program: "ip", package: "iproute2" },
-    TestProgram { program: "nsenter", package: "util-linux" },
-    TestProgram { program: "unshare", package: "util-linux" },
-    TestProgram { program: "dig", package: "bind9-dnsutils" },
-    TestProgram { program: "unbound", package: "unbound" },
-    TestProgram { program: "dnsmasq", package: "dnsmasq-base" },
-    TestProgram { program: "python3", package: "python3" },
-    TestProgram { program: "openssl", package: "openssl" },
-    TestProgram { program: "ping", package: "iputils-ping" },
-    TestProgram { program: "bpftool", package: "bpftool" },
-    TestProgram { program: "runc", package: "runc" },
-    TestProgram { program: "systemd-nspawn", package: "systemd-container" },
+pub const TEST_PROGRAMS: &[Program] = &[
+    Program { program: "ip", package: "iproute2" },
+    Program { program: "nsenter", package: "util-linux" },
+    Program { program: "unshare", package: "util-linux" },
+    Program { program: "dig", package: "bind9-dnsutils" },
+    Program { program: "unbound", package: "unbound" },
+    Program { program: "dnsmasq", package: "dnsmasq-base" },
+    Program { program: "python3", package: "python3" },
+    Program { program: "openssl", package: "openssl" },
+    Program { program: "ping", package: "iputils-ping" },
+    Program { program: "bpftool", package: "bpftool" },
+    Program { program: "runc", package: "runc" },
+    Program { program: "systemd-nspawn", package: "systemd-container" },
 ];
 
-/// Packages whose service starts by itself when installed, where the tests want only the program.
-const SERVICES: &[&str] = &["unbound"];
+/// The servers beside which questions are measured.
+pub const PEERS: &[Program] = &[
+    Program { program: "unbound", package: "unbound" },
+    Program { program: "dnsmasq", package: "dnsmasq-base" },
+    Program { program: "named", package: "bind9" },
+];
+
+/// Packages whose service starts by itself when installed, where only the program is wanted, and that service.
+const SERVICES: &[(&str, &str)] = &[("unbound", "unbound"), ("bind9", "named")];
 
 /// Whether packages can be looked up and installed here at all.
 pub fn apt_is_here() -> bool {
@@ -75,12 +82,12 @@ fn not_installed(packages: &[&'static str], listed: &str) -> Vec<&'static str> {
     packages.iter().copied().filter(|package| !installed.contains(package)).collect()
 }
 
-/// The test programs that are not on `PATH` (nor where root's programs are).
-pub fn missing_test_programs() -> Vec<&'static TestProgram> {
+/// Those of the programs that are not on `PATH` (nor where root's programs are).
+pub fn missing_programs(programs: &'static [Program]) -> Vec<&'static Program> {
     let elsewhere = |program: &str| {
         ["/usr/sbin", "/sbin"].iter().any(|directory| std::path::Path::new(directory).join(program).exists())
     };
-    TEST_PROGRAMS
+    programs
         .iter()
         .filter(|wanted| {
             !on_path(wanted.program).iter().any(|path| path.exists()) && !elsewhere(wanted.program)
@@ -99,7 +106,7 @@ pub fn install(host: &Host, packages: &[&str], why: &str) -> Result<()> {
     step::say(&format!("installing Debian packages for {why}: {}", packages.join(" ")));
     step::run(apt()?.arg("update"))?;
     step::run(apt()?.args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
-    for service in SERVICES.iter().filter(|service| packages.contains(service)) {
+    for (_, service) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
         stop_service(host, service)?;
     }
     Ok(())
@@ -110,7 +117,7 @@ fn stop_service(host: &Host, service: &str) -> Result<()> {
     if !std::path::Path::new("/run/systemd/system").exists() {
         return Ok(());
     }
-    step::say(&format!("{service} was installed for the tests only: its service is stopped and disabled"));
+    step::say(&format!("{service} was installed to be tried only: its service is stopped and disabled"));
     step::run(host.as_root("systemctl", "stopping a service")?.args(["disable", "--now", service]))
 }
 

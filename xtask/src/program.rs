@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     host::Host,
+    packages,
     setup::{self, Need},
     step,
 };
@@ -39,6 +40,14 @@ pub fn run_demo(host: &Host, arguments: &[String]) -> Result<()> {
     let mut command = host.as_root(&agent, "the demo, which makes namespaces and a cgroup of its own,")?;
     command.arg("demo").args(arguments);
     become_program(command)
+}
+
+/// Measures; questions also beside the servers that refuse names, of which those are left out that are not here.
+pub fn run_bench(host: &Host, arguments: &[String]) -> Result<()> {
+    if packages::apt_is_here() && arguments.first().is_some_and(|measure| measure == "names") {
+        setup::ensure(host, &[Need::Peers])?;
+    }
+    run_measure(host, "bench", arguments)
 }
 
 /// Builds one of the measuring programs of the tests package, and runs it as root.

@@ -26,6 +26,8 @@ pub enum Need {
     Guests,
     /// Building libFuzzer.
     Fuzz,
+    /// Measuring beside other servers.
+    Peers,
 }
 
 /// Makes sure that everything for this work is here.
@@ -34,10 +36,11 @@ pub fn ensure(host: &Host, needs: &[Need]) -> Result<()> {
     for need in needs {
         let outcome = match need {
             Need::Build => compiler(host).and_then(|()| linker(host)),
-            Need::Test => test_programs(host).and_then(|()| runner(host)),
+            Need::Test => programs(host, packages::TEST_PROGRAMS, "the tests").and_then(|()| runner(host)),
             Need::Lint => linter(host).and_then(|()| licence_check(host)),
             Need::Guests => emulator(host),
             Need::Fuzz => cxx(host),
+            Need::Peers => programs(host, packages::PEERS, "the measurements"),
         };
         if let Err(error) = outcome {
             problems.push(format!("{error:#}"));
@@ -120,23 +123,23 @@ fn linker(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// The real servers, clients and containers that the tests start.
-fn test_programs(host: &Host) -> Result<()> {
-    let missing = packages::missing_test_programs();
+/// Real servers, clients and containers; `whose` says who starts them.
+fn programs(host: &Host, wanted: &'static [packages::Program], whose: &str) -> Result<()> {
+    let missing = packages::missing_programs(wanted);
     if missing.is_empty() {
         return Ok(());
     }
-    let wanted: Vec<_> = missing.iter().map(|wanted| wanted.package).collect();
+    let packages: Vec<_> = missing.iter().map(|missing| missing.package).collect();
     if packages::apt_is_here() {
-        packages::install(host, &wanted, "the tests")?;
+        packages::install(host, &packages, whose)?;
     }
-    let missing: Vec<_> = packages::missing_test_programs()
+    let missing: Vec<_> = packages::missing_programs(wanted)
         .iter()
-        .map(|wanted| format!("  {} (Debian: {})", wanted.program, wanted.package))
+        .map(|missing| format!("  {} (Debian: {})", missing.program, missing.package))
         .collect();
     if !missing.is_empty() {
         bail!(
-            "the tests start these programs, which are not here:\n{}\n\
+            "{whose} start these programs, which are not here:\n{}\n\
              Install them with this system's package manager, then run the same command again.",
             missing.join("\n")
         );
