@@ -1,10 +1,13 @@
 //! Resolvers that are asked over TLS, HTTPS or QUIC: refused by address and by name, unless a rule is for them.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Result, ensure};
 use dnswall_tests::act::{MessageBy, dns, ping, tcp, udp};
 use dnswall_tests::ask::{asked, asked6, message, wire};
 use dnswall_tests::case::{Alarm, Case, Expect, allowed, case, denied, refused};
-use dnswall_tests::check::check;
+use dnswall_tests::check::{check, check_wall};
+use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
 
 const RULE: &str = "dns.encrypted";
@@ -137,6 +140,34 @@ from = [{{ unit = "guest.service" }}]
             ),
             case("their names as well", unit("guest.service"), ask("dns.google"), Expect::Refused(by_guest))
                 .unexplained(),
+        ],
+    )
+}
+
+/// A policy that an agent before this list left, and that has no room for it.
+#[test]
+fn what_has_decided_goes_on_where_the_list_does_not_fit() -> Result<()> {
+    let names: Vec<String> = (0..4_000).map(|index| format!("\"n{index}.example\"")).collect();
+    let names = names.join(", ");
+    let policy = |encrypted| {
+        format!("{OPEN}encrypted = \"{encrypted}\"\n[[allow]]\nname = \"many\"\nto = [{names}]\n")
+    };
+    let mut wall = Wall::prepare()?;
+    wall.agent.start(Some(&policy("allow")))?;
+    let anew = wall.agent.apply(&policy("deny"))?;
+    ensure!(anew.code == 3 && anew.errors.contains("the kernel holds 4096"), "{anew:?}");
+    wall.agent.stop()?;
+    fs::write(wall.agent.state().join("policy.toml"), policy("deny"))?;
+    wall.agent.start(None)?;
+    let log = wall.agent.log();
+    ensure!(log.contains("known resolvers of encrypted DNS are not refused"), "{log}");
+    let app = || at("app.service");
+    let to = |port: u16| tcp(&format!("{QUAD9}:{port}"));
+    check_wall(
+        &mut wall,
+        &[
+            case("over TLS", app(), to(853), refused("dns.encrypted")),
+            case("over HTTPS", app(), to(443), allowed("allow.everything")),
         ],
     )
 }
