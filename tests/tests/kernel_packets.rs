@@ -1,6 +1,7 @@
 //! Tables of packets through the programs themselves (`BPF_PROG_TEST_RUN`). The sockets are the kernel's dummies: of
 //! nobody's, so only what holds for everyone is seen here.
 
+use std::fs;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use dnswall_tests::lab::packet::{
     ACK, RST, SYN, URG, fragment4, icmp, ip, ip_from, ipv4, question, tcp, udp, with_extensions, with_options,
 };
 use dnswall_tests::lab::{Direction, Lab, Outcome};
+use dnswall_tests::lists;
 
 const POLICY: &str = r#"
 version = 1
@@ -458,4 +460,53 @@ fn audit_lets_pass_and_counts() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// By tables of two sizes, of which each is a map of its own.
+#[test]
+fn listed_names_are_not_asked_for() -> Result<()> {
+    const LISTED: &str = r#"
+version = 1
+mode = "enforce"
+[dns]
+resolvers = ["192.0.2.53", "2001:db8::53"]
+[[blocklist]]
+name = "names"
+source = "/nowhere"
+"#;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("names.txt");
+    let ask = |name: &str| ip("192.0.2.53", UDP, &udp(40_000, 53, &question(name)));
+    let ask6 = |name: &str| ip("2001:db8::53", UDP, &udp(40_000, 53, &question(name)));
+    // The first rule that counts them is the one that leads to the resolver.
+    let (refused, resolvers) = (|| Refused(Reason::ListedName, "dns.resolvers"), || Rule("dns.resolvers"));
+    for more in [0, 5_000] {
+        let names: Vec<String> = (0..more).map(|index| format!("n{index}.example.net")).collect();
+        fs::write(&path, format!("evil.example\n{}\n", names.join("\n")))?;
+        let lists = lists::read(&path, directory.path())?;
+        Lab::shared(POLICY, |lab| {
+            lab.publish_lists(LISTED, &lists)?;
+            play(
+                lab,
+                Direction::Egress,
+                &[
+                    ("the name", ask("evil.example"), refused()),
+                    ("below it, in another case", ask6("www.EVIL.Example"), refused()),
+                    ("below it, of eight labels", ask("1.2.3.4.5.6.evil.example"), refused()),
+                    ("of nine", ask("1.2.3.4.5.6.7.evil.example"), refused()),
+                    ("of nine, over IPv6", ask6("1.2.3.4.5.6.7.evil.example"), refused()),
+                    ("another", ask("xevil.example"), resolvers()),
+                    ("above it", ask6("example"), resolvers()),
+                    ("another of nine labels", ask("1.2.3.4.5.6.7.xevil.example"), resolvers()),
+                    (
+                        "an encrypted resolver's",
+                        ask("dns.google"),
+                        Refused(Reason::DeniedName, "dns.resolvers"),
+                    ),
+                    ("the root", ask(""), resolvers()),
+                ],
+            )
+        })?;
+    }
+    Ok(())
 }

@@ -2,20 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use dnswall_agent::blocklist::bounds::Change;
-use dnswall_agent::blocklist::build::{Before, NAMES_MAX, build};
-use dnswall_agent::blocklist::known_good::KnownGood;
-use dnswall_agent::blocklist::{List, ListAction, ListSource, Lists};
 use serde::Serialize;
 
 use crate::lab::packet::protocol::UDP;
 use crate::lab::packet::{ip, question, udp};
-use crate::lab::{Direction, Lab, SEED};
+use crate::lab::{Direction, Lab};
+use crate::lists;
 
 /// Names that are asked once each.
 const COLD: usize = 20_000;
@@ -108,7 +104,7 @@ pub fn measure(lab: &mut Lab, directory: &Path, names: usize, effort: Effort) ->
     let path = directory.join("names.txt");
     write(&path, names)?;
     let start = Instant::now();
-    let lists = read(path.clone(), directory)?;
+    let lists = lists::read(&path, directory)?;
     let build_ms = start.elapsed().as_millis();
     fs::remove_file(&path)?;
     ensure!(lists.entries() == names, "{} of {names} names were read", lists.entries());
@@ -123,20 +119,6 @@ pub fn measure(lab: &mut Lab, directory: &Path, names: usize, effort: Effort) ->
     let cold_added_ns = cold(lab)?;
     let kernel_bytes = size_of_val(lists.table.as_slice());
     Ok(Cost { names, kernel_bytes, build_ms, publish_ms, questions, cold_added_ns })
-}
-
-fn read(path: PathBuf, directory: &Path) -> Result<Arc<Lists>> {
-    let list = List {
-        name: "bench".to_owned(),
-        source: ListSource::File(path.clone()),
-        format: None,
-        action: ListAction::Deny,
-        entries: 0..=NAMES_MAX,
-        change: Change::default(),
-    };
-    let open = |_: &List| File::open(&path).map(Some);
-    let index = |_| tempfile::tempfile_in(directory);
-    Ok(Arc::new(build(&[list], KnownGood::default(), SEED, &open, Before::default(), &index)?))
 }
 
 fn hot(lab: &mut Lab, effort: Effort) -> Result<Vec<Question>> {
