@@ -180,6 +180,7 @@ fn only_whole_single_questions_leave() -> Result<()> {
             line("an urgent byte", asked(&fine, MessageBy::Urgent), split.unheard()),
             // Of a short datagram kernels before 6.0 copy everything.
             line("memory that is not copied", asked(&long, MessageBy::ZeroCopy), unstable),
+            line("the same over IPv6", asked6(&long, MessageBy::ZeroCopy), unstable),
             line("the same over TCP", asked(&fine, MessageBy::ZeroCopyStream), unstable.unheard()),
             // Over IPv6 kernels before 6.5 copy it.
             line("memory from a pipe", asked(&fine, MessageBy::Spliced), unstable),
