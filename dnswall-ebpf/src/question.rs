@@ -278,6 +278,9 @@ fn find<const N: usize, const IN: u32>(
     }
     let (mut suffix, buckets) = (header.seed, header.listed_buckets);
     let table = if IN & IN_LISTS != 0 { LISTED.get(image.slot) } else { None };
+    if IN & IN_LISTS != 0 && table.is_none() {
+        return unreadable(finding);
+    }
     let mut longest = forget(NO_PATTERN, unknown(skb));
     let mut at = 0;
     // VERIFIER: N rounds with a known index each. The count is forgotten anew at each comparison.

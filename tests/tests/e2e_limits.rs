@@ -312,3 +312,57 @@ fn what_answers_weigh_is_limited_by_type() -> Result<()> {
     );
     Ok(())
 }
+
+/// Deeper than the kernel looks nobody is anybody, and a resolver on loopback is asked all the same: by the strictest limits there are, and not
+/// for what anybody may not ask.
+#[test]
+fn who_hides_is_limited_most() -> Result<()> {
+    let policy = r#"
+version = 1
+mode = "enforce"
+[[dns.stub]]
+address = "127.0.0.1"
+from = [{ unit = "stub.service" }]
+[dns]
+resolvers = ["203.0.113.77"]
+[dns.limits]
+name-length = 60
+[[scope]]
+name = "short names"
+from = [{ unit = "short.service" }]
+limits = { name-length = 30 }
+[[scope]]
+name = "any names"
+from = [{ unit = "free.service" }]
+limits = { name-length = "none" }
+[[deny]]
+to = ["*.no.example"]
+from = [{ unit = "short.service" }]
+"#;
+    let mut wall = Wall::prepare()?;
+    let _zone = wall.zone()?;
+    wall.agent.start_inside(wall.network.near.path());
+    wall.agent.start(Some(policy))?;
+    let _stub = wall.start(&at("stub.service"), Act::Zone { at: vec![STUB] })?;
+    let asks = |cgroup: &str, zone: &str| -> Result<Tally> {
+        let follow = Follow { server: SocketAddr::new(STUB, 53), ..names(zone, 1, 1) };
+        ask(&wall, cgroup, follow)
+    };
+    let deep = format!("free.service{}", "/d".repeat(40));
+    // 28, 38 and 70 bytes.
+    let [short, long, longer] = ["short-one.example", "rather-long-that-one.example", &"x".repeat(60)];
+    for (cgroup, zone, may) in [
+        ("short.service", short, true),
+        ("short.service", long, false),
+        ("free.service", longer, true),
+        (&deep, short, true),
+        (&deep, long, false),
+        ("short.service", "no.example", false),
+        ("free.service", "no.example", true),
+        (&deep, "no.example", false),
+    ] {
+        let asked = asks(cgroup, zone)?;
+        ensure!((asked.ok == 1, asked.refused == 1) == (may, !may), "{cgroup} asks below {zone}: {asked:?}");
+    }
+    Ok(())
+}

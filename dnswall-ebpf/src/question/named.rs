@@ -90,7 +90,11 @@ fn refusal(skb: *mut __sk_buff, image: &KernelImage, pattern: &Pattern) -> u64 {
         return 0;
     }
     // Of a socket that is older than the wall only what holds for everyone is asked.
-    let who = socket::state(socket::of(skb)).map_or(Who::EVERYONE, |state| socket::who(state, image));
+    let mut who = socket::state(socket::of(skb)).map_or(Who::EVERYONE, |state| socket::who(state, image));
+    // Known to be nobody's: whatever is refused to anybody, or hiding would lead past it to a resolver on loopback.
+    if !who.intersects(&Who::ALL) {
+        who = Who::ALL;
+    }
     let known = &mut NameSet::none(unknown(skb));
     known.add(&pattern.lists, unknown(skb));
     let verdict = forget(ask_cell(image, cell, &who, known), unknown(skb));
