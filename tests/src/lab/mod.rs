@@ -5,6 +5,7 @@ pub mod budget;
 pub mod packet;
 pub(crate) mod raw;
 pub mod stack;
+pub mod table;
 
 use std::fs::File;
 use std::os::fd::AsFd as _;

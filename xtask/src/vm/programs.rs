@@ -45,7 +45,7 @@ impl Check {
     /// The check that a test file belongs to; `None` for what says nothing about a kernel.
     fn of_test_file(name: &str) -> Option<Self> {
         match name {
-            "kernel_packets" => Some(Self::Packets),
+            "kernel_packets" | "kernel_questions" => Some(Self::Packets),
             _ if name.starts_with("e2e_") => Some(Self::Behaviour),
             _ => None,
         }
