@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dnswall_agent::demo::cgroup::Tree;
 use dnswall_agent::demo::netlink::Netlink;
+use dnswall_agent::demo::netns::Namespace;
 use dnswall_agent::demo::network::Network;
 use tempfile::TempDir;
 
@@ -174,6 +175,23 @@ impl Wall {
     pub fn attempt(&self, who: &Who, act: Act) -> Result<(Report, Process)> {
         let mut process = Process::spawn(&self.exe(who)?, &self.order(who, act)?)?;
         Ok((process.report()?, process))
+    }
+
+    /// [`Self::run`] in another network namespace.
+    ///
+    /// # Errors
+    /// When the probe cannot do what it was told.
+    pub fn run_in(&self, netns: &Namespace, who: &Who, act: Act) -> Result<Report> {
+        let order = Order { netns: Some(netns.path()), ..self.order(who, act)? };
+        Process::spawn(&self.exe(who)?, &order)?.report()
+    }
+
+    /// [`Self::start`] in another network namespace.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_in(&self, netns: &Namespace, who: &Who, act: Act) -> Result<Process> {
+        Process::start(&self.exe(who)?, &Order { netns: Some(netns.path()), ..self.order(who, act)? })
     }
 
     /// Lets someone run a program to its end, and gives what it wrote and its process id.

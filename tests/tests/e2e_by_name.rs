@@ -1,10 +1,12 @@
 //! Rules that lead to names: an address counts for who asked for such a name, as long as the answer said, and for nobody else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use dnswall_agent::demo::netns::Namespace;
 use dnswall_common::named::GRACE_SECS;
 use dnswall_common::{ABI_VERSION, TRIAL_ABI_OFFSET};
 use dnswall_tests::act::{Act, Tally, TcpBy, tcp};
@@ -223,6 +225,22 @@ fn only_the_stub_itself_answers_for_the_stub() -> Result<()> {
     }
     drop((stub, impostor));
     Ok(())
+}
+
+/// What is named like the stub in a network namespace of its own: its loopback is not the host's.
+#[test]
+fn a_stub_elsewhere_teaches_nothing() -> Result<()> {
+    let (wall, _zone) = raise(POLICY)?;
+    let elsewhere = Namespace::create()?;
+    let up = elsewhere.run(|| Command::new("ip").args(["link", "set", "lo", "up"]).status())?;
+    ensure!(up.success(), "bring the loopback up");
+    let _stub = wall.start_in(&elsewhere, &at("stub.service"), Act::Zone { at: vec![STUB] })?;
+    let names = Follow { server: SocketAddr::new(STUB, 53), ..one(Kind::Host, 100) };
+    let report = wall.run_in(&elsewhere, &at("app.service"), Act::Follow(names.clone()))?;
+    let [asked, went] = <[Tally; 2]>::try_from(report.tallies).ok().context("two tallies")?;
+    ensure!(asked.ok == 1, "no answer came to learn from: {asked:?}");
+    // There is no way there: what had been learned would be told as that.
+    none_went(&names, &(asked, went))
 }
 
 #[test]
