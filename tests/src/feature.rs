@@ -85,6 +85,16 @@ impl Feature {
     }
 }
 
+/// Whether the kernel copies what comes from a pipe into a datagram over IPv4, so that nobody can change it any more. Later stable releases
+/// of 6.1 do (`udp_sendpage` asks for `MSG_SPLICE_PAGES`, of which nothing knows there); neither 5.10 does, nor 6.5 and later.
+///
+/// # Errors
+/// When the kernel does not say its version.
+pub fn copies_from_pipes() -> Result<bool> {
+    let version = KernelVersion::current().context("ask for the kernel's version")?;
+    Ok((KernelVersion::new(6, 1, 0)..KernelVersion::new(6, 2, 0)).contains(&version))
+}
+
 fn makes(kind: Type, protocol: Protocol) -> std::io::Result<bool> {
     match Socket::new(Domain::IPV4, kind, Some(protocol)) {
         Ok(_) => Ok(true),
