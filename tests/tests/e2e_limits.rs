@@ -233,7 +233,7 @@ fn who_is_told_too_often_that_there_is_no_such_name_asks_no_more() -> Result<()>
 fn only_what_a_socket_waits_for_is_weighed() -> Result<()> {
     let mut wall = Wall::prepare()?;
     wall.agent.start_inside(wall.network.near.path());
-    wall.agent.start(Some(&format!("{POLICY}nxdomain-per-minute = 20\n")))?;
+    wall.agent.start(Some(&format!("{POLICY}nxdomain-per-minute = 17\n")))?;
     let bind = |address| wall.network.far.run(|| UdpSocket::bind(SocketAddr::new(address, 53)));
     let (resolver, stranger) = (bind(ZONE)?, bind(ELSEWHERE)?);
     resolver.set_read_timeout(Some(within(Duration::from_secs(1))))?;
@@ -349,7 +349,7 @@ from = [{ unit = "short.service" }]
         ask(&wall, cgroup, follow)
     };
     let deep = format!("free.service{}", "/d".repeat(40));
-    // 28, 38 and 70 bytes.
+    // 27, 38 and 70 bytes.
     let [short, long, longer] = ["short-one.example", "rather-long-that-one.example", &"x".repeat(60)];
     for (cgroup, zone, may) in [
         ("short.service", short, true),

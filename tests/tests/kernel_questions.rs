@@ -187,6 +187,7 @@ source = "/nowhere"
     let ask6 = |name: &str| ip("2001:db8::53", UDP, &udp(40_000, 53, &question(name)));
     // The first rule that counts them is the one that leads to the resolver.
     let (refused, resolvers) = (|| Refused(Reason::ListedName, "dns.resolvers"), || Rule("dns.resolvers"));
+    let denied = || Refused(Reason::DeniedName, "dns.resolvers");
     for more in [0, 5_000] {
         let names: Vec<String> = (0..more).map(|index| format!("n{index}.example.net")).collect();
         fs::write(&path, format!("evil.example\n{}\n", names.join("\n")))?;
@@ -205,11 +206,8 @@ source = "/nowhere"
                     ("another", ask("xevil.example"), resolvers()),
                     ("above it", ask6("example"), resolvers()),
                     ("another of nine labels", ask("1.2.3.4.5.6.7.xevil.example"), resolvers()),
-                    (
-                        "an encrypted resolver's",
-                        ask("dns.google"),
-                        Refused(Reason::DeniedName, "dns.resolvers"),
-                    ),
+                    ("an encrypted resolver's", ask("dns.google"), denied()),
+                    ("below one, of nine labels", ask("1.2.3.4.5.6.7.dns.google"), denied()),
                     ("the root", ask(""), resolvers()),
                 ],
             )
