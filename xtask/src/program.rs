@@ -42,7 +42,7 @@ pub fn run_demo(host: &Host, arguments: &[String]) -> Result<()> {
     become_program(command)
 }
 
-/// Measures; questions also beside the servers that refuse names, of which those are left out that are not here.
+/// Measures; questions also beside the servers that refuse names, which are installed where apt is and left out elsewhere.
 pub fn run_bench(host: &Host, arguments: &[String]) -> Result<()> {
     if packages::apt_is_here() && arguments.first().is_some_and(|measure| measure == "names") {
         setup::ensure(host, &[Need::Peers])?;

@@ -101,7 +101,7 @@ impl Cells {
         debug_assert!(active.is_empty());
     }
 
-    /// The cell of what rules say of questions for their names: only refusals.
+    /// The cell of what rules say of questions for their names: what is refused, and encrypted resolvers that a rule opens.
     fn add_questions(&mut self, rules: &[FlatRule], problems: &mut Vec<Problem>) -> u32 {
         let asks = (0u32..).zip(rules).filter(|(_, rule)| rule.asks).map(|(number, _)| number);
         let mut deciding = deciding(asks, rules);

@@ -91,7 +91,7 @@ fn refusal(skb: *mut __sk_buff, image: &KernelImage, pattern: &Pattern) -> u64 {
     }
     // Of a socket that is older than the wall only what holds for everyone is asked.
     let mut who = socket::state(socket::of(skb)).map_or(Who::EVERYONE, |state| socket::who(state, image));
-    // Known to be nobody's: whatever is refused to anybody, or hiding would lead past it to a resolver on loopback.
+    // Nobody that is known: every [[deny]] holds, or hiding would lead past it to a resolver on loopback.
     if !who.intersects(&Who::ALL) {
         who = Who::ALL;
     }
