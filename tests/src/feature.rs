@@ -85,14 +85,15 @@ impl Feature {
     }
 }
 
-/// Whether the kernel copies what comes from a pipe into a datagram over IPv4, so that nobody can change it any more. Later stable releases
-/// of 6.1 do (`udp_sendpage` asks for `MSG_SPLICE_PAGES`, of which nothing knows there); neither 5.10 does, nor 6.5 and later.
+/// Whether the kernel copies what comes from a pipe into a datagram, so that nobody can change it any more. Over IPv6 all before 6.5 do; over
+/// IPv4 later stable releases of 6.1 (`udp_sendpage` asks for `MSG_SPLICE_PAGES`, of which nothing knows there), and neither 5.10 nor 6.5.
 ///
 /// # Errors
 /// When the kernel does not say its version.
-pub fn copies_from_pipes() -> Result<bool> {
+pub fn copies_from_pipes(over_ipv6: bool) -> Result<bool> {
     let version = KernelVersion::current().context("ask for the kernel's version")?;
-    Ok((KernelVersion::new(6, 1, 0)..KernelVersion::new(6, 2, 0)).contains(&version))
+    let first = if over_ipv6 { KernelVersion::new(0, 0, 0) } else { KernelVersion::new(6, 1, 0) };
+    Ok((first..KernelVersion::new(6, 5, 0)).contains(&version))
 }
 
 fn makes(kind: Type, protocol: Protocol) -> std::io::Result<bool> {

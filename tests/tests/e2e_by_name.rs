@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use dnswall_agent::demo::netns::Namespace;
 use dnswall_common::named::GRACE_SECS;
 use dnswall_common::{ABI_VERSION, TRIAL_ABI_OFFSET};
-use dnswall_tests::act::{Act, Tally, TcpBy, tcp};
+use dnswall_tests::act::{Act, Report, Tally, TcpBy, tcp};
 use dnswall_tests::place::{self, Trial};
 use dnswall_tests::process::Process;
 use dnswall_tests::resolver::{Dnsmasq, Unbound};
@@ -72,7 +72,10 @@ fn one(kind: Kind, number: u32) -> Follow {
 
 /// What came of the questions, and of the connections.
 fn follow(wall: &Wall, unit: &str, follow: &Follow) -> Result<(Tally, Tally)> {
-    let report = wall.run(&at(unit), Act::Follow(follow.clone()))?;
+    tallies(wall.run(&at(unit), Act::Follow(follow.clone()))?)
+}
+
+fn tallies(report: Report) -> Result<(Tally, Tally)> {
     let [asked, went] = <[Tally; 2]>::try_from(report.tallies).ok().context("two tallies")?;
     Ok((asked, went))
 }
@@ -236,8 +239,7 @@ fn a_stub_elsewhere_teaches_nothing() -> Result<()> {
     ensure!(up.success(), "bring the loopback up");
     let _stub = wall.start_in(&elsewhere, &at("stub.service"), Act::Zone { at: vec![STUB] })?;
     let names = Follow { server: SocketAddr::new(STUB, 53), ..one(Kind::Host, 100) };
-    let report = wall.run_in(&elsewhere, &at("app.service"), Act::Follow(names.clone()))?;
-    let [asked, went] = <[Tally; 2]>::try_from(report.tallies).ok().context("two tallies")?;
+    let (asked, went) = tallies(wall.run_in(&elsewhere, &at("app.service"), Act::Follow(names.clone()))?)?;
     ensure!(asked.ok == 1, "no answer came to learn from: {asked:?}");
     // There is no way there: what had been learned would be told as that.
     none_went(&names, &(asked, went))
