@@ -1,7 +1,8 @@
 //! The agent of dnswall, as a library for its binary, its tests and its benchmarks.
 //!
 //! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
-//! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → sinks` ([`event`], [`alert`], [`sink`]), of questions a record each
+//! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → spool → sinks` ([`event`], [`alert`], [`spool`],
+//! [`sink`]), of questions a record each
 //! ([`asked`]). [`run`] wires the two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
 //! [`durable`] writes its own, [`doctor`] says what it can do, [`demo`] shows it.
 
@@ -24,3 +25,4 @@ pub mod policy;
 pub mod proof;
 pub mod run;
 pub mod sink;
+pub mod spool;

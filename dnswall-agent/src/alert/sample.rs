@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{Alert, PolicyRules, RuleBook, Tally};
 use crate::event::dns::Question;
 use crate::event::{Clocks, EnrichedEvent, EventFlow, EventHook, ExeId, Outcome, Parent, Process, Workload};
+use crate::spool::{Entry, Stamp};
 
 /// Noon, 100 s after boot.
 pub fn clocks() -> Clocks {
@@ -94,4 +95,11 @@ pub fn tally() -> Tally {
 /// The alert of all that.
 pub fn alert() -> Alert {
     Alert::new(&enriched(), book().policy(3).map(|policy| &**policy), "web-1", tally())
+}
+
+/// It in the spool.
+pub fn entry(alert: &Alert) -> Entry {
+    let json = serde_json::to_string(alert).unwrap();
+    let stamp = Stamp { boot: 1, boot_ns: 0, wall_ms: 0 };
+    Entry { sequence: alert.count, stamp, json: json.into(), alert: Arc::new(alert.clone()) }
 }

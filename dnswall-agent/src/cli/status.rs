@@ -5,6 +5,7 @@ use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
 use crate::control::api::{OlderStatus, ProofStatus, SandboxStatus, Status, TamperStatus};
 use crate::control::client::Client;
+use crate::spool::SpoolStatus;
 
 pub async fn status(form: Form, client: &Client) -> Result<Exit, Failure> {
     let status = client.status().await?;
@@ -66,6 +67,7 @@ pub fn text(status: &Status) -> String {
         )
     });
     section(&mut lines, "Sinks", || sinks(status));
+    section(&mut lines, "Spool", || spool(status));
     lines.join("\n")
 }
 
@@ -190,17 +192,40 @@ fn reasons(status: &Status) -> String {
 
 fn sinks(status: &Status) -> String {
     if status.sinks.is_empty() {
-        return format!("  {}", paint(WARN, "none: alerts are only kept in memory"));
+        return format!("  {}", paint(WARN, "none: alerts are only kept in the spool"));
     }
     table(
-        &["sink", "written", "failed", "queue full", "waiting", "last error"],
+        &["sink", "taken", "last taken", "waiting", "oldest", "rejected", "lost", "failures", "last error"],
         status.sinks.iter().map(|sink| {
-            let error = sink.last_error.clone().unwrap_or_else(|| "-".to_owned());
-            let counts =
-                [sink.written, sink.failed, sink.refused, sink.queued].map(|count| count.to_string());
-            [vec![sink.name.clone()], counts.to_vec(), vec![error]].concat()
+            let dash = || "-".to_owned();
+            let oldest = sink.oldest_waiting_secs.map_or_else(dash, |secs| duration(secs as u64));
+            let last = sink.last_taken.clone().unwrap_or_else(dash);
+            let counts = [sink.rejected, sink.lost, sink.failures].map(|count| count.to_string());
+            let error = sink.last_error.clone().unwrap_or_else(dash);
+            let name = if sink.failing { format!("{} (failing)", sink.name) } else { sink.name.clone() };
+            let first = [name, sink.written.to_string(), last, sink.waiting.to_string(), oldest];
+            [first.to_vec(), counts.to_vec(), vec![error]].concat()
         }),
     )
+}
+
+fn spool(status: &Status) -> String {
+    let SpoolStatus { path, alerts, bytes, bytes_max, refused, evicted, unsaved, unsaved_lost, .. } =
+        &status.spool;
+    let mib = |bytes: u64| bytes >> 20;
+    let mut lines = vec![format!("  {path}: {alerts} alerts, {} of {} MiB", mib(*bytes), mib(*bytes_max))];
+    for (count, what) in [
+        (refused, "came too fast to be kept: no sink has them"),
+        (evicted, "made room for newer ones"),
+        (unsaved, "are only in memory: the disk cannot be written"),
+        (unsaved_lost, "were in memory only, and had to make room"),
+    ] {
+        if *count > 0 {
+            lines.push(format!("  {} {what}", paint(WARN, format_args!("{count} alerts"))));
+        }
+    }
+    lines.extend(status.spool.trouble.iter().map(|trouble| format!("  {}", paint(BAD, trouble))));
+    lines.join("\n")
 }
 
 fn duration(secs: u64) -> String {

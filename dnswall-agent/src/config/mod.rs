@@ -7,37 +7,31 @@
 //! ```
 
 mod section;
+mod sink;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 use toml::de::DeTable;
 
 use crate::policy::{Problem, Problems};
-use crate::sink::FileOptions;
 use section::Section;
+use sink::Sinks;
+pub use sink::{FILE_BYTES_RANGE, FILE_KEEP_RANGE, SINKS_MAX, SinkConfig, SinkTarget, StdoutFormat};
 
 /// Where agent.toml is, unless said otherwise.
 pub const CONFIG_PATH: &str = "/etc/dnswall/agent.toml";
 /// The longest agent.toml, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
-/// Sinks at most.
-pub const SINKS_MAX: usize = 16;
+/// Least and most bytes of the spool.
+pub const SPOOL_BYTES_RANGE: (i64, i64) = (4 << 20, 64 << 30);
 /// Least and most time between two alerts of one flow.
 pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 /// Least and most time between two proofs: the kernel tells of one flow once a second.
 pub const PROOF_RANGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3_600));
 /// Least and most time that fetching one list may take.
 pub const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
-/// Least and most bytes of an alert file.
-pub const FILE_BYTES_RANGE: (i64, i64) = (64 * 1024, 1024 * 1024 * 1024 * 1024);
-/// Least and most older alert files.
-pub const FILE_KEEP_RANGE: (i64, i64) = (1, 100);
-
-const FILE_BYTES_DEFAULT: i64 = 64 * 1024 * 1024;
-const FILE_KEEP_DEFAULT: i64 = 4;
-
 /// What is the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -55,6 +49,8 @@ pub struct Config {
     pub sandbox: bool,
     /// How alerts are made and shown.
     pub alerts: AlertsConfig,
+    /// Bytes of the file that keeps alerts until every sink has them.
+    pub spool_bytes_max: u64,
     /// Where they go.
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
@@ -113,24 +109,6 @@ pub enum Terminal {
     Off,
 }
 
-/// One `[[sink]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SinkConfig {
-    /// JSON lines in a file.
-    File(FileOptions),
-    /// Lines on standard output.
-    Stdout(StdoutFormat),
-}
-
-/// The form of alerts on standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StdoutFormat {
-    /// For a person.
-    Text,
-    /// The JSON objects.
-    Json,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -141,6 +119,7 @@ impl Default for Config {
             host_root: None,
             sandbox: true,
             alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
+            spool_bytes_max: 64 << 20,
             sinks: Vec::new(),
             proof: ProofConfig::default(),
             lists: ListsConfig { ca: None, timeout: Duration::from_secs(300) },
@@ -179,8 +158,19 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             .extend(errors.iter().map(|error| Problem::error(error.span().unwrap_or(0..0), error.message())));
         return defaults;
     }
-    let known =
-        ["state", "pins", "socket", "cgroup", "host-root", "sandbox", "alerts", "proof", "lists", "sink"];
+    let known = [
+        "state",
+        "pins",
+        "socket",
+        "cgroup",
+        "host-root",
+        "sandbox",
+        "alerts",
+        "spool",
+        "proof",
+        "lists",
+        "sink",
+    ];
     let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
     let state = top.path("state").unwrap_or(defaults.state);
     let pins = top.path("pins").unwrap_or(defaults.pins);
@@ -199,18 +189,13 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             terminal_span = Some(span);
         }
     }
+    let spool_bytes_max = read_spool(&mut top).unwrap_or(defaults.spool_bytes_max);
     let proof = read_proof(&mut top);
     let lists = read_lists(&mut top, defaults.lists);
     let tables = top.tables("sink", SINKS_MAX);
     let mut sinks = Sinks::default();
     for (span, table) in tables {
-        sinks.read(Section::new(
-            table,
-            span,
-            "[[sink]]",
-            &["type", "path", "max-bytes", "keep", "format"],
-            top.problems(),
-        ));
+        sinks.read(Section::new(table, span, "[[sink]]", sink::KEYS, top.problems()));
     }
     if sinks.has_stdout {
         match terminal_span {
@@ -224,7 +209,25 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
             Some(_) => {}
         }
     }
-    Config { state, pins, socket, cgroup, host_root, sandbox, alerts, sinks: sinks.list, proof, lists }
+    Config {
+        state,
+        pins,
+        socket,
+        cgroup,
+        host_root,
+        sandbox,
+        alerts,
+        spool_bytes_max,
+        sinks: sinks.list,
+        proof,
+        lists,
+    }
+}
+
+fn read_spool(top: &mut Section<'_, '_>) -> Option<u64> {
+    let (span, table) = top.table("spool")?;
+    let mut section = Section::new(table, span, "[spool]", &["max-bytes"], top.problems());
+    section.integer("max-bytes", SPOOL_BYTES_RANGE).and_then(|bytes| u64::try_from(bytes).ok())
 }
 
 fn read_lists(top: &mut Section<'_, '_>, mut lists: ListsConfig) -> ListsConfig {
@@ -249,66 +252,11 @@ fn read_proof(top: &mut Section<'_, '_>) -> ProofConfig {
     proof
 }
 
-/// The sinks so far.
-#[derive(Default)]
-struct Sinks {
-    list: Vec<SinkConfig>,
-    has_stdout: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SinkType {
-    File,
-    Stdout,
-}
-
-impl Sinks {
-    fn read(&mut self, mut section: Section<'_, '_>) {
-        let types = [("file", SinkType::File), ("stdout", SinkType::Stdout)];
-        match section.choice("type", &types) {
-            Some((_, SinkType::File)) => self.read_file(&mut section),
-            Some((span, SinkType::Stdout)) => {
-                for key in ["path", "max-bytes", "keep"] {
-                    section.refuse(key, "only a sink of type \"file\" has it");
-                }
-                let formats = [("text", StdoutFormat::Text), ("json", StdoutFormat::Json)];
-                let format =
-                    section.choice("format", &formats).map_or(StdoutFormat::Json, |(_, format)| format);
-                if self.has_stdout {
-                    section.note(
-                        Problem::error(span, "there is only one standard output").hint("take this sink out"),
-                    );
-                }
-                self.has_stdout = true;
-                self.list.push(SinkConfig::Stdout(format));
-            }
-            None => section.require("type", "write type = \"file\" or type = \"stdout\""),
-        }
-    }
-
-    fn read_file(&mut self, section: &mut Section<'_, '_>) {
-        section.refuse("format", "a file always has JSON lines");
-        section.require("path", "write path = \"/var/log/dnswall/alerts.jsonl\"");
-        let max_bytes = section.integer("max-bytes", FILE_BYTES_RANGE).unwrap_or(FILE_BYTES_DEFAULT);
-        let keep = section.integer("keep", FILE_KEEP_RANGE).unwrap_or(FILE_KEEP_DEFAULT);
-        let Some(path) = section.path("path") else { return };
-        if self.has_file(&path) {
-            let problem = Problem::error(section.value_span("path"), "another sink writes this file too");
-            section.note(problem.hint("take one of the two out"));
-        }
-        let max_bytes = u64::try_from(max_bytes).unwrap_or_default();
-        let keep = u32::try_from(keep).unwrap_or_default();
-        self.list.push(SinkConfig::File(FileOptions { path, max_bytes, keep }));
-    }
-
-    fn has_file(&self, path: &Path) -> bool {
-        self.list.iter().any(|sink| matches!(sink, SinkConfig::File(options) if options.path == path))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::sink::{FILE_BYTES_DEFAULT, FILE_KEEP_DEFAULT};
     use super::*;
+    use crate::sink::FileOptions;
 
     fn mistakes(text: &str) -> String {
         Config::parse(text, "agent.toml").unwrap_err().render(false)
@@ -328,7 +276,11 @@ mod tests {
             max_bytes: FILE_BYTES_DEFAULT as u64,
             keep: FILE_KEEP_DEFAULT as u32,
         };
-        let sinks = vec![SinkConfig::File(file), SinkConfig::Stdout(StdoutFormat::Json)];
+        let named = |name: &str, target| SinkConfig { name: name.to_owned(), target };
+        let sinks = vec![
+            named("file /var/log/dnswall/alerts.jsonl", SinkTarget::File(file)),
+            named("stdout", SinkTarget::Stdout(StdoutFormat::Json)),
+        ];
         let defaults = Config::default();
         let cgroup = Some(PathBuf::from("/sys/fs/cgroup"));
         let host_root = Some(PathBuf::from("/"));
@@ -353,7 +305,7 @@ mod tests {
     fn a_file_sink_needs_only_its_path() {
         let config = Config::parse("sink = [{ type = \"file\", path = \"/a\" }]", "agent.toml").unwrap();
         let file = FileOptions { path: PathBuf::from("/a"), max_bytes: 64 << 20, keep: 4 };
-        assert_eq!(config.sinks, [SinkConfig::File(file)]);
+        assert_eq!(config.sinks, [SinkConfig { name: "file /a".to_owned(), target: SinkTarget::File(file) }]);
         assert_eq!(config.alerts.terminal, Terminal::Text);
     }
 
@@ -428,7 +380,7 @@ path = "/var/log/b"
         ));
         let off = "[alerts]\nterminal = \"off\"\n[[sink]]\ntype = \"stdout\"\nformat = \"text\"\n";
         let config = Config::parse(off, "agent.toml").unwrap();
-        assert_eq!(config.sinks, [SinkConfig::Stdout(StdoutFormat::Text)]);
+        assert_eq!(config.sinks[0].target, SinkTarget::Stdout(StdoutFormat::Text));
     }
 
     #[test]

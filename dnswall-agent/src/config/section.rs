@@ -83,6 +83,18 @@ impl<'t, 'i> Section<'t, 'i> {
         None
     }
 
+    /// A name: one line of printable text, not too long.
+    pub(super) fn name(&mut self, key: &str, bytes_max: usize) -> Option<String> {
+        let (span, text) = self.string(key)?;
+        let printable = text.chars().all(|character| !character.is_control()) && text.trim() == text;
+        if printable && (1..=bytes_max).contains(&text.len()) {
+            return Some(text.to_owned());
+        }
+        let problem = Problem::error(span, format!("`{key}` must be 1 to {bytes_max} printable bytes"));
+        self.note(problem);
+        None
+    }
+
     /// A length of time, within limits.
     pub(super) fn duration(&mut self, key: &str, (least, most): (Duration, Duration)) -> Option<Duration> {
         let (span, text) = self.string(key)?;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::Change;
 use crate::policy::Problem;
-use crate::sink::SinkStatus;
+use crate::spool::{SinkStatus, SpoolStatus};
 
 /// `GET /v1/status`: what stands, and what it counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Where alerts go.
     pub sinks: Vec<SinkStatus>,
+    /// The file that keeps alerts until every sink has them.
+    #[serde(default)]
+    pub spool: SpoolStatus,
     /// What the canary proved last.
     #[serde(default)]
     pub proof: ProofStatus,

@@ -23,7 +23,7 @@ use super::{RunError, fetcher, notice, sandbox, ticker};
 use crate::alert::{Grouper, RuleBook};
 use crate::asked::Pairs;
 use crate::blocklist::fetch::{Asked, Depot};
-use crate::config::{AtStart, ListsConfig, SinkConfig, StdoutFormat, Terminal};
+use crate::config::{AtStart, ListsConfig};
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
@@ -32,7 +32,8 @@ use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
 use crate::policy::{BUILTIN_ORIGIN, Dns};
 use crate::proof::Arrival;
-use crate::sink::{Dispatcher, FileSink, Format, Sink, StreamSink};
+use crate::sink::{self, Delivery, Sink};
+use crate::spool::Spool;
 
 /// Raises the wall and watches over it.
 ///
@@ -69,6 +70,10 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
 
     // Before the wall is raised: one that cannot be opened is no reason to leave a wall without an agent.
     let sinks = sinks(options)?;
+    let names: Vec<String> = sinks.iter().map(|sink| sink.name().to_owned()).collect();
+    let (spool, writer, lanes) =
+        Spool::open(&options.state.join(SPOOL_FILE), options.spool_bytes_max, &names)
+            .map_err(anyhow::Error::from)?;
 
     let book = Arc::new(RwLock::new(RuleBook::default()));
     let wall = WallOptions { cgroup: options.cgroup.clone(), pins: options.pins.clone() };
@@ -79,11 +84,13 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     fetcher::clean(&depot, &engine.texts());
     kernel::memory::give_back();
 
-    let (dispatcher, workers) = Dispatcher::new(sinks);
-    let outlet = Arc::new(Outlet::new(dispatcher));
-    for worker in workers {
-        let name = format!("sink {}", worker.name());
-        spawn(&name, move || worker.run())?;
+    let outlet = Arc::new(Outlet::new(spool));
+    let shown = Arc::clone(&outlet);
+    spawn("spool", move || writer.run(|entry| shown.show(&entry.json)))?;
+    for (lane, sink) in lanes.into_iter().zip(sinks) {
+        let delivery = Delivery::new(lane, sink);
+        let name = format!("sink {}", delivery.name());
+        spawn(&name, move || delivery.run())?;
     }
     let (inbox, arrival) = (Arc::new(Inbox::default()), Arc::new(Arrival::default()));
     let hold = Hold::of(engine.wall()).context("take hold of the wall")?;
@@ -292,24 +299,8 @@ fn assumed(engine: &Engine) -> String {
 fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    match options.alerts.terminal {
-        Terminal::Text => sinks.push(Box::new(StreamSink::stdout(Format::Text { colour }))),
-        Terminal::Json => sinks.push(Box::new(StreamSink::stdout(Format::Json))),
-        Terminal::Off => {}
-    }
-    for sink in &options.sinks {
-        sinks.push(match sink {
-            SinkConfig::File(file) => {
-                let path = file.path.clone();
-                let sink = FileSink::open(file.clone());
-                Box::new(sink.with_context(|| format!("open the alert file {}", path.display()))?)
-            }
-            SinkConfig::Stdout(StdoutFormat::Text) => Box::new(StreamSink::stdout(Format::Text { colour })),
-            SinkConfig::Stdout(StdoutFormat::Json) => Box::new(StreamSink::stdout(Format::Json)),
-        });
-    }
-    Ok(sinks)
+    sink::open_all(options.alerts.terminal, &options.sinks, colour)
+        .map_err(|error| RunError::from(anyhow::Error::from(error)))
 }
 
 /// Where lists are that are fetched.
@@ -427,6 +418,8 @@ fn join<T>(name: &str, thread: JoinHandle<T>) -> anyhow::Result<T> {
     thread.join().map_err(|_| anyhow::anyhow!("thread {name} failed"))
 }
 
+/// The spool, in the directory of the state.
+const SPOOL_FILE: &str = "alerts.redb";
 /// How long the agent waits for its sinks before it ends.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -437,7 +430,12 @@ fn settle(outlet: &Outlet) {
     while !outlet.is_settled() && Instant::now() < until {
         thread::sleep(Duration::from_millis(10));
     }
-    for sink in outlet.sinks().iter().filter(|sink| sink.queued > 0) {
-        tracing::warn!(sink = sink.name, alerts = sink.queued, "alerts were not written");
+    let (_, sinks) = outlet.status();
+    for sink in sinks.iter().filter(|sink| sink.waiting > 0) {
+        tracing::warn!(
+            sink = sink.name,
+            alerts = sink.waiting,
+            "alerts wait in the spool for the next agent"
+        );
     }
 }

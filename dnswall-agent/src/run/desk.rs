@@ -113,6 +113,7 @@ impl Agent for Desk {
             counters.insert(counter.name().to_owned(), count);
         }
         let root = engine.root();
+        let (spool, sinks) = outlet.status();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi: ABI_VERSION,
@@ -142,7 +143,8 @@ impl Agent for Desk {
                 })
                 .collect(),
             counters,
-            sinks: outlet.sinks(),
+            spool,
+            sinks,
             sandbox: super::sandbox::status(),
             warnings,
             proof: record.proof,

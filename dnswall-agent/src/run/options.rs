@@ -45,6 +45,8 @@ pub struct Options {
     pub sandbox: bool,
     /// How alerts are made and shown.
     pub alerts: AlertsConfig,
+    /// Bytes of the file that keeps alerts until every sink has them.
+    pub spool_bytes_max: u64,
     /// Where they go.
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
@@ -78,6 +80,7 @@ impl Options {
             host,
             sandbox: found.sandbox,
             alerts: found.alerts,
+            spool_bytes_max: found.spool_bytes_max,
             sinks: found.sinks,
             proof: found.proof,
             lists: found.lists,

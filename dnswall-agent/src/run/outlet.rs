@@ -1,5 +1,5 @@
-//! Takes alerts, hands each to the sinks, to whoever follows, and to the memory that `dnswall events` reads; of records of questions
-//! the last two.
+//! Takes alerts, hands each to the spool and, when it is on disk, to whoever follows and to the memory that `dnswall events`
+//! reads; of records of questions the last two.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use crate::alert::Alert;
 use crate::asked::DnsRecord;
-use crate::sink::{Dispatcher, SinkStatus};
+use crate::spool::{SinkStatus, Spool, SpoolStatus};
 
 /// Alerts kept in memory, and records of questions.
 pub const RECENT_MAX: usize = 1000;
@@ -18,7 +18,7 @@ const BEHIND_MAX: usize = 1024;
 /// Where alerts leave the agent, and records of questions.
 #[derive(Debug)]
 pub struct Outlet {
-    dispatcher: Mutex<Dispatcher>,
+    spool: Arc<Spool>,
     alerts: Feed,
     questions: Feed,
 }
@@ -40,20 +40,26 @@ pub enum Stream {
 }
 
 impl Outlet {
-    /// With these sinks.
-    pub fn new(dispatcher: Dispatcher) -> Self {
-        Self { dispatcher: Mutex::new(dispatcher), alerts: Feed::default(), questions: Feed::default() }
+    /// Into this spool; what it has from before is shown too.
+    pub fn new(spool: Arc<Spool>) -> Self {
+        let alerts = Feed::default();
+        locked(&alerts.recent).extend(spool.last(RECENT_MAX));
+        Self { spool, alerts, questions: Feed::default() }
     }
 
-    /// Hands an alert to everybody. Never waits.
+    /// Hands an alert to the spool. Never waits.
     pub fn deliver(&self, alert: &Alert) {
-        self.dispatcher().deliver(alert);
-        self.alerts.put(alert.to_json_line().trim_end());
+        self.spool.push(alert);
+    }
+
+    /// Shows an alert that the spool has taken.
+    pub fn show(&self, json: &Arc<str>) {
+        self.alerts.put(Arc::clone(json));
     }
 
     /// Hands the record of a question to who follows them. Never waits.
     pub fn observe(&self, record: &DnsRecord) {
-        self.questions.put(&record.to_json());
+        self.questions.put(Arc::from(record.to_json()));
     }
 
     /// The last lines, oldest first, and each that follows them: none twice, none left out.
@@ -64,23 +70,19 @@ impl Outlet {
         }
     }
 
-    /// What became of the alerts, by sink.
-    pub fn sinks(&self) -> Vec<SinkStatus> {
-        self.dispatcher().status()
+    /// What is in the spool, and how each sink is.
+    pub fn status(&self) -> (SpoolStatus, Vec<SinkStatus>) {
+        self.spool.status()
     }
 
-    /// Takes no more alerts for the sinks.
+    /// Takes no more alerts.
     pub fn close(&self) {
-        self.dispatcher().close();
+        self.spool.close();
     }
 
-    /// Whether the sinks have written all they got.
+    /// Whether the sinks have all there is.
     pub fn is_settled(&self) -> bool {
-        self.dispatcher().is_settled()
-    }
-
-    fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
-        locked(&self.dispatcher)
+        self.spool.is_settled()
     }
 }
 
@@ -92,8 +94,7 @@ impl Default for Feed {
 }
 
 impl Feed {
-    fn put(&self, json: &str) {
-        let json: Arc<str> = Arc::from(json);
+    fn put(&self, json: Arc<str>) {
         let mut recent = locked(&self.recent);
         if recent.len() >= RECENT_MAX {
             recent.pop_front();
@@ -126,13 +127,18 @@ mod tests {
 
     #[test]
     fn the_last_and_the_next_are_given_without_a_gap() {
-        let outlet = Outlet::new(Dispatcher::default());
-        let deliver = |count| outlet.deliver(&Alert { count, ..sample::alert() });
-        (0..RECENT_MAX as u64 + 5).for_each(deliver);
+        let directory = tempfile::tempdir().unwrap();
+        let (spool, _writer, _) = Spool::open(&directory.path().join("alerts"), 4 << 20, &[]).unwrap();
+        let outlet = Outlet::new(spool);
+        let show = |count| {
+            let alert = Alert { count, ..sample::alert() };
+            outlet.show(&sample::entry(&alert).json);
+        };
+        (0..RECENT_MAX as u64 + 5).for_each(show);
         let (last, mut live) = outlet.events(Stream::Alerts, 3);
         let last: Vec<u64> = last.iter().map(|line| counted(line)).collect();
         assert_eq!(last, [1002, 1003, 1004]);
-        deliver(7);
+        show(7);
         assert_eq!(counted(&live.try_recv().unwrap()), 7);
         assert!(live.try_recv().is_err());
         assert_eq!(outlet.events(Stream::Alerts, usize::MAX).0.len(), RECENT_MAX);

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::Sink;
-use crate::alert::Alert;
+use super::{Failure, Sent, Sink};
+use crate::spool::Entry;
 
 /// Where and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +46,9 @@ impl FileSink {
     ///
     /// # Errors
     /// When that is not possible, or when it is something else than a file.
-    pub fn open(options: FileOptions) -> io::Result<Self> {
+    pub fn open(name: &str, options: FileOptions) -> io::Result<Self> {
         let open = Open::new(&options.path)?;
-        let name = format!("file {}", options.path.display());
-        Ok(Self { options, name, open: Some(open), trouble: None })
+        Ok(Self { options, name: name.to_owned(), open: Some(open), trouble: None })
     }
 
     /// The file that is at the path now, with its size: another one than before when somebody moved that away.
@@ -78,22 +77,17 @@ impl FileSink {
         }
         std::fs::rename(path, numbered(path, 1))
     }
-}
 
-impl Sink for FileSink {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn write(&mut self, alert: &Alert) -> io::Result<usize> {
+    /// One alert, as it is in the spool.
+    fn append(&mut self, json: &str) -> io::Result<usize> {
         let at_path = |path: &Path, error| io::Error::other(format!("write {}: {error}", path.display()));
         let path = self.options.path.clone();
-        let mut line = alert.to_json_line();
+        let mut line = format!("{json}\n");
         let max_bytes = self.options.max_bytes;
         let (_, bytes) = self.current().map_err(|error| at_path(&path, error))?;
         if bytes > 0 && bytes.saturating_add(line.len() as u64) > max_bytes {
             // A file that cannot be moved grows: better than alerts that are not written.
-            let rotated = self.rotate();
+            let rotated = self.sync().and_then(|()| self.rotate());
             self.trouble = rotated.err().map(|error| format!("rotate {}: {error}", path.display()));
         }
         let (open, bytes) = self.current().map_err(|error| at_path(&path, error))?;
@@ -102,6 +96,35 @@ impl Sink for FileSink {
         }
         open.append(line.as_bytes(), bytes).map_err(|error| at_path(&path, error))?;
         Ok(line.len())
+    }
+
+    /// What was written is on disk.
+    fn sync(&self) -> io::Result<()> {
+        self.open.as_ref().map_or(Ok(()), |open| open.file.sync_data())
+    }
+}
+
+impl Sink for FileSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure> {
+        let mut sent = Sent::default();
+        for (settled, entry) in batch.iter().enumerate() {
+            match self.append(&entry.json) {
+                Ok(bytes) => sent.bytes += bytes,
+                Err(error) => {
+                    // What is not known to be on disk is written again.
+                    let (settled, bytes) = if self.sync().is_ok() { (settled, sent.bytes) } else { (0, 0) };
+                    return Err(Failure { why: error.to_string(), settled, bytes, after: None });
+                }
+            }
+        }
+        match self.sync() {
+            Ok(()) => Ok(sent),
+            Err(error) => Err(Failure::of(format!("flush {}: {error}", self.options.path.display()))),
+        }
     }
 
     fn trouble(&self) -> Option<&str> {
@@ -162,15 +185,16 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::sample;
+    use crate::alert::{Alert, sample};
+    use crate::spool::tests::small::Small;
     use std::os::unix::fs::PermissionsExt;
 
     fn options(directory: &Path) -> FileOptions {
         FileOptions { path: directory.join("alerts.jsonl"), max_bytes: 1 << 20, keep: 2 }
     }
 
-    fn numbered_alert(count: u64) -> Alert {
-        Alert { count, ..sample::alert() }
+    fn json(count: u64) -> String {
+        serde_json::to_string(&Alert { count, ..sample::alert() }).unwrap()
     }
 
     /// The counts of the alerts in a file, one a line.
@@ -184,11 +208,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let options = options(directory.path());
         for count in [1, 2] {
-            let mut sink = FileSink::open(options.clone()).unwrap();
-            assert_eq!(
-                sink.write(&numbered_alert(count)).unwrap(),
-                numbered_alert(count).to_json_line().len()
-            );
+            let mut sink = FileSink::open("file", options.clone()).unwrap();
+            assert_eq!(sink.append(&json(count)).unwrap(), json(count).len() + 1);
         }
         assert_eq!(counts(&options.path), [1, 2]);
         assert_eq!(std::fs::metadata(&options.path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -197,11 +218,11 @@ mod tests {
     #[test]
     fn it_is_rotated_by_size_and_keeps_so_many() {
         let directory = tempfile::tempdir().unwrap();
-        let line_bytes = numbered_alert(1).to_json_line().len() as u64;
+        let line_bytes = json(1).len() as u64 + 1;
         let options = FileOptions { max_bytes: 2 * line_bytes, ..options(directory.path()) };
-        let mut sink = FileSink::open(options.clone()).unwrap();
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
         for count in 1..=9 {
-            sink.write(&numbered_alert(count)).unwrap();
+            sink.append(&json(count)).unwrap();
         }
         assert_eq!(counts(&options.path), [9]);
         assert_eq!(counts(&numbered(&options.path, 1)), [7, 8]);
@@ -216,9 +237,9 @@ mod tests {
     fn a_line_longer_than_the_limit_goes_in_whole() {
         let directory = tempfile::tempdir().unwrap();
         let options = FileOptions { max_bytes: 10, keep: 1, ..options(directory.path()) };
-        let mut sink = FileSink::open(options.clone()).unwrap();
-        sink.write(&numbered_alert(1)).unwrap();
-        sink.write(&numbered_alert(2)).unwrap();
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
+        sink.append(&json(1)).unwrap();
+        sink.append(&json(2)).unwrap();
         assert_eq!((counts(&options.path), counts(&numbered(&options.path, 1))), (vec![2], vec![1]));
     }
 
@@ -226,18 +247,18 @@ mod tests {
     fn a_file_that_was_moved_or_deleted_is_made_anew() {
         let directory = tempfile::tempdir().unwrap();
         let options = options(directory.path());
-        let mut sink = FileSink::open(options.clone()).unwrap();
-        sink.write(&numbered_alert(1)).unwrap();
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
+        sink.append(&json(1)).unwrap();
         let moved = directory.path().join("moved");
         std::fs::rename(&options.path, &moved).unwrap();
-        sink.write(&numbered_alert(2)).unwrap();
+        sink.append(&json(2)).unwrap();
         assert_eq!((counts(&moved), counts(&options.path)), (vec![1], vec![2]));
         std::fs::remove_file(&options.path).unwrap();
-        sink.write(&numbered_alert(3)).unwrap();
+        sink.append(&json(3)).unwrap();
         assert_eq!(counts(&options.path), [3]);
         // As logrotate's copytruncate does it.
         File::options().write(true).open(&options.path).unwrap().set_len(0).unwrap();
-        sink.write(&numbered_alert(4)).unwrap();
+        sink.append(&json(4)).unwrap();
         assert_eq!(counts(&options.path), [4]);
     }
 
@@ -247,12 +268,12 @@ mod tests {
         let inner = directory.path().join("log");
         std::fs::create_dir(&inner).unwrap();
         let options = options(&inner);
-        let mut sink = FileSink::open(options.clone()).unwrap();
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
-        let error = sink.write(&numbered_alert(1)).unwrap_err().to_string();
+        let error = sink.append(&json(1)).unwrap_err().to_string();
         assert!(error.contains("alerts.jsonl: No such file"), "{error}");
         std::fs::create_dir(&inner).unwrap();
-        sink.write(&numbered_alert(2)).unwrap();
+        sink.append(&json(2)).unwrap();
         assert_eq!(counts(&options.path), [2]);
     }
 
@@ -261,9 +282,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let options = options(directory.path());
         std::fs::write(&options.path, "{\"schema\":1,\"ti").unwrap();
-        let mut sink = FileSink::open(options.clone()).unwrap();
-        sink.write(&numbered_alert(1)).unwrap();
-        sink.write(&numbered_alert(2)).unwrap();
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
+        sink.append(&json(1)).unwrap();
+        sink.append(&json(2)).unwrap();
         let text = std::fs::read_to_string(&options.path).unwrap();
         assert_eq!(text.lines().count(), 3);
         assert!(text.lines().skip(1).all(|line| serde_json::from_str::<Alert>(line).is_ok()));
@@ -274,63 +295,53 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let options = options(directory.path());
         std::fs::create_dir(&options.path).unwrap();
-        assert!(FileSink::open(options.clone()).is_err());
+        assert!(FileSink::open("file", options.clone()).is_err());
         std::fs::remove_dir(&options.path).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &options.path).unwrap();
-        assert!(FileSink::open(options.clone()).is_err());
+        assert!(FileSink::open("file", options.clone()).is_err());
         std::fs::remove_file(&options.path).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &options.path, Mode::RUSR | Mode::WUSR).unwrap();
-        assert_eq!(FileSink::open(options).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(FileSink::open("file", options).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
     fn a_file_that_cannot_be_rotated_grows_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let options = FileOptions { max_bytes: 10, ..options(directory.path()) };
-        let mut sink = FileSink::open(options.clone()).unwrap();
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
         // A directory that is not empty cannot be overwritten, not even by root.
         std::fs::create_dir_all(numbered(&options.path, 1).join("x")).unwrap();
         std::fs::create_dir_all(numbered(&options.path, 2).join("x")).unwrap();
-        sink.write(&numbered_alert(1)).unwrap();
-        sink.write(&numbered_alert(2)).unwrap();
+        sink.append(&json(1)).unwrap();
+        sink.append(&json(2)).unwrap();
         assert_eq!(counts(&options.path), [1, 2]);
         assert!(sink.trouble().unwrap().starts_with("rotate "));
         std::fs::remove_dir_all(numbered(&options.path, 1)).unwrap();
         std::fs::remove_dir_all(numbered(&options.path, 2)).unwrap();
-        sink.write(&numbered_alert(3)).unwrap();
+        sink.append(&json(3)).unwrap();
         assert_eq!((counts(&options.path), sink.trouble()), (vec![3], None));
     }
 
-    /// A file system of 16 KiB, as long as it is held.
-    struct Small(tempfile::TempDir);
-
-    impl Small {
-        /// `None` where one may not mount.
-        fn mount() -> Option<Self> {
-            let directory = tempfile::tempdir().unwrap();
-            let flags = rustix::mount::MountFlags::NOEXEC;
-            rustix::mount::mount("tmpfs", directory.path(), "tmpfs", flags, Some(c"size=16k")).ok()?;
-            Some(Self(directory))
-        }
-    }
-
-    impl Drop for Small {
-        fn drop(&mut self) {
-            let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
-        }
+    #[test]
+    fn a_batch_says_how_much_of_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = options(directory.path());
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
+        let batch: Vec<Entry> =
+            (1..=3).map(|count| sample::entry(&Alert { count, ..sample::alert() })).collect();
+        let bytes = batch.iter().map(|entry| entry.json.len() + 1).sum();
+        assert_eq!(sink.send(&batch), Ok(Sent { bytes, rejected: Vec::new() }));
+        assert_eq!(counts(&options.path), [1, 2, 3]);
     }
 
     #[test]
     fn a_full_disk_tears_no_line_and_is_used_again_when_there_is_room() {
-        let Some(small) = Small::mount() else {
-            eprintln!("skipped: mounting needs root");
-            return;
-        };
-        let options = options(small.0.path());
-        let ballast = small.0.path().join("ballast");
+        let small = Small::mount(c"size=16k");
+        let options = options(small.path());
+        let ballast = small.path().join("ballast");
         std::fs::write(&ballast, [0; 4096]).unwrap();
-        let mut sink = FileSink::open(options.clone()).unwrap();
-        let results: Vec<_> = (0..100).map(|count| (count, sink.write(&numbered_alert(count)))).collect();
+        let mut sink = FileSink::open("file", options.clone()).unwrap();
+        let results: Vec<_> = (0..100).map(|count| (count, sink.append(&json(count)))).collect();
         let written: Vec<u64> =
             results.iter().filter(|(_, result)| result.is_ok()).map(|(count, _)| *count).collect();
         assert!(written.len() > 3 && written.len() < 50, "{written:?}");
@@ -338,7 +349,7 @@ mod tests {
         // One that fits only in part is taken back whole.
         assert_eq!(counts(&options.path), written);
         std::fs::remove_file(ballast).unwrap();
-        sink.write(&numbered_alert(1_000)).unwrap();
+        sink.append(&json(1_000)).unwrap();
         assert_eq!(counts(&options.path), [written, vec![1_000]].concat());
     }
 }

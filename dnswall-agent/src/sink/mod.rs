@@ -1,34 +1,44 @@
-//! Takes alerts, puts them where they are wanted: a terminal, a file.
+//! Takes alerts from the spool, puts them where they are wanted: a terminal, a file, a server.
 //!
-//! `Alert → Dispatcher::deliver → a bounded queue for each sink → Worker::run → Sink::write`. A sink that is slow or
-//! broken fills its own queue and nobody else's; what it loses is counted and shown by `status`.
+//! `Lane → Delivery::run → Sink::send`. A sink that is slow or broken is behind by itself, and tried again until it has
+//! taken what there is; `status` shows how far each is.
 
-pub mod counter;
-pub mod dispatch;
+pub mod delivery;
 pub mod file;
-pub mod queue;
 pub mod stream;
 
 use std::io;
+use std::time::Duration;
 
-pub use counter::{SinkCounters, SinkStatus};
-pub use dispatch::{Dispatcher, Worker};
+pub use delivery::Delivery;
 pub use file::{FileOptions, FileSink};
 pub use stream::{Format, StreamSink};
 
-use crate::alert::Alert;
-use crate::config::{Config, SinkConfig, StdoutFormat, Terminal};
+use crate::config::{SinkConfig, SinkTarget, StdoutFormat, Terminal};
+use crate::spool::{Entry, Limits};
+
+/// What a sink takes at once, unless it says otherwise.
+const LIMITS: Limits = Limits { alerts: 256, bytes: 1 << 20 };
 
 /// Somewhere alerts go.
 pub trait Sink: Send {
     /// Its name in `status`, logs and metrics.
     fn name(&self) -> &str;
 
-    /// Writes one alert and returns how many bytes that were.
+    /// How much it takes at once.
+    fn limits(&self) -> Limits {
+        LIMITS
+    }
+
+    /// Sends alerts, oldest first, and returns when the far end has said that it has them. Some of them may have been
+    /// sent before.
     ///
     /// # Errors
-    /// When the alert did not arrive whole. The sink stays usable: the next alert is a new attempt.
-    fn write(&mut self, alert: &Alert) -> io::Result<usize>;
+    /// When the far end has not all of them. The sink stays usable: the next call is a new attempt.
+    fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure>;
+
+    /// There is nothing to send: a time to look whether the far end is still there.
+    fn idle(&mut self) {}
 
     /// What is wrong although alerts arrive.
     fn trouble(&self) -> Option<&str> {
@@ -36,27 +46,61 @@ pub trait Sink: Send {
     }
 }
 
+/// The far end has dealt with all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes that were sent.
+    pub bytes: usize,
+    /// Which of them it will never take, by their place in the batch, and why.
+    pub rejected: Vec<(usize, String)>,
+}
+
+/// The far end does not have all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened, for people. No secrets.
+    pub why: String,
+    /// How many, from the first on, it has all the same.
+    pub settled: usize,
+    /// Bytes of those.
+    pub bytes: usize,
+    /// How long it asks to be left alone.
+    pub after: Option<Duration>,
+}
+
+impl Failure {
+    /// It has none of them.
+    pub fn of(why: impl ToString) -> Self {
+        Self { why: why.to_string(), ..Self::default() }
+    }
+}
+
+/// What standard output is called, unless it has a name.
+pub const STDOUT: &str = "stdout";
+
 /// Opens every sink that agent.toml names, and the terminal; `colour` says whether standard output is a terminal
 /// that understands it.
 ///
 /// # Errors
 /// The first file that cannot be opened, by its name.
-pub fn open_all(config: &Config, colour: bool) -> io::Result<Vec<Box<dyn Sink>>> {
+pub fn open_all(terminal: Terminal, configs: &[SinkConfig], colour: bool) -> io::Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    let print = |format| -> Box<dyn Sink> { Box::new(StreamSink::stdout(format)) };
-    match config.alerts.terminal {
-        Terminal::Text => sinks.push(print(Format::Text { colour })),
-        Terminal::Json => sinks.push(print(Format::Json)),
+    let print = |name: &str, format| -> Box<dyn Sink> { Box::new(StreamSink::stdout(name, format)) };
+    match terminal {
+        Terminal::Text => sinks.push(print(STDOUT, Format::Text { colour })),
+        Terminal::Json => sinks.push(print(STDOUT, Format::Json)),
         Terminal::Off => {}
     }
-    for sink in &config.sinks {
-        sinks.push(match sink {
-            SinkConfig::Stdout(StdoutFormat::Text) => print(Format::Text { colour }),
-            SinkConfig::Stdout(StdoutFormat::Json) => print(Format::Json),
-            SinkConfig::File(options) => Box::new(FileSink::open(options.clone()).map_err(|error| {
-                let path = options.path.display();
-                io::Error::new(error.kind(), format!("open alert file {path}: {error}"))
-            })?),
+    for SinkConfig { name, target } in configs {
+        sinks.push(match target {
+            SinkTarget::Stdout(StdoutFormat::Text) => print(name, Format::Text { colour }),
+            SinkTarget::Stdout(StdoutFormat::Json) => print(name, Format::Json),
+            SinkTarget::File(options) => {
+                Box::new(FileSink::open(name, options.clone()).map_err(|error| {
+                    let path = options.path.display();
+                    io::Error::new(error.kind(), format!("open alert file {path}: {error}"))
+                })?)
+            }
         });
     }
     Ok(sinks)
@@ -65,6 +109,7 @@ pub fn open_all(config: &Config, colour: bool) -> io::Result<Vec<Box<dyn Sink>>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn what_the_config_names_is_opened() {
@@ -72,7 +117,7 @@ mod tests {
         let opened = |text: &str| {
             let text = text.replace("DIR", directory.path().to_str().unwrap());
             let config = Config::parse(&text, "agent.toml").unwrap();
-            open_all(&config, false)
+            open_all(config.alerts.terminal, &config.sinks, false)
                 .map(|sinks| sinks.iter().map(|sink| sink.name().to_owned()).collect::<Vec<_>>())
                 .map_err(|error| error.to_string())
         };

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::Sink;
+use super::{Failure, Sent, Sink};
 use crate::alert::{Alert, text};
+use crate::spool::Entry;
 
 /// How an alert becomes a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +38,8 @@ pub struct StreamSink<W> {
 
 impl StreamSink<io::Stdout> {
     /// Standard output.
-    pub fn stdout(format: Format) -> Self {
-        Self::new("stdout", io::stdout(), format)
+    pub fn stdout(name: &str, format: Format) -> Self {
+        Self::new(name, io::stdout(), format)
     }
 }
 
@@ -54,12 +55,18 @@ impl<W: Write + Send> Sink for StreamSink<W> {
         &self.name
     }
 
-    fn write(&mut self, alert: &Alert) -> io::Result<usize> {
-        let line = self.format.line(alert);
-        // A whole line at once: standard output passes it on in one call.
-        self.stream.write_all(line.as_bytes())?;
-        self.stream.flush()?;
-        Ok(line.len())
+    fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure> {
+        let mut bytes = 0;
+        for (settled, entry) in batch.iter().enumerate() {
+            let line = self.format.line(&entry.alert);
+            // A whole line at once: standard output passes it on in one call.
+            let written = self.stream.write_all(line.as_bytes()).and_then(|()| self.stream.flush());
+            if let Err(error) = written {
+                return Err(Failure { why: error.to_string(), settled, bytes, after: None });
+            }
+            bytes += line.len();
+        }
+        Ok(Sent { bytes, rejected: Vec::new() })
     }
 }
 
@@ -73,7 +80,7 @@ mod tests {
         let alert = sample::alert();
         let written = |format| {
             let mut sink = StreamSink::new("test", Vec::new(), format);
-            let bytes = sink.write(&alert).unwrap();
+            let Sent { bytes, .. } = sink.send(&[sample::entry(&alert)]).unwrap();
             assert_eq!(bytes, sink.stream.len());
             String::from_utf8(sink.stream).unwrap()
         };
@@ -93,6 +100,7 @@ mod tests {
             }
         }
         let mut sink = StreamSink::new("test", Closed, Format::Json);
-        assert_eq!(sink.write(&sample::alert()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let failure = sink.send(&[sample::entry(&sample::alert())]).unwrap_err();
+        assert_eq!(failure, Failure::of("broken pipe"));
     }
 }

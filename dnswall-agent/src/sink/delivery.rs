@@ -1,0 +1,112 @@
+//! Takes alerts from a lane of the spool, gives them to its sink, and tries again what failed. Starts no threads: each
+//! delivery is to be run on one of its own.
+
+use std::time::Duration;
+
+use super::{Failure, Sent, Sink};
+use crate::spool::{Entry, Lane, Settled, Taken};
+
+/// How long a lane is waited for at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The first wait after a failure.
+const REST_MIN: Duration = Duration::from_millis(500);
+/// The longest wait after many, and the longest that a far end may ask for.
+const REST_MAX: Duration = Duration::from_secs(60);
+/// Failures in a row after which the wait grows no more.
+const DOUBLINGS_MAX: u32 = 7;
+
+/// A sink and its lane.
+pub struct Delivery {
+    lane: Lane,
+    sink: Box<dyn Sink>,
+    /// In a row.
+    failures: u32,
+}
+
+impl Delivery {
+    /// Of this lane's alerts to this sink.
+    pub fn new(lane: Lane, sink: Box<dyn Sink>) -> Self {
+        Self { lane, sink, failures: 0 }
+    }
+
+    /// The sink's name.
+    pub fn name(&self) -> &str {
+        self.sink.name()
+    }
+
+    /// Delivers until the spool is closed and empty, or closed while the sink does not take what is there: the next agent
+    /// goes on then.
+    pub fn run(mut self) {
+        loop {
+            match self.lane.wait(self.sink.limits(), PATIENCE) {
+                Taken::Ended => return,
+                Taken::Nothing => self.sink.idle(),
+                Taken::Batch(batch) => {
+                    if !self.deliver(&batch) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One attempt, and the rest after one that failed; `false` when there is to be no other.
+    fn deliver(&mut self, batch: &[Entry]) -> bool {
+        match self.sink.send(batch) {
+            Ok(Sent { bytes, rejected }) => {
+                for (index, why) in &rejected {
+                    let id = batch.get(*index).map(|entry| entry.alert.id);
+                    tracing::error!(sink = self.sink.name(), ?id, why, "an alert will never be taken");
+                    self.lane.trouble(&format!("an alert was rejected: {why}"));
+                }
+                if std::mem::take(&mut self.failures) > 0 {
+                    tracing::info!(sink = self.sink.name(), "alerts are taken again");
+                }
+                self.lane.attempted(Ok(()));
+                self.lane.settle(batch, Settled { alerts: batch.len(), rejected: rejected.len(), bytes });
+                if let Some(trouble) = self.sink.trouble() {
+                    self.lane.trouble(trouble);
+                }
+                true
+            }
+            Err(Failure { why, settled, bytes, after }) => {
+                if self.failures == 0 {
+                    tracing::warn!(
+                        sink = self.sink.name(),
+                        error = why,
+                        "alerts are not taken; they are kept"
+                    );
+                }
+                self.lane.attempted(Err(&why));
+                self.lane.settle(batch, Settled { alerts: settled.min(batch.len()), rejected: 0, bytes });
+                let rest = after.unwrap_or_default().min(REST_MAX).max(rest_after(self.failures));
+                self.failures = self.failures.saturating_add(1);
+                self.lane.rest(spread(rest))
+            }
+        }
+    }
+}
+
+/// Half a second, then double each time.
+fn rest_after(failures: u32) -> Duration {
+    (REST_MIN * 2u32.pow(failures.min(DOUBLINGS_MAX))).min(REST_MAX)
+}
+
+/// Not all hosts of a fleet at the same moment: up to a quarter more.
+fn spread(rest: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_bytes()[0];
+    rest + rest / 4 * u32::from(random) / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_grows_to_a_minute_and_no_further() {
+        let rests: Vec<u64> = (0..10).map(|failures| rest_after(failures).as_millis() as u64).collect();
+        assert_eq!(rests, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+        let spread = spread(Duration::from_secs(60));
+        assert!((Duration::from_secs(60)..=Duration::from_secs(75)).contains(&spread), "{spread:?}");
+    }
+}

@@ -1,0 +1,281 @@
+//! Takes alerts, has each on disk before any sink sees it, and keeps it until every sink has it.
+//!
+//! `Spool::push → a bounded queue → Writer::run → Store::save → Lane::wait → a sink → Lane::settle`. A sink that is slow
+//! or gone is behind by itself: nobody waits for it. When the spool is full the oldest alerts make room, whoever still
+//! waits for them, and each sink counts what it did not get; so the newest always has a place, the alert that some were
+//! lost among them. While the disk cannot be written, alerts go to the sinks from memory. What a sink has taken is saved
+//! a moment later, so after a crash it may be given some again: with the same `id`.
+
+mod disk;
+mod lane;
+mod stamp;
+mod status;
+mod store;
+mod writer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+pub use disk::Disk;
+pub use lane::{Lane, Settled, Taken};
+pub use stamp::Stamp;
+pub use status::{SinkStatus, SpoolStatus};
+pub use store::{Held, Store, StoreError};
+pub use writer::Writer;
+
+use crate::alert::Alert;
+use crate::event::Clocks;
+use lane::LaneState;
+
+/// Alerts that wait for the disk: a few scans at their first moment. As a rule 6 MiB, and four times that with the longest
+/// of command lines.
+pub const QUEUE_ALERTS_MAX: usize = 4_096;
+/// Alerts kept in memory because the disk cannot be written.
+pub const UNSAVED_ALERTS_MAX: usize = 4_096;
+/// Alerts kept in memory beside the disk, for sinks that are not behind.
+const RECENT_ALERTS_MAX: usize = 256;
+/// Part of the file that is not filled with alerts: the store needs room to change things in.
+const SLACK_DIVISOR: u64 = 4;
+
+/// An alert with its place in the order of all.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its number; each is one more than the one before.
+    pub sequence: u64,
+    /// When it was taken.
+    pub stamp: Stamp,
+    /// Its JSON, without an end of line.
+    pub json: Arc<str>,
+    /// The alert.
+    pub alert: Arc<Alert>,
+}
+
+/// How much at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Alerts, at least 1.
+    pub alerts: usize,
+    /// Bytes of their JSON; a single longer one comes alone.
+    pub bytes: usize,
+}
+
+/// Alerts on their way to the sinks.
+#[derive(Debug)]
+pub struct Spool {
+    inner: Mutex<Inner>,
+    /// There is something for the writer.
+    pushed: Condvar,
+    /// There is something for the lanes.
+    saved: Condvar,
+    /// `None` while the disk cannot be used.
+    store: RwLock<Option<Store>>,
+    path: PathBuf,
+    bytes_max: u64,
+    boot: u128,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What nobody has seen yet.
+    queue: VecDeque<Arc<Alert>>,
+    /// The newest that lanes may see: all that is not on disk, and some that is.
+    recent: VecDeque<Entry>,
+    /// Below this all is on disk, or was evicted.
+    saved: u64,
+    /// The number of the next alert.
+    end: u64,
+    lanes: Vec<LaneState>,
+    /// A lane has come further than is saved.
+    cursors_changed: bool,
+    closed: bool,
+    /// Closed, and the queue is empty for good.
+    ended: bool,
+    counters: Counters,
+    trouble: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    refused: u64,
+    taken: u64,
+    evicted: u64,
+    unsaved_lost: u64,
+    failures: u64,
+}
+
+impl Spool {
+    /// Opens the spool at `path`, a file of at most `bytes_max`, for sinks of these names, with the writer and a lane for
+    /// each. A sink that was not there before gets what comes from now on.
+    ///
+    /// A damaged file is moved aside, to `PATH.damaged`, and said to be so in `status`.
+    ///
+    /// # Errors
+    /// When the file cannot be used at all.
+    pub fn open(path: &Path, bytes_max: u64, sinks: &[String]) -> io::Result<(Arc<Self>, Writer, Vec<Lane>)> {
+        let Opened { store, trouble } = open_store(path, bytes_max)
+            .map_err(|error| io::Error::other(format!("open the spool {}: {error}", path.display())))?;
+        let cursors = store.cursors().map_err(io::Error::other)?;
+        let end = store.what_is_held().end;
+        let lanes = sinks.iter().map(|name| LaneState::new(name, cursors.get(name).copied().unwrap_or(end)));
+        let inner = Inner {
+            saved: end,
+            end,
+            lanes: lanes.collect(),
+            cursors_changed: true,
+            trouble,
+            ..Inner::default()
+        };
+        let spool = Arc::new(Self {
+            inner: Mutex::new(inner),
+            pushed: Condvar::new(),
+            saved: Condvar::new(),
+            store: RwLock::new(Some(store)),
+            path: path.to_owned(),
+            bytes_max,
+            boot: stamp::boot(),
+        });
+        let lanes = (0..sinks.len()).map(|index| Lane::new(Arc::clone(&spool), index)).collect();
+        Ok((Arc::clone(&spool), Writer::new(spool), lanes))
+    }
+
+    /// Takes an alert and never waits; `false`, and counted, when there are too many already.
+    pub fn push(&self, alert: &Alert) -> bool {
+        let mut inner = self.inner();
+        if inner.closed || inner.queue.len() >= QUEUE_ALERTS_MAX {
+            inner.counters.refused += 1;
+            return false;
+        }
+        inner.queue.push_back(Arc::new(alert.clone()));
+        self.pushed.notify_one();
+        true
+    }
+
+    /// Takes no more. The lanes end when they have given all that is here.
+    pub fn close(&self) {
+        self.inner().closed = true;
+        self.pushed.notify_all();
+        self.saved.notify_all();
+    }
+
+    /// Whether all that was taken is with every sink, and how far each has come is on disk.
+    pub fn is_settled(&self) -> bool {
+        let inner = self.inner();
+        inner.queue.is_empty()
+            && !inner.cursors_changed
+            && inner.lanes.iter().all(|lane| lane.next >= inner.end)
+    }
+
+    /// What is in it, and how each sink is.
+    pub fn status(&self) -> (SpoolStatus, Vec<SinkStatus>) {
+        let now = self.now();
+        let held = self.with_store(|store| store.map(Store::what_is_held));
+        let bytes = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        let inner = self.inner();
+        let sinks: Vec<SinkStatus> = inner.lanes.iter().map(|lane| lane.status(&inner, &now)).collect();
+        let Counters { refused, taken, evicted, unsaved_lost, failures } = inner.counters;
+        let spool = SpoolStatus {
+            path: self.path.display().to_string(),
+            alerts: held.map_or(0, |held| held.alerts),
+            bytes,
+            bytes_max: self.bytes_max,
+            taken,
+            refused,
+            evicted,
+            unsaved: inner.end - inner.saved,
+            unsaved_lost,
+            failures,
+            oldest_waiting_secs: sinks.iter().filter_map(|sink| sink.oldest_waiting_secs).reduce(f64::max),
+            trouble: inner.trouble.clone(),
+        };
+        (spool, sinks)
+    }
+
+    /// The JSON of the last alerts on disk, oldest first.
+    pub fn last(&self, count: usize) -> Vec<Arc<str>> {
+        let lines = self.with_store(|store| store.map(|store| store.last(count)));
+        match lines {
+            Some(Ok(lines)) => lines,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "read the last alerts");
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Stamp {
+        Stamp::of(self.boot, &Clocks::read())
+    }
+
+    fn with_store<T>(&self, each: impl FnOnce(Option<&Store>) -> T) -> T {
+        each(self.store.read().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each change is a single step, so a panic elsewhere leaves nothing half done.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'g>(
+        &self,
+        condition: &Condvar,
+        inner: MutexGuard<'g, Inner>,
+        patience: Duration,
+    ) -> MutexGuard<'g, Inner> {
+        condition.wait_timeout(inner, patience).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Inner {
+    fn cursors(&self) -> BTreeMap<String, u64> {
+        self.lanes.iter().map(|lane| (lane.name.clone(), lane.next)).collect()
+    }
+}
+
+/// A store that can be used.
+struct Opened {
+    store: Store,
+    /// What somebody should know about the one that was there.
+    trouble: Option<String>,
+}
+
+/// Opens the store; one that is damaged is moved aside, and another begun.
+fn open_store(path: &Path, bytes_max: u64) -> Result<Opened, StoreError> {
+    match open_whole(path, bytes_max) {
+        Err(StoreError::Damaged(what)) => {
+            let aside = aside(path);
+            std::fs::rename(path, &aside).map_err(|error| StoreError::Failed(error.to_string()))?;
+            let said = format!("{} was damaged ({what}) and is now {}", path.display(), aside.display());
+            tracing::error!("{said}: alerts that no sink had yet are only in there");
+            Ok(Opened { store: open_whole(path, bytes_max)?, trouble: Some(said) })
+        }
+        result => result.map(|store| Opened { store, trouble: None }),
+    }
+}
+
+fn open_whole(path: &Path, bytes_max: u64) -> Result<Store, StoreError> {
+    let disk = Disk::open(path, bytes_max).map_err(|error| StoreError::Failed(error.to_string()))?;
+    if let Err(error) = disk.reserve() {
+        tracing::warn!(
+            "room for {bytes_max} bytes could not be taken beforehand for {}: {error}; a full disk stops the spool",
+            path.display()
+        );
+    }
+    Store::open(disk, room_for_alerts(bytes_max))
+}
+
+fn room_for_alerts(bytes_max: u64) -> u64 {
+    bytes_max - bytes_max / SLACK_DIVISOR
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".damaged");
+    PathBuf::from(path)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,288 @@
+//! The spool with real files: what is kept, for whom, and what is counted.
+
+mod crash;
+pub(crate) mod small;
+
+use std::time::Instant;
+
+use super::*;
+use crate::alert::sample;
+use small::Small;
+
+const BYTES_MAX: u64 = 4 << 20;
+const ALL: Limits = Limits { alerts: 10_000, bytes: 64 << 20 };
+const SOON: Duration = Duration::from_secs(20);
+
+fn numbered(count: u64) -> Alert {
+    Alert { count, id: uuid::Uuid::from_u128(u128::from(count)), ..sample::alert() }
+}
+
+/// An agent's spool.
+struct Running {
+    spool: Arc<Spool>,
+    lanes: Vec<Lane>,
+    writer: std::thread::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(path: &Path, sinks: &[&str]) -> Self {
+        let names: Vec<String> = sinks.iter().map(|name| (*name).to_owned()).collect();
+        let (spool, writer, lanes) = Spool::open(path, BYTES_MAX, &names).unwrap();
+        let writer = std::thread::spawn(move || writer.run(|_| {}));
+        Self { spool, lanes, writer }
+    }
+
+    fn push(&self, counts: impl IntoIterator<Item = u64>) {
+        for count in counts {
+            assert!(self.spool.push(&numbered(count)));
+        }
+        let until = Instant::now() + SOON;
+        while !self.spool.inner().queue.is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Everything that is there for a lane, settled.
+    fn take(&mut self, lane: usize) -> Vec<u64> {
+        let mut counts = Vec::new();
+        while let Taken::Batch(batch) = self.lanes[lane].wait(ALL, Duration::from_millis(200)) {
+            counts.extend(batch.iter().map(|entry| entry.alert.count));
+            let settled = Settled { alerts: batch.len(), rejected: 0, bytes: 1 };
+            self.lanes[lane].settle(&batch, settled);
+        }
+        counts
+    }
+
+    fn sink(&self, lane: usize) -> SinkStatus {
+        self.spool.status().1.remove(lane)
+    }
+
+    /// In order; the writer ends only when the sinks have everything.
+    fn end(self) {
+        self.spool.close();
+        let until = Instant::now() + SOON;
+        let saved = || {
+            let inner = self.spool.inner();
+            inner.ended && !inner.cursors_changed
+        };
+        while !saved() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.spool.is_settled() {
+            self.writer.join().unwrap();
+        }
+        *self.spool.store.write().unwrap() = None;
+    }
+}
+
+#[test]
+fn each_sink_gets_all_in_order_and_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&directory.path().join("alerts"), &["fast", "slow"]);
+    running.push(0..1_000);
+    assert!(running.take(0).into_iter().eq(0..1_000));
+    running.push(1_000..1_500);
+    assert!(running.take(0).into_iter().eq(1_000..1_500));
+    let slow = running.sink(1);
+    assert_eq!((slow.waiting, slow.written, slow.lost), (1_500, 0, 0));
+    assert!(slow.oldest_waiting_secs.is_none_or(|secs| secs < 20.0), "{slow:?}");
+    assert!(running.take(1).into_iter().eq(0..1_500));
+    let (spool, sinks) = running.spool.status();
+    assert!(
+        sinks.iter().all(|sink| (sink.written, sink.waiting, sink.oldest_waiting_secs) == (1_500, 0, None))
+    );
+    assert_eq!((spool.taken, spool.alerts, spool.unsaved, spool.failures), (1_500, 1_500, 0, 0));
+    running.end();
+}
+
+#[test]
+fn what_was_not_settled_comes_again_to_the_next_agent_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alerts");
+    let mut running = Running::start(&path, &["a", "b"]);
+    running.push(0..10);
+    assert!(running.take(0).into_iter().eq(0..10));
+    let Taken::Batch(batch) = running.lanes[1].wait(ALL, SOON) else { panic!("nothing") };
+    running.lanes[1].settle(&batch, Settled { alerts: 4, rejected: 1, bytes: 0 });
+    assert_eq!((running.sink(1).written, running.sink(1).rejected, running.sink(1).waiting), (3, 1, 6));
+    running.end();
+
+    // One that is new gets what comes from now on, one that is no more is forgotten.
+    let mut running = Running::start(&path, &["b", "c"]);
+    assert_eq!(running.spool.last(3).len(), 3);
+    running.push(10..12);
+    assert!(running.take(0).into_iter().eq(4..12));
+    assert!(running.take(1).into_iter().eq(10..12));
+    running.end();
+    let mut running = Running::start(&path, &["a", "b"]);
+    running.push(12..13);
+    assert_eq!((running.take(0), running.take(1)), (vec![12], vec![12]));
+    running.end();
+}
+
+#[test]
+fn the_oldest_make_room_and_who_waited_for_them_counts_what_it_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alerts");
+    let mut running = Running::start(&path, &["up", "down"]);
+    let total = 6_000;
+    for hundred in 0..total / 100 {
+        running.push(hundred * 100..(hundred + 1) * 100);
+        assert_eq!(running.take(0).len(), 100);
+    }
+    let (spool, _) = running.spool.status();
+    assert!(spool.bytes <= BYTES_MAX && spool.alerts < total, "{spool:?}");
+    assert_eq!(spool.evicted, total - spool.alerts);
+    let late = running.take(1);
+    assert!(late.iter().copied().eq(total - late.len() as u64..total), "the newest, without a gap");
+    let down = running.sink(1);
+    assert_eq!(down.lost + down.written, total, "{down:?}");
+    assert_eq!(running.sink(0).lost, 0);
+    running.end();
+}
+
+#[test]
+fn the_file_keeps_within_its_bound_whatever_the_alerts_are_like() {
+    for bytes in [3_000, 30_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut running = Running::start(&directory.path().join("alerts"), &["up"]);
+        let mut alert = sample::alert();
+        for round in 0..25 {
+            for index in 0..20 {
+                alert.process.command_line = Some(noise(bytes + index));
+                assert!(running.spool.push(&alert));
+            }
+            running.push([round]);
+            running.take(0);
+        }
+        let (spool, sinks) = running.spool.status();
+        assert_eq!((spool.failures, spool.unsaved, spool.trouble), (0, 0, None), "{bytes}");
+        assert!(spool.bytes <= BYTES_MAX, "{bytes}: {}", spool.bytes);
+        assert_eq!((sinks[0].written, sinks[0].lost), (25 * 21, 0), "{bytes}");
+        running.end();
+    }
+}
+
+/// Text that does not get smaller.
+fn noise(bytes: usize) -> String {
+    let mut state = bytes as u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + (state >> 57) as u8 % 95)
+    };
+    (0..bytes).map(|_| letter()).collect()
+}
+
+#[test]
+fn too_many_at_once_are_refused_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, writer, lanes) =
+        Spool::open(&directory.path().join("alerts"), 64 << 20, &["a".to_owned()]).unwrap();
+    let taken = (0..QUEUE_ALERTS_MAX as u64 + 5).filter(|count| spool.push(&numbered(*count))).count();
+    assert_eq!(taken, QUEUE_ALERTS_MAX);
+    let (status, sinks) = spool.status();
+    assert_eq!((status.refused, sinks[0].waiting), (5, QUEUE_ALERTS_MAX as u64));
+    spool.close();
+    assert!(!spool.push(&numbered(9)), "closed");
+    let writer = std::thread::spawn(move || writer.run(|_| {}));
+    let mut lane = lanes.into_iter().next().unwrap();
+    let mut counts = Vec::new();
+    loop {
+        match lane.wait(Limits { alerts: 100, bytes: 1 << 20 }, SOON) {
+            Taken::Batch(batch) => {
+                counts.extend(batch.iter().map(|entry| entry.alert.count));
+                lane.settle(&batch, Settled { alerts: batch.len(), rejected: 0, bytes: 0 });
+            }
+            Taken::Ended => break,
+            Taken::Nothing => panic!("it is closed"),
+        }
+    }
+    assert!(counts.into_iter().eq(0..QUEUE_ALERTS_MAX as u64));
+    writer.join().unwrap();
+    assert!(spool.is_settled());
+}
+
+#[test]
+fn a_lone_alert_does_not_wait_for_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory.path().join("alerts"), &["a"]);
+    for count in 0..20 {
+        let began = Instant::now();
+        running.push([count]);
+        let Taken::Batch(_) = running.lanes[0].wait(ALL, SOON) else { panic!("nothing") };
+        assert!(began.elapsed() < SOON / 2);
+    }
+    running.end();
+}
+
+#[test]
+fn only_one_agent_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alerts");
+    let running = Running::start(&path, &["a"]);
+    let error = Spool::open(&path, BYTES_MAX, &[]).unwrap_err().to_string();
+    assert!(error.ends_with("another agent uses it"), "{error}");
+    assert!(!aside(&path).exists());
+    running.end();
+}
+
+#[test]
+fn a_damaged_one_is_moved_aside_and_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alerts");
+    std::fs::write(&path, "no spool at all".repeat(1_000)).unwrap();
+    let mut running = Running::start(&path, &["a"]);
+    let trouble = running.spool.status().0.trouble.unwrap();
+    assert!(trouble.contains("alerts.damaged"), "{trouble}");
+    running.push(0..3);
+    assert_eq!(running.take(0), [0, 1, 2]);
+    running.end();
+    assert!(std::fs::read(aside(&path)).unwrap().starts_with(b"no spool"));
+}
+
+#[test]
+fn a_disk_that_others_filled_does_not_stop_it() {
+    let small = Small::mount(c"size=8m");
+    let path = small.path().join("alerts");
+    let mut running = Running::start(&path, &["a"]);
+    small.fill();
+    for hundred in 0..20 {
+        running.push(hundred * 100..(hundred + 1) * 100);
+        assert_eq!(running.take(0).len(), 100);
+    }
+    let (spool, _) = running.spool.status();
+    assert_eq!((spool.failures, spool.unsaved), (0, 0), "{spool:?}");
+    running.end();
+}
+
+#[test]
+fn without_room_alerts_go_from_memory_and_are_on_disk_when_there_is_some() {
+    // Less than the spool would like to have, so nothing is taken beforehand.
+    let small = Small::mount(c"size=3m");
+    let path = small.path().join("alerts");
+    let mut running = Running::start(&path, &["a", "late"]);
+    let ballast = small.fill();
+    let total = 1_500;
+    for count in 0..total {
+        running.push([count]);
+    }
+    assert!(running.take(0).into_iter().eq(0..total));
+    let (spool, _) = running.spool.status();
+    assert!(spool.failures > 0 && spool.unsaved > 0 && spool.trouble.is_some(), "{spool:?}");
+    std::fs::remove_file(ballast).unwrap();
+    let until = Instant::now() + SOON;
+    running.push([total]);
+    while running.spool.status().0.unsaved > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (spool, _) = running.spool.status();
+    assert_eq!((spool.unsaved, spool.trouble), (0, None));
+    assert_eq!(running.take(0), [total]);
+    // What is on disk is there for the next agent.
+    running.end();
+    let mut running = Running::start(&path, &["late"]);
+    let late = running.take(0);
+    let lost = running.sink(0).lost;
+    assert!(late.iter().copied().eq(lost..=total), "{lost} lost, {} there", late.len());
+    running.end();
+}

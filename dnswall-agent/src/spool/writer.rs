@@ -1,0 +1,179 @@
+//! Takes what was pushed, puts it on disk, and lets the lanes see it. The only one that writes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{
+    Entry, Inner, Opened, RECENT_ALERTS_MAX, Spool, Store, StoreError, UNSAVED_ALERTS_MAX, open_store,
+    room_for_alerts,
+};
+
+/// How far the sinks have come is saved at most so often, beside what is saved with alerts.
+const CURSORS_EVERY: Duration = Duration::from_secs(1);
+/// Between two tries to write a disk that could not be written.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// When the file is full before its alerts take so much, they may take so much less; and never less than that part of it.
+const SHRINK_DIVISOR: u64 = 8;
+
+/// The writing end of the spool.
+#[derive(Debug)]
+pub struct Writer {
+    spool: Arc<Spool>,
+    cursors_saved: Instant,
+    tried: Option<Instant>,
+    /// Bytes that alerts may take in the file.
+    cost_max: u64,
+}
+
+impl Writer {
+    pub(super) fn new(spool: Arc<Spool>) -> Self {
+        let cost_max = room_for_alerts(spool.bytes_max);
+        Self { spool, cursors_saved: Instant::now(), tried: None, cost_max }
+    }
+
+    /// Writes until the spool is closed and empty and no lane comes further; each alert is shown to `each` once it is on
+    /// disk, or the disk has refused it. To be run on a thread that may block.
+    pub fn run(mut self, mut each: impl FnMut(&Entry)) {
+        while let Some(batch) = self.wait() {
+            self.save(batch, &mut each);
+        }
+    }
+
+    /// What is to be written: alerts, or only how far the lanes are; `None` at the end.
+    fn wait(&self) -> Option<Vec<Entry>> {
+        let mut inner = self.spool.inner();
+        loop {
+            let due =
+                |last: Option<Instant>, every: Duration| last.is_none_or(|last| last.elapsed() >= every);
+            let may_save = due(self.tried, AGAIN_AFTER);
+            let is_behind = inner.saved < inner.end && may_save;
+            let cursors = inner.cursors_changed
+                && may_save
+                && (inner.closed || due(Some(self.cursors_saved), CURSORS_EVERY));
+            if !inner.queue.is_empty() || is_behind || cursors {
+                return Some(self.numbered(&mut inner));
+            }
+            if inner.closed && !inner.ended {
+                inner.ended = true;
+                self.spool.saved.notify_all();
+            }
+            if inner.ended && !inner.cursors_changed && inner.lanes.iter().all(|lane| lane.next >= inner.end)
+            {
+                return None;
+            }
+            inner = self.spool.wait(&self.spool.pushed, inner, CURSORS_EVERY);
+        }
+    }
+
+    fn numbered(&self, inner: &mut Inner) -> Vec<Entry> {
+        let stamp = self.spool.now();
+        let alerts = std::mem::take(&mut inner.queue);
+        inner.counters.taken += alerts.len() as u64;
+        let numbers = inner.end..;
+        let entries = numbers.zip(alerts).map(|(sequence, alert)| {
+            let json = alert.to_json_line();
+            Entry { sequence, stamp, json: Arc::from(json.trim_end()), alert }
+        });
+        entries.collect()
+    }
+
+    fn save(&mut self, batch: Vec<Entry>, each: &mut impl FnMut(&Entry)) {
+        let (entries, cursors) = {
+            let mut inner = self.spool.inner();
+            inner.cursors_changed = false;
+            let saved = inner.saved;
+            let unsaved = inner.recent.iter().filter(|entry| entry.sequence >= saved);
+            (unsaved.chain(&batch).cloned().collect::<Vec<_>>(), inner.cursors())
+        };
+        let rested = self.tried.is_none_or(|tried| tried.elapsed() >= AGAIN_AFTER);
+        let result = if rested { self.written(&entries, &cursors) } else { Err(None) };
+        batch.iter().for_each(&mut *each);
+        let mut inner = self.spool.inner();
+        inner.end += batch.len() as u64;
+        inner.recent.extend(batch);
+        match result {
+            Ok(evicted) => {
+                if self.tried.take().is_some() {
+                    tracing::info!("the spool {} can be written again", self.spool.path.display());
+                    inner.trouble = None;
+                }
+                inner.counters.evicted += evicted;
+                inner.saved = inner.end;
+                self.cursors_saved = Instant::now();
+            }
+            Err(error) => {
+                inner.cursors_changed = true;
+                if let Some(error) = error {
+                    inner.counters.failures += 1;
+                    let said = format!("write {}: {error}", self.spool.path.display());
+                    if self.tried.is_none() {
+                        tracing::error!(
+                            "{said}; alerts are kept in memory, and are lost when the agent dies"
+                        );
+                    }
+                    inner.trouble = Some(said);
+                    self.tried = Some(Instant::now());
+                }
+            }
+        }
+        inner.forget();
+        drop(inner);
+        self.spool.saved.notify_all();
+    }
+
+    fn written(&mut self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<u64, Option<String>> {
+        let saved = self.spool.with_store(|store| store.map(|store| store.save(entries, cursors)));
+        let error = match saved {
+            Some(Ok(evicted)) => return Ok(evicted),
+            Some(Err(error)) => {
+                // After an error the store is of no use; what it holds is known when it was opened anew.
+                self.replace(None);
+                error
+            }
+            None => match self.written_anew(entries, cursors) {
+                Ok(evicted) => return Ok(evicted),
+                Err(error) => error,
+            },
+        };
+        // The file may have its full size with less in it than was thought.
+        let least = self.spool.bytes_max / SHRINK_DIVISOR;
+        let mut error = error;
+        while matches!(error, StoreError::Full(_)) && self.cost_max > least {
+            self.cost_max = (self.cost_max - self.cost_max / SHRINK_DIVISOR).max(least);
+            match self.written_anew(entries, cursors) {
+                Ok(evicted) => return Ok(evicted),
+                Err(again) => error = again,
+            }
+        }
+        Err(Some(error.to_string()))
+    }
+
+    fn written_anew(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<u64, StoreError> {
+        let Opened { mut store, trouble: _ } = open_store(&self.spool.path, self.spool.bytes_max)?;
+        store.shrink(self.cost_max);
+        let evicted = store.save(entries, cursors)?;
+        self.replace(Some(store));
+        Ok(evicted)
+    }
+
+    fn replace(&self, store: Option<Store>) {
+        *self.spool.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+    }
+}
+
+impl Inner {
+    /// Makes room in memory: of what is on disk only some is kept here, of what is not so much as fits.
+    fn forget(&mut self) {
+        while self.recent.len() > RECENT_ALERTS_MAX {
+            let Some(oldest) = self.recent.front() else { return };
+            if oldest.sequence >= self.saved {
+                if self.recent.len() <= UNSAVED_ALERTS_MAX {
+                    return;
+                }
+                self.counters.unsaved_lost += 1;
+            }
+            self.recent.pop_front();
+        }
+    }
+}
