@@ -23,6 +23,7 @@ pub mod host;
 pub mod kernel;
 pub mod policy;
 pub mod proof;
+pub mod remote;
 pub mod run;
 pub mod sink;
 pub mod spool;

@@ -16,7 +16,7 @@ use super::format::Format;
 use super::index::{Index, Record};
 use super::known_good::KnownGood;
 use super::name::DomainName;
-use super::url::ListUrl;
+use crate::remote::ServerUrl;
 
 /// What a listed name meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub enum ListSource {
     /// It is fetched.
     Url {
         /// From there.
-        url: ListUrl,
+        url: ServerUrl,
         /// That often.
         refresh: Duration,
     },
@@ -71,7 +71,7 @@ pub enum ListSource {
 
 impl ListSource {
     /// Where it is fetched, and how often, if it is.
-    pub const fn url(&self) -> Option<(&ListUrl, Duration)> {
+    pub const fn url(&self) -> Option<(&ServerUrl, Duration)> {
         match self {
             Self::File(_) => None,
             Self::Url { url, refresh } => Some((url, *refresh)),

@@ -16,9 +16,7 @@ pub mod name;
 pub mod shelf;
 pub mod source;
 pub mod table;
-pub mod url;
 
 pub use known_good::{KnownGoodNames, Pattern};
 pub use lists::{Answer, Entry, ExactLists, List, ListAccount, ListAction, ListSource, Lists};
 pub use shelf::{Library, Shelf, Trouble, Wanted, Which};
-pub use url::ListUrl;

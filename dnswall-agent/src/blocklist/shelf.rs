@@ -329,7 +329,7 @@ mod tests {
     fn what_is_fetched_is_not_read_without_an_agent() {
         let directory = tempfile::tempdir().unwrap();
         let mut wanted = wanted(Path::new("/x"));
-        let url = crate::blocklist::ListUrl::new("https://lists.example.net/a").unwrap();
+        let url = crate::remote::ServerUrl::new("https://lists.example.net/a").unwrap();
         wanted.lists[0].source = ListSource::Url { url, refresh: std::time::Duration::from_secs(60) };
         let shelf = library(directory.path()).read(wanted, None, false, &[]).unwrap();
         assert!(shelf.troubles().is_empty() && shelf.lists().accounts[0].unread);

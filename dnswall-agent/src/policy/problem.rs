@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 
-use crate::blocklist::url::without_secrets;
+use crate::remote::without_secrets;
 
 /// Problems shown one by one; of the others only the number is said.
 pub const PROBLEMS_SHOWN_MAX: usize = 100;

@@ -32,6 +32,7 @@ use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
 use crate::policy::{BUILTIN_ORIGIN, Dns};
 use crate::proof::Arrival;
+use crate::remote::Trust;
 use crate::sink::{self, Delivery, Sink};
 use crate::spool::Spool;
 
@@ -307,7 +308,7 @@ fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
 fn depot(options: &Options) -> anyhow::Result<Depot> {
     let directory = options.state.join("lists");
     let ListsConfig { ca, timeout } = options.lists.clone();
-    Depot::open(directory.clone(), Asked { ca, timeout, host: options.host.clone() })
+    Depot::open(directory.clone(), Asked { trust: Trust { ca, host: options.host.clone() }, timeout })
         .with_context(|| format!("use the directory of lists {}", directory.display()))
 }
 

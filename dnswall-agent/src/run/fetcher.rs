@@ -13,11 +13,12 @@ use super::engine::{Engine, EngineError};
 use super::environment::HostEnvironment;
 use crate::blocklist::difference::difference;
 use crate::blocklist::fetch::{Depot, Fetched, Job, Outcome};
-use crate::blocklist::{List, ListAccount, ListUrl, Lists, Wanted};
+use crate::blocklist::{List, ListAccount, Lists, Wanted};
 use crate::compile::wanted;
 use crate::control::api::{UpdateRequest, UpdateStatus, Updated};
 use crate::kernel::memory;
 use crate::policy::{Policy, parse};
+use crate::remote::ServerUrl;
 
 /// Between two looks whether a list is due.
 const LOOK: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ pub fn before_apply(engine: &Mutex<Engine>, text: &str) {
     let (running, environment, _) = scene(engine);
     let round = Round::new(&environment, &policy, Some(Instant::now() + APPLY_WAIT));
     // What the policy that decides has is measured by what that one says, and kept up to date as it says.
-    let decides = |url: &ListUrl| urls(&running).any(|(other, _)| other == url);
+    let decides = |url: &ServerUrl| urls(&running).any(|(other, _)| other == url);
     round.fetch_where(|depot, url, refresh| !depot.has(url) || (depot.is_due(url, refresh) && !decides(url)));
 }
 
@@ -195,13 +196,13 @@ impl<'r> Round<'r> {
     }
 
     /// The lists that are fetched, from where and how often.
-    fn fetched(&self) -> impl Iterator<Item = (&'r List, &'r ListUrl, Duration)> {
+    fn fetched(&self) -> impl Iterator<Item = (&'r List, &'r ServerUrl, Duration)> {
         let lists = self.policy.blocklists.iter().map(|it| &it.list);
         lists.filter_map(|list| list.source.url().map(|(url, refresh)| (list, url, refresh)))
     }
 
     /// Fetches those that are wanted, before they count for anything.
-    fn fetch_where(&self, is_wanted: impl Fn(&Depot, &ListUrl, Duration) -> bool) {
+    fn fetch_where(&self, is_wanted: impl Fn(&Depot, &ServerUrl, Duration) -> bool) {
         for (list, url, refresh) in self.fetched() {
             if self.depot().is_some_and(|depot| is_wanted(depot, url, refresh)) {
                 // How many entries all have together is for the compiler to say.
@@ -263,7 +264,7 @@ fn publish(engine: &Mutex<Engine>, accepted: Vec<String>) -> Result<(), EngineEr
 }
 
 /// Where a policy's lists are fetched, and how often.
-fn urls(policy: &Policy) -> impl Iterator<Item = (&ListUrl, Duration)> {
+fn urls(policy: &Policy) -> impl Iterator<Item = (&ServerUrl, Duration)> {
     policy.blocklists.iter().filter_map(|it| it.list.source.url())
 }
 

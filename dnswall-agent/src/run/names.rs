@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::engine::Running;
-use crate::blocklist::ListUrl;
 use crate::blocklist::fetch::{Depot, Record};
 use crate::blocklist::name::DomainName;
 use crate::compile::MapImage;
 use crate::control::api::{Blocklists, FetchStatus, ListStatus, NameChecked};
+use crate::remote::ServerUrl;
 
 /// How a name is written.
 pub const HINT: &str = "write like api.example.com, without a path or a port";
@@ -33,7 +33,7 @@ pub fn blocklists(running: &Running) -> Blocklists {
     }
 }
 
-fn fetch(depot: &Depot, url: &ListUrl, refresh: Duration) -> FetchStatus {
+fn fetch(depot: &Depot, url: &ServerUrl, refresh: Duration) -> FetchStatus {
     let Record {
         fetched,
         confirmed,

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::super::lists::{List, ListAccount};
-use super::super::url::ListUrl;
+
 use super::body::Miss;
 use super::judge::{Standard, judge};
 use super::record::Record;
 use super::request::{Answer, Asked, Validators, ask};
 use crate::durable;
+use crate::remote::ServerUrl;
 
 /// The directory.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct Job<'j> {
     /// The list.
     pub list: &'j List,
     /// Where it is.
-    pub url: &'j ListUrl,
+    pub url: &'j ServerUrl,
     /// How often it is fetched.
     pub refresh: Duration,
     /// Reads a version of it: a file of the depot's.
@@ -104,7 +105,7 @@ impl Depot {
     }
 
     /// Where the version that counts is, if there is one.
-    pub fn path(&self, url: &ListUrl) -> PathBuf {
+    pub fn path(&self, url: &ServerUrl) -> PathBuf {
         self.file(&url.key(), "list")
     }
 
@@ -112,7 +113,7 @@ impl Depot {
     ///
     /// # Errors
     /// When there is none, with what became of the last try; or it cannot be read.
-    pub fn read(&self, url: &ListUrl) -> io::Result<File> {
+    pub fn read(&self, url: &ServerUrl) -> io::Result<File> {
         match File::open(self.path(url)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let tried = self.record(url).error.unwrap_or_else(|| "nobody tried yet".to_owned());
@@ -124,17 +125,17 @@ impl Depot {
     }
 
     /// What is known of it.
-    pub fn record(&self, url: &ListUrl) -> Record {
+    pub fn record(&self, url: &ServerUrl) -> Record {
         locked(&self.place(&url.key()).record).clone()
     }
 
     /// Whether it is time to fetch it.
-    pub fn is_due(&self, url: &ListUrl, refresh: Duration) -> bool {
+    pub fn is_due(&self, url: &ServerUrl, refresh: Duration) -> bool {
         self.record(url).is_due(Timestamp::now(), refresh)
     }
 
     /// Whether a version of it is here.
-    pub fn has(&self, url: &ListUrl) -> bool {
+    pub fn has(&self, url: &ServerUrl) -> bool {
         self.path(url).exists()
     }
 

@@ -11,8 +11,9 @@ use super::*;
 use crate::blocklist::bounds::{CHANGE_MAX, Change, REFRESH_DEFAULT, REFRESH_RANGE};
 use crate::blocklist::build::NAMES_MAX;
 use crate::blocklist::format::Format;
-use crate::blocklist::{List, ListAction, ListSource, ListUrl};
+use crate::blocklist::{List, ListAction, ListSource};
 use crate::policy::{Blocklist, KnownGood};
+use crate::remote::ServerUrl;
 
 /// Lists of one policy.
 const LISTS_MAX: usize = 256;
@@ -97,7 +98,7 @@ impl Check<'_> {
             Field::Wrong => return None,
         };
         let text = written.get_ref().as_str();
-        if !ListUrl::is_meant(text) {
+        if !ServerUrl::is_meant(text) {
             if let Field::Given(refresh) = &table.refresh {
                 self.problems.push(
                     Problem::error(refresh.span(), "`refresh` is for a list that is fetched")
@@ -107,7 +108,7 @@ impl Check<'_> {
             }
             return Some((ListSource::File(self.absolute(written, "a list")?), written.span()));
         }
-        match ListUrl::new(text) {
+        match ServerUrl::new(text) {
             Ok(url) => Some((ListSource::Url { url, refresh: refresh? }, written.span())),
             Err(reason) => {
                 self.problems.push(

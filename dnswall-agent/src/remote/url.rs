@@ -1,4 +1,4 @@
-//! Where a list is fetched from: takes what a policy writes, gives a URL that may be asked, and shows it without what is secret in it.
+//! Where a server is: takes what somebody wrote, gives a URL that may be asked, and shows it without what is secret in it.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use crate::digest::sha256;
 
 /// Bytes of a URL.
 pub const URL_BYTES_MAX: usize = 2_048;
-/// Hexadecimal digits that a fetched list's files are called by.
+/// Hexadecimal digits that files of it are called by.
 const KEY_DIGITS: usize = 32;
 
 /// `https://`, or `http://` to this host itself. Its `Display` and `Debug` leave out user, password and query.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ListUrl {
+pub struct ServerUrl {
     text: String,
     uri: Uri,
 }
 
-/// Why nothing can be fetched from there.
+/// Why nobody may be asked there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotFetched {
+pub enum BadUrl {
     /// Plain http, and not to this host.
     Plain,
     /// Another protocol.
@@ -33,12 +33,12 @@ pub enum NotFetched {
     Malformed,
 }
 
-impl NotFetched {
+impl BadUrl {
     /// Why, for a person.
     pub const fn why(self) -> &'static str {
         match self {
-            Self::Plain => "whoever is on the way could write the list",
-            Self::Scheme => "lists are read from files, or fetched with https",
+            Self::Plain => "whoever is on the way could read and write what is sent",
+            Self::Scheme => "it has to be https",
             Self::Fragment => "what follows `#` is never sent to a server",
             Self::TooLong => "a URL may have 2048 bytes",
             Self::Malformed => {
@@ -53,17 +53,17 @@ impl NotFetched {
             Self::Plain => {
                 "write https://; http:// is only for this host itself (localhost, 127.0.0.1, [::1])"
             }
-            Self::Scheme => "write the path of a file, or like \"https://lists.example.net/malware.txt\"",
+            Self::Scheme => "write like \"https://server.example.net/path\"",
             Self::Fragment => "take it out",
             Self::TooLong => "write a shorter one",
             Self::Malformed => {
-                "write like \"https://lists.example.net/malware.txt\", other letters of a host as xn--…, elsewhere as %C3%BC"
+                "write like \"https://server.example.net/path\", other letters of a host as xn--…, elsewhere as %C3%BC"
             }
         }
     }
 }
 
-impl ListUrl {
+impl ServerUrl {
     /// Whether this is meant as a URL at all, and not as a path.
     pub fn is_meant(text: &str) -> bool {
         text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('/'))
@@ -72,22 +72,22 @@ impl ListUrl {
     /// Reads a URL.
     ///
     /// # Errors
-    /// Why nothing can be fetched from there.
-    pub fn new(text: &str) -> Result<Self, NotFetched> {
+    /// Why nobody may be asked there.
+    pub fn new(text: &str) -> Result<Self, BadUrl> {
         if text.len() > URL_BYTES_MAX {
-            return Err(NotFetched::TooLong);
+            return Err(BadUrl::TooLong);
         }
         if text.contains('#') {
-            return Err(NotFetched::Fragment);
+            return Err(BadUrl::Fragment);
         }
-        let uri: Uri = text.parse().map_err(|_| NotFetched::Malformed)?;
+        let uri: Uri = text.parse().map_err(|_| BadUrl::Malformed)?;
         let url = Self { text: text.to_owned(), uri };
         match url.uri.scheme_str() {
-            _ if url.host().is_empty() || !url.has_port_or_none() => Err(NotFetched::Malformed),
+            _ if url.host().is_empty() || !url.has_port_or_none() => Err(BadUrl::Malformed),
             Some("https") => Ok(url),
             Some("http") if url.is_here() => Ok(url),
-            Some("http") => Err(NotFetched::Plain),
-            _ => Err(NotFetched::Scheme),
+            Some("http") => Err(BadUrl::Plain),
+            _ => Err(BadUrl::Scheme),
         }
     }
 
@@ -133,7 +133,7 @@ impl ListUrl {
     }
 }
 
-impl fmt::Display for ListUrl {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
         write!(formatter, "{scheme}://{}{}", self.place(), self.uri.path())?;
@@ -141,9 +141,9 @@ impl fmt::Display for ListUrl {
     }
 }
 
-impl fmt::Debug for ListUrl {
+impl fmt::Debug for ServerUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ListUrl({self})")
+        write!(formatter, "ServerUrl({self})")
     }
 }
 
@@ -184,32 +184,32 @@ mod tests {
             "https://[2001:db8::1]:8443",
             "http://localhost/a",
         ] {
-            assert!(ListUrl::is_meant(fine) && ListUrl::new(fine).is_ok(), "{fine}");
+            assert!(ServerUrl::is_meant(fine) && ServerUrl::new(fine).is_ok(), "{fine}");
         }
         for (wrong, why) in [
-            ("http://lists.example.net/a", NotFetched::Plain),
-            ("http://localhost.example.net/a", NotFetched::Plain),
-            ("http://127.0.0.1@lists.example.net/a", NotFetched::Plain),
-            ("ftp://lists.example.net/a", NotFetched::Scheme),
-            ("https://lists.example.net/a#b", NotFetched::Fragment),
-            ("https:///a", NotFetched::Malformed),
-            ("https://lists.example.net/a b", NotFetched::Malformed),
-            ("https://", NotFetched::Malformed),
-            ("https://lists.example.net:99999/a", NotFetched::Malformed),
-            ("https://lists.example.net:/a", NotFetched::Malformed),
-            ("https://[2001:db8::1]:0/a", NotFetched::Malformed),
+            ("http://lists.example.net/a", BadUrl::Plain),
+            ("http://localhost.example.net/a", BadUrl::Plain),
+            ("http://127.0.0.1@lists.example.net/a", BadUrl::Plain),
+            ("ftp://lists.example.net/a", BadUrl::Scheme),
+            ("https://lists.example.net/a#b", BadUrl::Fragment),
+            ("https:///a", BadUrl::Malformed),
+            ("https://lists.example.net/a b", BadUrl::Malformed),
+            ("https://", BadUrl::Malformed),
+            ("https://lists.example.net:99999/a", BadUrl::Malformed),
+            ("https://lists.example.net:/a", BadUrl::Malformed),
+            ("https://[2001:db8::1]:0/a", BadUrl::Malformed),
         ] {
-            assert_eq!(ListUrl::new(wrong), Err(why), "{wrong}");
+            assert_eq!(ServerUrl::new(wrong), Err(why), "{wrong}");
         }
-        assert_eq!(ListUrl::new(&format!("https://a/{}", "b".repeat(2_048))), Err(NotFetched::TooLong));
-        assert!(!ListUrl::is_meant("/etc/a://b") && !ListUrl::is_meant("etc/a"));
+        assert_eq!(ServerUrl::new(&format!("https://a/{}", "b".repeat(2_048))), Err(BadUrl::TooLong));
+        assert!(!ServerUrl::is_meant("/etc/a://b") && !ServerUrl::is_meant("etc/a"));
     }
 
     #[test]
     fn secrets_are_not_shown() {
-        let url = ListUrl::new("https://user:word@lists.example.net:8443/a?token=b").unwrap();
+        let url = ServerUrl::new("https://user:word@lists.example.net:8443/a?token=b").unwrap();
         assert_eq!(url.to_string(), "https://lists.example.net:8443/a?…");
-        assert_eq!(format!("{url:?}"), "ListUrl(https://lists.example.net:8443/a?…)");
+        assert_eq!(format!("{url:?}"), "ServerUrl(https://lists.example.net:8443/a?…)");
         assert_eq!(url.key().len(), KEY_DIGITS);
         let line = "source = \"https://u:p@a.example/x?t=ü1\" # and https://b.example/y?z";
         let shown = without_secrets(line);
