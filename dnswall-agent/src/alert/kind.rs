@@ -51,6 +51,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::DnsDirect,
+        Self::DnsEncrypted,
+        Self::DnsName,
+        Self::DnsType,
+        Self::DnsLimit,
+        Self::DnsMalformed,
+        Self::EgressDenied,
+        Self::IngressDns,
+        Self::SocketRaw,
+        Self::SocketUnjudged,
+        Self::DeviceUnjudged,
+        Self::Tamper,
+    ];
+
     /// The kind of an event that this rule decided; `None` when nobody knows which.
     pub fn of(event: &EnrichedEvent, rule: Option<&str>) -> Self {
         if rule == Some(ENCRYPTED) && matches!(event.reason, Reason::Rule | Reason::DeniedName) {
@@ -176,19 +192,7 @@ mod tests {
 
     #[test]
     fn json_has_the_same_names() {
-        for kind in [
-            Kind::DnsDirect,
-            Kind::DnsEncrypted,
-            Kind::DnsName,
-            Kind::DnsType,
-            Kind::DnsLimit,
-            Kind::DnsMalformed,
-            Kind::EgressDenied,
-            Kind::IngressDns,
-            Kind::SocketRaw,
-            Kind::SocketUnjudged,
-            Kind::DeviceUnjudged,
-        ] {
+        for kind in Kind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
         }
     }

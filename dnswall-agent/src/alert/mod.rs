@@ -3,12 +3,14 @@
 //! `EnrichedEvent → Grouper::observe → Alert`. The first refusal of a flow is an alert at once; repeats are counted
 //! and told at most once an interval. Nothing here does I/O or reads a clock.
 
+pub mod attack;
 pub mod group;
 pub mod icmp;
 pub mod kind;
 pub mod ledger;
 pub mod moment;
 pub mod rules;
+pub mod severity;
 pub mod text;
 mod unjudged;
 
@@ -23,6 +25,7 @@ use uuid::Uuid;
 pub use group::{GroupCounters, Grouper};
 pub use kind::Kind;
 pub use rules::{PolicyRules, RuleBook};
+pub use severity::Severity;
 
 use crate::event::{EnrichedEvent, EventHook, Outcome, Workload};
 
@@ -43,6 +46,12 @@ pub struct Alert {
     pub kind: Kind,
     /// Whether it was refused or, in audit mode, would have been; `null` when nothing was judged ([`Kind::Tamper`]).
     pub verdict: Option<Outcome>,
+    /// How bad that is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// The techniques of MITRE ATT&CK that somebody who means harm would be using; see [`attack`].
+    #[serde(default)]
+    pub attack: Vec<String>,
     /// Why: a [`Reason`]'s name, or of tampering what was done.
     pub reason: String,
     /// The rule that decided: its section and name, or `default`.
@@ -215,12 +224,18 @@ impl Alert {
     pub fn new(event: &EnrichedEvent, policy: Option<&PolicyRules>, host: &str, tally: Tally) -> Self {
         let Tally { id, count, first, last } = tally;
         let rule = policy.and_then(|policy| policy.rule(event.rule));
+        let kind = Kind::of(event, rule.map(AsRef::as_ref));
+        let flow = &event.flow;
+        let techniques =
+            attack::techniques(kind, event.reason, flow.protocol, flow.destination, flow.destination_port);
         Self {
             schema: SCHEMA,
             time: last,
             id,
-            kind: Kind::of(event, rule.map(AsRef::as_ref)),
+            kind,
             verdict: Some(event.outcome),
+            severity: Severity::of(kind, event.reason),
+            attack: techniques.iter().copied().map(str::to_owned).collect(),
             reason: Reason::name(event.reason).to_owned(),
             rule: match &event.listed {
                 Some(listed) => Some(format!("blocklist.{}", listed.list)),
@@ -263,6 +278,8 @@ impl Alert {
             id,
             kind: Kind::Tamper,
             verdict: None,
+            severity: Severity::of_tampering(tamper.mended),
+            attack: attack::of_tampering().iter().copied().map(str::to_owned).collect(),
             reason: reason.to_owned(),
             rule: None,
             policy,
@@ -309,6 +326,9 @@ impl AlertFlow {
         let [kind, code] = flow.destination_port.to_be_bytes();
         // A socket being made, and a sum of many flows, have no destination at all.
         let somewhere = flow.destination.is_some();
+        let source_port = flow.source_port.filter(|_| event.hook != EventHook::Device);
+        let destination_port = (has_ports && somewhere && is_read).then_some(flow.destination_port);
+        let icmp = (is_icmp && somewhere && is_read).then_some(AlertIcmp { kind, code });
         Self {
             protocol: match event.hook {
                 EventHook::Socket => unjudged::family(flow.destination_port),
@@ -316,10 +336,10 @@ impl AlertFlow {
                 _ => protocol_name(flow.protocol),
             },
             source: flow.source,
-            source_port: flow.source_port.filter(|_| event.hook != EventHook::Device),
+            source_port,
             destination: flow.destination,
-            destination_port: (has_ports && somewhere && is_read).then_some(flow.destination_port),
-            icmp: (is_icmp && somewhere && is_read).then_some(AlertIcmp { kind, code }),
+            destination_port,
+            icmp,
             family: match flow.family {
                 4 => "ipv4",
                 6 => "ipv6",
@@ -420,6 +440,17 @@ mod tests {
         event.flow.protocol = 47;
         let flow = AlertFlow::new(&event);
         assert_eq!((flow.protocol.as_str(), flow.destination_port, flow.icmp), ("47", None, None));
+    }
+
+    #[test]
+    fn an_alert_without_the_newer_keys_is_read() {
+        let mut value = serde_json::to_value(sample::alert()).unwrap();
+        let alert = value.as_object_mut().unwrap();
+        for key in ["severity", "attack", "tamper"] {
+            alert.remove(key).unwrap();
+        }
+        let read: Alert = serde_json::from_value(value).unwrap();
+        assert_eq!((read.severity, read.attack), (Severity::Medium, Vec::new()));
     }
 
     #[test]
