@@ -4,6 +4,7 @@
 //! and told at most once an interval. Nothing here does I/O or reads a clock.
 
 pub mod attack;
+pub mod community_id;
 pub mod group;
 pub mod icmp;
 pub mod kind;
@@ -28,6 +29,7 @@ pub use rules::{PolicyRules, RuleBook};
 pub use severity::Severity;
 
 use crate::event::{EnrichedEvent, EventHook, Outcome, Workload};
+use community_id::{Ports, community_id};
 
 /// [`Alert::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
 pub const SCHEMA: u32 = 1;
@@ -127,6 +129,9 @@ pub struct AlertFlow {
     pub hook: EventHook,
     /// Bytes of the packet; `null` for an attempt.
     pub bytes: Option<u32>,
+    /// Its Community ID; `null` where an address or port is not known.
+    #[serde(default)]
+    pub community_id: Option<String>,
 }
 
 /// Type and code of an ICMP message.
@@ -329,6 +334,14 @@ impl AlertFlow {
         let source_port = flow.source_port.filter(|_| event.hook != EventHook::Device);
         let destination_port = (has_ports && somewhere && is_read).then_some(flow.destination_port);
         let icmp = (is_icmp && somewhere && is_read).then_some(AlertIcmp { kind, code });
+        let ports = match flow.protocol {
+            protocol::ICMP | protocol::ICMPV6 => icmp.map(|icmp| Ports::Icmp(icmp.kind, icmp.code)),
+            protocol::TCP | protocol::UDP | protocol::SCTP => {
+                source_port.zip(destination_port).map(|(from, to)| Ports::Pair(from, to))
+            }
+            // UDP-Lite has ports, and the specification does not know it.
+            _ => Some(Ports::None),
+        };
         Self {
             protocol: match event.hook {
                 EventHook::Socket => unjudged::family(flow.destination_port),
@@ -348,6 +361,11 @@ impl AlertFlow {
             .to_owned(),
             hook: event.hook,
             bytes: flow.bytes,
+            community_id: flow
+                .source
+                .zip(flow.destination)
+                .zip(ports)
+                .map(|((from, to), ports)| community_id(flow.protocol, from, to, ports)),
         }
     }
 }
@@ -443,14 +461,32 @@ mod tests {
     }
 
     #[test]
+    fn an_id_of_the_flow_needs_both_ends() {
+        let mut event = sample::enriched();
+        let of = |event: &EnrichedEvent| AlertFlow::new(event).community_id;
+        assert_eq!(of(&event).as_deref(), Some("1:+FqJGyCuR8AaMAlZOpg71NEBLw4="));
+        event.flow.source_port = None;
+        assert_eq!(of(&event), None);
+        event.flow.protocol = 47;
+        assert!(of(&event).is_some(), "no ports are needed");
+        event.flow.source = None;
+        assert_eq!(of(&event), None);
+        event = sample::enriched();
+        event.reason = Reason::Fragment;
+        assert_eq!(of(&event), None, "its ports were not read");
+    }
+
+    #[test]
     fn an_alert_without_the_newer_keys_is_read() {
         let mut value = serde_json::to_value(sample::alert()).unwrap();
         let alert = value.as_object_mut().unwrap();
         for key in ["severity", "attack", "tamper"] {
             alert.remove(key).unwrap();
         }
+        alert["flow"].as_object_mut().unwrap().remove("community_id").unwrap();
         let read: Alert = serde_json::from_value(value).unwrap();
         assert_eq!((read.severity, read.attack), (Severity::Medium, Vec::new()));
+        assert_eq!(read.flow.unwrap().community_id, None);
     }
 
     #[test]
