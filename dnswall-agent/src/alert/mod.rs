@@ -306,18 +306,37 @@ impl Alert {
         }
     }
 
-    /// One line of JSON, with its end of line.
+    /// The JSON object in one line, without its end.
     ///
     /// # Panics
     /// Never: every field has a JSON form.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("every field of an alert has a JSON form")
+    }
+
+    /// The same with its end of line.
+    ///
+    /// # Panics
+    /// Never, as [`Self::to_json`].
     pub fn to_json_line(&self) -> String {
-        let mut line = serde_json::to_string(self).expect("every field of an alert has a JSON form");
-        line.push('\n');
-        line
+        self.to_json() + "\n"
     }
 }
 
 impl AlertFlow {
+    /// The protocol's IANA number; `None` for what is not IP.
+    pub fn protocol_number(&self) -> Option<u8> {
+        match self.protocol.as_str() {
+            "icmp" => Some(protocol::ICMP),
+            "tcp" => Some(protocol::TCP),
+            "udp" => Some(protocol::UDP),
+            "icmpv6" => Some(protocol::ICMPV6),
+            "sctp" => Some(protocol::SCTP),
+            "udplite" => Some(protocol::UDP_LITE),
+            other => other.parse().ok(),
+        }
+    }
+
     fn new(event: &EnrichedEvent) -> Self {
         let flow = &event.flow;
         let is_icmp = [protocol::ICMP, protocol::ICMPV6].contains(&flow.protocol);
@@ -458,6 +477,17 @@ mod tests {
         event.flow.protocol = 47;
         let flow = AlertFlow::new(&event);
         assert_eq!((flow.protocol.as_str(), flow.destination_port, flow.icmp), ("47", None, None));
+    }
+
+    #[test]
+    fn a_protocol_is_found_again_by_its_name() {
+        let mut flow = AlertFlow::new(&sample::enriched());
+        for number in 0..=u8::MAX {
+            flow.protocol = protocol_name(number);
+            assert_eq!(flow.protocol_number(), Some(number));
+        }
+        flow.protocol = "AF_PACKET".to_owned();
+        assert_eq!(flow.protocol_number(), None);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 pub use delivery::Delivery;
 pub use file::{FileOptions, FileSink};
-pub use stream::{Format, StreamSink};
+pub use stream::StreamSink;
 
 use crate::config::{SinkConfig, SinkTarget, StdoutFormat, Terminal};
+use crate::format::Format;
 use crate::spool::{Entry, Limits};
 
 /// What a sink takes at once, unless it says otherwise.

@@ -3,30 +3,8 @@
 use std::io::{self, Write};
 
 use super::{Failure, Sent, Sink};
-use crate::alert::{Alert, text};
+use crate::format::Format;
 use crate::spool::Entry;
-
-/// How an alert becomes a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For a person.
-    Text {
-        /// With colours, which only a terminal understands.
-        colour: bool,
-    },
-    /// The JSON object.
-    Json,
-}
-
-impl Format {
-    /// The alert as one line, with its end.
-    pub fn line(self, alert: &Alert) -> String {
-        match self {
-            Self::Text { colour } => text::line(alert, colour) + "\n",
-            Self::Json => alert.to_json_line(),
-        }
-    }
-}
 
 /// Writes lines to a stream.
 #[derive(Debug)]
@@ -58,7 +36,7 @@ impl<W: Write + Send> Sink for StreamSink<W> {
     fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure> {
         let mut bytes = 0;
         for (settled, entry) in batch.iter().enumerate() {
-            let line = self.format.line(&entry.alert);
+            let line = self.format.encode(&entry.alert) + "\n";
             // A whole line at once: standard output passes it on in one call.
             let written = self.stream.write_all(line.as_bytes()).and_then(|()| self.stream.flush());
             if let Err(error) = written {
@@ -73,7 +51,7 @@ impl<W: Write + Send> Sink for StreamSink<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::sample;
+    use crate::alert::{sample, text};
 
     #[test]
     fn lines_are_text_or_json() {

@@ -65,14 +65,20 @@ const ROOMS: &[Room] = &[
             "dnswall-agent/src/compile/",
             "dnswall-agent/src/event/",
             "dnswall-agent/src/alert/",
+            "dnswall-agent/src/format/",
         ],
         except: &[],
         words: &["tokio", "axum", "hyper"],
-        why: "policy, image, event and alert are plain data; the run and control rooms wire them",
+        why: "policy, image, event, alert and format are plain data; the run and control rooms wire them",
     },
     Room {
         rule: "pure-room",
-        inside: &["dnswall-agent/src/policy/", "dnswall-agent/src/compile/", "dnswall-common/src/"],
+        inside: &[
+            "dnswall-agent/src/policy/",
+            "dnswall-agent/src/compile/",
+            "dnswall-agent/src/format/",
+            "dnswall-common/src/",
+        ],
         except: &[],
         words: &[
             "std::fs",

@@ -1,0 +1,60 @@
+//! Takes an alert, gives one line of text in the words of whoever reads it: a person, a program, a SIEM.
+//!
+//! Pure functions of the alert: nothing here does I/O, reads a clock or knows where the line goes. What strangers chose
+//! (names, paths, command lines) is cleaned and bounded by [`value`] before a format escapes it. A line never has a line
+//! break.
+
+pub mod value;
+
+use crate::alert::{Alert, text};
+
+/// How an alert becomes a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// For a person.
+    Text {
+        /// With colours, which only a terminal understands.
+        colour: bool,
+    },
+    /// The JSON object of this project, which has everything.
+    Json,
+}
+
+impl Format {
+    /// All of them, the text without colour.
+    pub const ALL: [Self; 2] = [Self::Text { colour: false }, Self::Json];
+
+    /// The alert as one line, without its end.
+    pub fn encode(&self, alert: &Alert) -> String {
+        match self {
+            Self::Text { colour } => text::line(alert, *colour),
+            Self::Json => alert.to_json(),
+        }
+    }
+
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text { .. } => "text",
+            Self::Json => "json",
+        }
+    }
+
+    /// The format of that name; text is without colour.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_name() {
+        for format in Format::ALL {
+            assert_eq!(Format::named(format.name()), Some(format));
+        }
+        assert_eq!(Format::named("xml"), None);
+    }
+}
