@@ -4,9 +4,22 @@
 //! (names, paths, command lines) is cleaned and bounded by [`value`] before a format escapes it. A line never has a line
 //! break.
 
+pub mod ecs;
+mod object;
+mod sentence;
 pub mod value;
 
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod schema;
+
 use crate::alert::{Alert, text};
+
+/// Who says it, in every format.
+const PRODUCT: &str = "dnswall";
+/// Which version of it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How an alert becomes a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,17 +31,20 @@ pub enum Format {
     },
     /// The JSON object of this project, which has everything.
     Json,
+    /// The Elastic Common Schema.
+    Ecs,
 }
 
 impl Format {
     /// All of them, the text without colour.
-    pub const ALL: [Self; 2] = [Self::Text { colour: false }, Self::Json];
+    pub const ALL: [Self; 3] = [Self::Text { colour: false }, Self::Json, Self::Ecs];
 
     /// The alert as one line, without its end.
     pub fn encode(&self, alert: &Alert) -> String {
         match self {
             Self::Text { colour } => text::line(alert, *colour),
             Self::Json => alert.to_json(),
+            Self::Ecs => ecs::line(alert),
         }
     }
 
@@ -37,6 +53,7 @@ impl Format {
         match self {
             Self::Text { .. } => "text",
             Self::Json => "json",
+            Self::Ecs => "ecs",
         }
     }
 
