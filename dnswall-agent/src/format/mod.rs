@@ -6,6 +6,7 @@
 
 pub mod ecs;
 mod object;
+pub mod ocsf;
 mod sentence;
 pub mod value;
 
@@ -33,11 +34,13 @@ pub enum Format {
     Json,
     /// The Elastic Common Schema.
     Ecs,
+    /// The Open Cybersecurity Schema Framework.
+    Ocsf,
 }
 
 impl Format {
     /// All of them, the text without colour.
-    pub const ALL: [Self; 3] = [Self::Text { colour: false }, Self::Json, Self::Ecs];
+    pub const ALL: [Self; 4] = [Self::Text { colour: false }, Self::Json, Self::Ecs, Self::Ocsf];
 
     /// The alert as one line, without its end.
     pub fn encode(&self, alert: &Alert) -> String {
@@ -45,6 +48,7 @@ impl Format {
             Self::Text { colour } => text::line(alert, *colour),
             Self::Json => alert.to_json(),
             Self::Ecs => ecs::line(alert),
+            Self::Ocsf => ocsf::line(alert),
         }
     }
 
@@ -54,6 +58,7 @@ impl Format {
             Self::Text { .. } => "text",
             Self::Json => "json",
             Self::Ecs => "ecs",
+            Self::Ocsf => "ocsf",
         }
     }
 

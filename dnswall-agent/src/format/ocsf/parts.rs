@@ -1,0 +1,157 @@
+//! Takes parts of an alert, gives the objects of OCSF that they are.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::alert::attack::ATTACK_VERSION;
+use crate::alert::{
+    Alert, AlertDns, AlertFlow, AlertParent, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
+};
+use crate::event::EventHook;
+use crate::format::value::{file_name, value};
+
+/// `device.type_id`: a server, which is what an agent for servers runs on.
+const SERVER: u32 = 1;
+/// `file.type_id`: a regular file.
+const REGULAR_FILE: u32 = 1;
+/// `osint.type_id`: a domain.
+const DOMAIN: u32 = 2;
+/// `observable.type_id`: a host name.
+const HOST_NAME: u32 = 1;
+/// `observable.type_id`: an address.
+const ADDRESS: u32 = 2;
+
+/// This host.
+pub fn device(host: &str) -> Value {
+    json!({ "hostname": value(host), "type_id": SERVER })
+}
+
+/// The policy that judged; its generation is its version.
+pub fn policy(policy: &AlertPolicy) -> Value {
+    let AlertPolicy { name, generation, digest } = policy;
+    json!({
+        "name": name.as_deref().map(value),
+        "uid": digest.as_deref().map(value),
+        "version": name.as_ref().map(|_| generation.to_string()),
+    })
+}
+
+/// The process, or at least the user.
+pub fn actor(alert: &Alert) -> Value {
+    let AlertProcess { pid, start, comm, exe, command_line, uid, user, parent } = &alert.process;
+    let user = json!({ "uid": uid.map(|uid| uid.to_string()), "name": user.as_deref().map(value) });
+    if pid.is_none() {
+        return json!({ "user": user });
+    }
+    json!({ "process": {
+        "pid": pid,
+        "name": comm.as_deref().map(value),
+        "cmd_line": command_line.as_deref().map(value),
+        "created_time": start.map(Timestamp::as_millisecond),
+        "file": exe.as_deref().map(file),
+        "user": user,
+        "parent_process": parent.as_ref().map(|AlertParent { pid, exe }| json!({
+            "pid": pid,
+            "file": exe.as_deref().map(file),
+        })),
+        "container": { "uid": alert.workload.container.as_deref().map(value) },
+    }})
+}
+
+fn file(path: &str) -> Value {
+    json!({ "name": value(file_name(path)), "path": value(path), "type_id": REGULAR_FILE })
+}
+
+/// One end of a flow; `host` is its name where that is this host.
+pub fn endpoint(address: Option<IpAddr>, port: Option<u16>, host: Option<&str>) -> Value {
+    // A port alone is no end.
+    let port = port.filter(|_| address.is_some() || host.is_some());
+    json!({ "ip": address, "port": port, "hostname": host.map(value) })
+}
+
+/// Direction and protocol.
+pub fn connection(flow: &AlertFlow) -> Value {
+    let number = flow.protocol_number();
+    json!({
+        "direction_id": if flow.hook == EventHook::Ingress { 1 } else { 2 },
+        "protocol_num": number,
+        "protocol_name": number.map(|_| value(&flow.protocol)),
+        "protocol_ver_id": match flow.destination.or(flow.source) {
+            Some(IpAddr::V4(_)) => Some(4),
+            Some(IpAddr::V6(_)) => Some(6),
+            None => None,
+        },
+        "community_uid": flow.community_id.as_deref().map(value),
+    })
+}
+
+/// What was asked.
+pub fn query(dns: &AlertDns) -> Value {
+    let AlertDns { name, kind, id, resolver: _, list: _, entry: _, line: _ } = dns;
+    json!({ "hostname": value(name), "type": value(kind), "packet_uid": id })
+}
+
+/// The entry of the list that has the name.
+pub fn osint(dns: Option<&AlertDns>) -> Value {
+    let Some((dns, entry)) = dns.and_then(|dns| Some((dns, dns.entry.as_deref()?))) else {
+        return Value::Null;
+    };
+    json!([{ "type_id": DOMAIN, "value": value(entry), "name": dns.list.as_deref().map(value) }])
+}
+
+/// Techniques, each with the one it is part of.
+pub fn attacks(techniques: &[String]) -> Value {
+    let attack = |uid: &String| {
+        let (technique, sub) = match uid.split_once('.') {
+            Some((technique, _)) => (technique, Some(uid)),
+            None => (uid.as_str(), None),
+        };
+        json!({ "version": ATTACK_VERSION, "technique": { "uid": technique }, "sub_technique": { "uid": sub } })
+    };
+    techniques.iter().map(attack).collect()
+}
+
+/// What one searches by.
+pub fn observables(flow: &AlertFlow, dns: Option<&AlertDns>) -> Value {
+    let address = |name: &str, address: Option<IpAddr>| {
+        address.map(|address| json!({ "name": name, "type_id": ADDRESS, "value": address }))
+    };
+    let name =
+        dns.map(|dns| json!({ "name": "query.hostname", "type_id": HOST_NAME, "value": value(&dns.name) }));
+    json!([name, address("src_endpoint.ip", flow.source), address("dst_endpoint.ip", flow.destination)])
+}
+
+/// What was done to the wall.
+pub fn tamper(tamper: &AlertTamper) -> Value {
+    let AlertTamper { object, found, done, mended } = tamper;
+    json!({ "object": value(object), "found": value(found), "done": value(done), "mended": mended })
+}
+
+/// What OCSF has no attribute for.
+pub fn unmapped(alert: &Alert) -> Value {
+    let AlertWorkload { cgroup, unit, slice, container } = &alert.workload;
+    let flow = alert.flow.as_ref();
+    let process = &alert.process;
+    let is_ingress = flow.is_some_and(|flow| flow.hook == EventHook::Ingress);
+    json!({
+        "cgroup": cgroup.as_deref().map(value),
+        "unit": unit.as_deref().map(value),
+        "slice": slice.as_deref().map(value),
+        // Where no process has it.
+        "container": container.as_deref().filter(|_| is_ingress || process.pid.is_none()).map(value),
+        "generation": alert.policy.generation,
+        "hook": flow.map(|flow| flow.hook),
+        "packet_bytes": flow.and_then(|flow| flow.bytes),
+        "icmp": flow.and_then(|flow| flow.icmp).map(|icmp| json!({ "type": icmp.kind, "code": icmp.code })),
+        "list_line": alert.dns.as_ref().and_then(|dns| dns.line),
+        // Whoever is asked is no actor.
+        "asked": is_ingress.then(|| json!({
+            "pid": process.pid,
+            "exe": process.exe.as_deref().map(value),
+            "uid": process.uid,
+            "user": process.user.as_deref().map(value),
+        })),
+    })
+}
