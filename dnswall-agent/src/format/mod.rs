@@ -4,7 +4,9 @@
 //! (names, paths, command lines) is cleaned and bounded by [`value`] before a format escapes it. A line never has a line
 //! break.
 
+pub mod cef;
 pub mod ecs;
+pub mod leef;
 mod object;
 pub mod ocsf;
 mod sentence;
@@ -36,11 +38,16 @@ pub enum Format {
     Ecs,
     /// The Open Cybersecurity Schema Framework.
     Ocsf,
+    /// ArcSight's Common Event Format.
+    Cef,
+    /// QRadar's Log Event Extended Format.
+    Leef,
 }
 
 impl Format {
     /// All of them, the text without colour.
-    pub const ALL: [Self; 4] = [Self::Text { colour: false }, Self::Json, Self::Ecs, Self::Ocsf];
+    pub const ALL: [Self; 6] =
+        [Self::Text { colour: false }, Self::Json, Self::Ecs, Self::Ocsf, Self::Cef, Self::Leef];
 
     /// The alert as one line, without its end.
     pub fn encode(&self, alert: &Alert) -> String {
@@ -49,6 +56,8 @@ impl Format {
             Self::Json => alert.to_json(),
             Self::Ecs => ecs::line(alert),
             Self::Ocsf => ocsf::line(alert),
+            Self::Cef => cef::line(alert),
+            Self::Leef => leef::line(alert),
         }
     }
 
@@ -59,6 +68,8 @@ impl Format {
             Self::Json => "json",
             Self::Ecs => "ecs",
             Self::Ocsf => "ocsf",
+            Self::Cef => "cef",
+            Self::Leef => "leef",
         }
     }
 
