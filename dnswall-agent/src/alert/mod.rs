@@ -15,6 +15,7 @@ pub mod severity;
 pub mod text;
 mod unjudged;
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use dnswall_common::flow::protocol;
@@ -311,7 +312,8 @@ impl Alert {
     /// # Panics
     /// Never: every field has a JSON form.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("every field of an alert has a JSON form")
+        let json = serde_json::to_string(self).expect("every field of an alert has a JSON form");
+        if json.contains(breaks_line) { escaped(&json) } else { json }
     }
 
     /// The same with its end of line.
@@ -428,6 +430,21 @@ impl AlertProcess {
     }
 }
 
+/// What JSON lets stand as it is, and some readers of lines or a terminal do not: DEL and C1, line and paragraph separators.
+const fn breaks_line(character: char) -> bool {
+    matches!(character, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}')
+}
+
+/// They are in strings only, so that an escape may stand for each.
+fn escaped(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, character| {
+        let code = u32::from(character);
+        let _ =
+            if breaks_line(character) { write!(text, "\\u{code:04x}") } else { text.write_char(character) };
+        text
+    })
+}
+
 fn protocol_name(number: u8) -> String {
     match number {
         protocol::ICMP => "icmp".to_owned(),
@@ -522,9 +539,10 @@ mod tests {
     #[test]
     fn a_line_is_one_line_and_reads_back() {
         let mut alert = sample::alert();
-        alert.process.command_line = Some("a\nb".to_owned());
+        alert.process.command_line = Some("a\nb\u{2028}\u{85}c\u{7f}ß".to_owned());
         let line = alert.to_json_line();
         assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.contains(r"a\nb\u2028\u0085c\u007fß"), "{line}");
         assert_eq!(serde_json::from_str::<Alert>(&line).unwrap(), alert);
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::kind::Kind;
 use super::{Alert, AlertFlow, AlertTamper, icmp};
 use crate::event::Outcome;
+use crate::event::text::printable;
 
 /// Columns that short lines are filled up to, so that the next part begins below the one above.
 const WHAT_WIDTH: usize = 40;
@@ -78,6 +79,8 @@ impl Line {
     /// Adds a word.
     pub(crate) fn put(&mut self, style: Style, text: &str) {
         let style = if self.colour { style } else { Style::new() };
+        // Events are clean already; an alert may come from elsewhere.
+        let text = printable(text.as_bytes(), usize::MAX);
         let _ = write!(self.text, "{style}{text}{style:#}");
         self.column += text.chars().count();
     }
