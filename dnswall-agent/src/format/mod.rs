@@ -2,7 +2,7 @@
 //!
 //! Pure functions of the alert: nothing here does I/O, reads a clock or knows where the line goes. What strangers chose
 //! (names, paths, command lines) is cleaned and bounded by [`value`] before a format escapes it. A line never has a line
-//! break.
+//! break, and in every format but text it has [`Alert::id`]: an alert may arrive twice, and who stores by it stores it once.
 
 pub mod cef;
 pub mod ecs;
@@ -10,6 +10,7 @@ pub mod leef;
 mod object;
 pub mod ocsf;
 mod sentence;
+pub mod syslog;
 pub mod value;
 
 #[cfg(test)]
@@ -82,6 +83,58 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::Kind;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    /// Bytes of a line in a format of others, whatever the alert has in it.
+    const LINE_BYTES_MAX: usize = 64 * 1_024;
+
+    fn check(name: &str, alert: &Alert) {
+        for format in Format::ALL {
+            let line = format.encode(alert);
+            let breaks = |c: char| c.is_control() && (format, c) != (Format::Leef, '\t');
+            assert!(!line.contains(breaks), "{name}, {format:?}: {line:?}");
+            assert!(!line.contains(['\u{2028}', '\u{2029}']), "{name}, {format:?}: {line:?}");
+            let is_text = matches!(format, Format::Text { .. });
+            assert!(is_text || line.contains(&alert.id.to_string()), "{name}, {format:?}: {line}");
+            let is_own = is_text || format == Format::Json;
+            assert!(is_own || line.len() <= LINE_BYTES_MAX, "{name}, {format:?}: {} bytes", line.len());
+        }
+    }
+
+    #[test]
+    fn every_kind_goes_through_every_format() {
+        let alerts = sample::alerts();
+        for (name, alert) in &alerts {
+            check(name, alert);
+        }
+        for kind in Kind::ALL {
+            assert!(alerts.iter().any(|(_, alert)| alert.kind == kind), "no {kind} among the samples");
+        }
+    }
+
+    #[test]
+    fn nothing_that_strangers_choose_makes_a_line_endless() {
+        for text in ["\\", "\"", "=", "|", "]", "\n", "ß", "\u{2028}", "\0"] {
+            check(text, &sample::hostile(&text.repeat(10_000)));
+            check(text, &sample::hostile_tampering(&text.repeat(10_000)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_a_line_or_a_schema(text in any::<String>()) {
+            for alert in [sample::hostile(&text), sample::hostile_tampering(&text)] {
+                check(&text, &alert);
+                let read: Value = serde_json::from_str(&Format::Ecs.encode(&alert)).unwrap();
+                prop_assert_eq!(schema::ecs::problems(&read), [""; 0]);
+                let read: Value = serde_json::from_str(&Format::Ocsf.encode(&alert)).unwrap();
+                prop_assert_eq!(schema::ocsf::problems(&read), [""; 0]);
+                prop_assert_eq!(serde_json::from_str::<Alert>(&Format::Json.encode(&alert)).unwrap(), alert);
+            }
+        }
+    }
 
     #[test]
     fn each_has_its_name() {

@@ -1,15 +1,19 @@
 //! Takes an object, gives what is wrong with it as ECS 9.4.0 says (`tests/schemas/ecs-9.4.0.json`).
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
 /// Fields of our own, which ECS leaves to everybody below a name of theirs.
 const OWN: &str = "dnswall.";
 
+static SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("../../../tests/schemas/ecs-9.4.0.json")).unwrap());
+
 /// Every problem, with the name of its field.
 pub fn problems(object: &Value) -> Vec<String> {
-    let schema: Value = serde_json::from_str(include_str!("../../../tests/schemas/ecs-9.4.0.json")).unwrap();
+    let schema = &*SCHEMA;
     let fields = schema["fields"].as_object().unwrap();
     let mut leaves = Vec::new();
     flatten("", object, &mut leaves);

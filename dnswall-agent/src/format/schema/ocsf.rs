@@ -1,20 +1,24 @@
 //! Takes an event, gives what is wrong with it as OCSF 1.8.0 says (`tests/schemas/ocsf-1.8.0.json`).
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
 /// An object that may hold anything.
 const ANYTHING: &str = "object";
 
+static SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("../../../tests/schemas/ocsf-1.8.0.json")).unwrap());
+
 /// Every problem, with the path of its attribute.
 pub fn problems(event: &Value) -> Vec<String> {
-    let schema: Value = serde_json::from_str(include_str!("../../../tests/schemas/ocsf-1.8.0.json")).unwrap();
+    let schema = &*SCHEMA;
     let class =
         schema["classes"].as_object().unwrap().values().find(|class| class["uid"] == event["class_uid"]);
     let Some(class) = class else { return vec![format!("class_uid: {} is no class", event["class_uid"])] };
     let list = event["metadata"]["profiles"].as_array().cloned().unwrap_or_default();
-    let mut reader = Reader { schema: &schema, profiles: list, problems: Vec::new() };
+    let mut reader = Reader { schema, profiles: list, problems: Vec::new() };
     reader.object("", class, event);
     let type_uid = event["class_uid"].as_i64().unwrap() * 100 + event["activity_id"].as_i64().unwrap_or(0);
     if event["type_uid"] != type_uid {
