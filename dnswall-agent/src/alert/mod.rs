@@ -5,6 +5,7 @@
 
 pub mod attack;
 pub mod community_id;
+pub mod flow;
 pub mod group;
 pub mod icmp;
 pub mod kind;
@@ -18,19 +19,18 @@ mod unjudged;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use dnswall_common::flow::protocol;
 use dnswall_common::reason::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use flow::{AlertFlow, AlertIcmp};
 pub use group::{GroupCounters, Grouper};
 pub use kind::Kind;
 pub use rules::{PolicyRules, RuleBook};
 pub use severity::Severity;
 
-use crate::event::{EnrichedEvent, EventHook, Outcome, Workload};
-use community_id::{Ports, community_id};
+use crate::event::{EnrichedEvent, Outcome, Workload};
 
 /// [`Alert::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
 pub const SCHEMA: u32 = 1;
@@ -106,43 +106,6 @@ pub struct AlertPolicy {
     pub generation: u32,
     /// SHA-256 of its text.
     pub digest: Option<String>,
-}
-
-/// From where to where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertFlow {
-    /// `tcp`, `udp`, … or the IANA number; of a socket that is no IP socket its family (`AF_PACKET`), of a device its
-    /// path.
-    pub protocol: String,
-    /// Source address.
-    pub source: Option<IpAddr>,
-    /// Source port.
-    pub source_port: Option<u16>,
-    /// Destination address; `null` also when the alert sums up many (see [`group`]).
-    pub destination: Option<IpAddr>,
-    /// Destination port; `null` for protocols without ports, and where the packet could not be read that far.
-    pub destination_port: Option<u16>,
-    /// Type and code, for ICMP.
-    pub icmp: Option<AlertIcmp>,
-    /// `ipv4` or `ipv6`: the socket's, so that an IPv4 address may appear under `ipv6`; else `none`.
-    pub family: String,
-    /// Where the kernel saw it.
-    pub hook: EventHook,
-    /// Bytes of the packet; `null` for an attempt.
-    pub bytes: Option<u32>,
-    /// Its Community ID; `null` where an address or port is not known.
-    #[serde(default)]
-    pub community_id: Option<String>,
-}
-
-/// Type and code of an ICMP message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertIcmp {
-    /// Type.
-    #[serde(rename = "type")]
-    pub kind: u8,
-    /// Code.
-    pub code: u8,
 }
 
 /// What was asked.
@@ -325,72 +288,6 @@ impl Alert {
     }
 }
 
-impl AlertFlow {
-    /// The protocol's IANA number; `None` for what is not IP.
-    pub fn protocol_number(&self) -> Option<u8> {
-        match self.protocol.as_str() {
-            "icmp" => Some(protocol::ICMP),
-            "tcp" => Some(protocol::TCP),
-            "udp" => Some(protocol::UDP),
-            "icmpv6" => Some(protocol::ICMPV6),
-            "sctp" => Some(protocol::SCTP),
-            "udplite" => Some(protocol::UDP_LITE),
-            other => other.parse().ok(),
-        }
-    }
-
-    fn new(event: &EnrichedEvent) -> Self {
-        let flow = &event.flow;
-        let is_icmp = [protocol::ICMP, protocol::ICMPV6].contains(&flow.protocol);
-        let has_ports =
-            [protocol::TCP, protocol::UDP, protocol::UDP_LITE, protocol::SCTP].contains(&flow.protocol);
-        // What is refused for its form was not read as far as the port.
-        let is_read = !matches!(
-            event.reason,
-            Reason::Malformed | Reason::Fragment | Reason::SourceRoute | Reason::ExtensionHeaders
-        );
-        let [kind, code] = flow.destination_port.to_be_bytes();
-        // A socket being made, and a sum of many flows, have no destination at all.
-        let somewhere = flow.destination.is_some();
-        let source_port = flow.source_port.filter(|_| event.hook != EventHook::Device);
-        let destination_port = (has_ports && somewhere && is_read).then_some(flow.destination_port);
-        let icmp = (is_icmp && somewhere && is_read).then_some(AlertIcmp { kind, code });
-        let ports = match flow.protocol {
-            protocol::ICMP | protocol::ICMPV6 => icmp.map(|icmp| Ports::Icmp(icmp.kind, icmp.code)),
-            protocol::TCP | protocol::UDP | protocol::SCTP => {
-                source_port.zip(destination_port).map(|(from, to)| Ports::Pair(from, to))
-            }
-            // UDP-Lite has ports, and the specification does not know it.
-            _ => Some(Ports::None),
-        };
-        Self {
-            protocol: match event.hook {
-                EventHook::Socket => unjudged::family(flow.destination_port),
-                EventHook::Device => unjudged::device(flow.source_port.unwrap_or(0), flow.destination_port),
-                _ => protocol_name(flow.protocol),
-            },
-            source: flow.source,
-            source_port,
-            destination: flow.destination,
-            destination_port,
-            icmp,
-            family: match flow.family {
-                4 => "ipv4",
-                6 => "ipv6",
-                _ => "none",
-            }
-            .to_owned(),
-            hook: event.hook,
-            bytes: flow.bytes,
-            community_id: flow
-                .source
-                .zip(flow.destination)
-                .zip(ports)
-                .map(|((from, to), ports)| community_id(flow.protocol, from, to, ports)),
-        }
-    }
-}
-
 impl AlertPolicy {
     /// The policy of a generation; `None` when nobody remembers it.
     pub(crate) fn new(policy: Option<&PolicyRules>, generation: u32) -> Self {
@@ -445,24 +342,13 @@ fn escaped(json: &str) -> String {
     })
 }
 
-fn protocol_name(number: u8) -> String {
-    match number {
-        protocol::ICMP => "icmp".to_owned(),
-        protocol::TCP => "tcp".to_owned(),
-        protocol::UDP => "udp".to_owned(),
-        protocol::ICMPV6 => "icmpv6".to_owned(),
-        protocol::SCTP => "sctp".to_owned(),
-        protocol::UDP_LITE => "udplite".to_owned(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod sample;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventHook;
 
     #[test]
     fn a_refused_question_as_json() {
@@ -483,44 +369,6 @@ mod tests {
         event.outcome = Outcome::WouldDeny;
         let alert = Alert::new(&event, None, "web-1", sample::tally());
         insta::assert_json_snapshot!(alert);
-    }
-
-    #[test]
-    fn icmp_has_no_ports_but_type_and_code() {
-        let mut event = sample::enriched();
-        (event.flow.protocol, event.flow.destination_port) = (protocol::ICMPV6, 128 << 8 | 3);
-        let flow = AlertFlow::new(&event);
-        assert_eq!((flow.destination_port, flow.icmp), (None, Some(AlertIcmp { kind: 128, code: 3 })));
-        event.flow.protocol = 47;
-        let flow = AlertFlow::new(&event);
-        assert_eq!((flow.protocol.as_str(), flow.destination_port, flow.icmp), ("47", None, None));
-    }
-
-    #[test]
-    fn a_protocol_is_found_again_by_its_name() {
-        let mut flow = AlertFlow::new(&sample::enriched());
-        for number in 0..=u8::MAX {
-            flow.protocol = protocol_name(number);
-            assert_eq!(flow.protocol_number(), Some(number));
-        }
-        flow.protocol = "AF_PACKET".to_owned();
-        assert_eq!(flow.protocol_number(), None);
-    }
-
-    #[test]
-    fn an_id_of_the_flow_needs_both_ends() {
-        let mut event = sample::enriched();
-        let of = |event: &EnrichedEvent| AlertFlow::new(event).community_id;
-        assert_eq!(of(&event).as_deref(), Some("1:+FqJGyCuR8AaMAlZOpg71NEBLw4="));
-        event.flow.source_port = None;
-        assert_eq!(of(&event), None);
-        event.flow.protocol = 47;
-        assert!(of(&event).is_some(), "no ports are needed");
-        event.flow.source = None;
-        assert_eq!(of(&event), None);
-        event = sample::enriched();
-        event.reason = Reason::Fragment;
-        assert_eq!(of(&event), None, "its ports were not read");
     }
 
     #[test]
