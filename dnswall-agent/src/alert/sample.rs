@@ -99,7 +99,6 @@ pub fn alert() -> Alert {
 
 /// It in the spool.
 pub fn entry(alert: &Alert) -> Entry {
-    let json = serde_json::to_string(alert).unwrap();
     let stamp = Stamp { boot: 1, boot_ns: 0, wall_ms: 0 };
-    Entry { sequence: alert.count, stamp, json: json.into(), alert: Arc::new(alert.clone()) }
+    Entry { sequence: alert.count, stamp, json: alert.to_json().into(), alert: Arc::new(alert.clone()) }
 }

@@ -28,7 +28,6 @@ use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
 use crate::event::{Enricher, Users};
-use crate::format::Format;
 use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
 use crate::policy::{BUILTIN_ORIGIN, Dns};

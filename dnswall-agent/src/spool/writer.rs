@@ -71,9 +71,11 @@ impl Writer {
         let alerts = std::mem::take(&mut inner.queue);
         inner.counters.taken += alerts.len() as u64;
         let numbers = inner.end..;
-        let entries = numbers.zip(alerts).map(|(sequence, alert)| {
-            let json = alert.to_json_line();
-            Entry { sequence, stamp, json: Arc::from(json.trim_end()), alert }
+        let entries = numbers.zip(alerts).map(|(sequence, alert)| Entry {
+            sequence,
+            stamp,
+            json: Arc::from(alert.to_json()),
+            alert,
         });
         entries.collect()
     }
