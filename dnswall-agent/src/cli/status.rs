@@ -82,7 +82,7 @@ fn section(lines: &mut Vec<String>, title: &str, body: impl FnOnce() -> String) 
 
 /// What was proven last, in one line.
 fn proof(status: &Status) -> String {
-    let ProofStatus { state, note, time, attempts, runs, failures } = &status.proof;
+    let ProofStatus { state, note, time, attempts, runs, failures, proven: _ } = &status.proof;
     let said = match state.as_str() {
         "" => return "none yet".to_owned(),
         "proven" => paint(GOOD, "proven"),

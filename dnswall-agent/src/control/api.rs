@@ -156,6 +156,9 @@ pub struct ProofStatus {
     pub runs: u64,
     /// How often it failed.
     pub failures: u64,
+    /// When it was proven last, RFC 3339; `None` before the first time.
+    #[serde(default)]
+    pub proven: Option<String>,
 }
 
 /// One thing the canary tried.

@@ -292,6 +292,8 @@ impl Prover {
         let mut record = locked(&self.parts.proofs.record);
         status.runs = record.proof.runs + 1;
         status.failures = record.proof.failures + u64::from(status.state == "failed");
+        let now = || Some(status.time.clone());
+        status.proven = if status.state == "proven" { now() } else { record.proof.proven.take() };
         if record.proof.state != status.state {
             tracing::info!("proof of the wall: {}: {}", status.state, status.note);
         }
