@@ -2,7 +2,8 @@
 //!
 //! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
 //! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → spool → sinks` ([`event`], [`alert`], [`spool`],
-//! [`format`], [`sink`]), of questions a record each ([`asked`]). [`run`] wires the two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
+//! [`format`], [`sink`]), of questions a record each ([`asked`]). [`metrics`] shows a scraper what it counts. [`run`] wires the
+//! two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
 //! [`durable`] writes its own, [`doctor`] says what it can do, [`demo`] shows it.
 
 pub mod alert;
@@ -21,6 +22,7 @@ pub mod event;
 pub mod format;
 pub mod host;
 pub mod kernel;
+pub mod metrics;
 pub mod policy;
 pub mod proof;
 pub mod remote;

@@ -9,6 +9,7 @@
 mod section;
 mod sink;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Durati
 pub const PROOF_RANGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3_600));
 /// Least and most time that fetching one list may take.
 pub const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
+/// The port of metrics, where an address has none.
+pub const METRICS_PORT: u16 = 12_053;
+/// The least port of metrics: the agent gives up the capability that those below it take.
+pub const METRICS_PORT_MIN: u16 = 1_024;
 /// What is the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -57,6 +62,16 @@ pub struct Config {
     pub proof: ProofConfig,
     /// How lists are fetched.
     pub lists: ListsConfig,
+    /// Where a scraper finds metrics.
+    pub metrics: MetricsConfig,
+}
+
+/// Where a scraper finds metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// The address that is listened at; `None` is nowhere. Nobody is asked who they are there, so that it is nobody's
+    /// default.
+    pub address: Option<SocketAddr>,
 }
 
 /// How lists are fetched.
@@ -123,6 +138,7 @@ impl Default for Config {
             sinks: Vec::new(),
             proof: ProofConfig::default(),
             lists: ListsConfig { ca: None, timeout: Duration::from_secs(300) },
+            metrics: MetricsConfig::default(),
         }
     }
 }
@@ -169,6 +185,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         "spool",
         "proof",
         "lists",
+        "metrics",
         "sink",
     ];
     let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
@@ -192,6 +209,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
     let spool_bytes_max = read_spool(&mut top).unwrap_or(defaults.spool_bytes_max);
     let proof = read_proof(&mut top);
     let lists = read_lists(&mut top, defaults.lists);
+    let metrics = read_metrics(&mut top);
     let tables = top.tables("sink", SINKS_MAX);
     let mut sinks = Sinks::default();
     for (span, table) in tables {
@@ -221,6 +239,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         sinks: sinks.list,
         proof,
         lists,
+        metrics,
     }
 }
 
@@ -237,6 +256,13 @@ fn read_lists(top: &mut Section<'_, '_>, mut lists: ListsConfig) -> ListsConfig 
         lists.timeout = section.duration("timeout", TIMEOUT_RANGE).unwrap_or(lists.timeout);
     }
     lists
+}
+
+fn read_metrics(top: &mut Section<'_, '_>) -> MetricsConfig {
+    let Some((span, table)) = top.table("metrics") else { return MetricsConfig::default() };
+    let mut section = Section::new(table, span, "[metrics]", &["address"], top.problems());
+    section.require("address", "write address = \"127.0.0.1\", or take the table out");
+    MetricsConfig { address: section.listener("address", METRICS_PORT, METRICS_PORT_MIN) }
 }
 
 fn read_proof(top: &mut Section<'_, '_>) -> ProofConfig {
@@ -287,7 +313,8 @@ mod tests {
         let alerts = AlertsConfig { terminal: Terminal::Off, ..defaults.alerts };
         let ca = Some(PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
         let lists = ListsConfig { ca, ..defaults.lists };
-        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, lists, ..defaults });
+        let metrics = MetricsConfig { address: Some(([127, 0, 0, 1], METRICS_PORT).into()) };
+        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, lists, metrics, ..defaults });
     }
 
     #[test]
@@ -323,6 +350,27 @@ mod tests {
         for wrong in ["", "10", "0s", "999ms", "2h", "-5s", "1 month", "forever"] {
             assert!(interval(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn metrics_are_nowhere_unless_an_address_says_where() {
+        let address = |text: &str| {
+            Config::parse(&format!("[metrics]\naddress = {text}"), "agent.toml")
+                .map(|config| config.metrics.address.map(|address| address.to_string()))
+                .map_err(|problems| problems.list()[0].message.clone())
+        };
+        assert_eq!(Config::default().metrics.address, None);
+        let is = |address: &str| Ok(Some(address.to_owned()));
+        assert_eq!(address("\"127.0.0.1\""), is("127.0.0.1:12053"));
+        assert_eq!(address("\"[::]:9999\""), is("[::]:9999"));
+        assert_eq!(address("\"::1\""), is("[::1]:12053"));
+        for wrong in
+            ["\"localhost:9999\"", "\"\"", "9999", "\"127.0.0.1:80\"", "\"127.0.0.1:0\"", "\":9999\""]
+        {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+        assert!(Config::parse("[metrics]\n", "agent.toml").is_err());
+        assert!(Config::parse("[metrics]\naddress = \"::1\"\npath = \"/m\"\n", "agent.toml").is_err());
     }
 
     #[test]

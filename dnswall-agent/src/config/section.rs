@@ -1,5 +1,6 @@
 //! Takes one table of agent.toml, gives its values by type, and notes what is not understood.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
@@ -105,6 +106,22 @@ impl<'t, 'i> Section<'t, 'i> {
         let limits = format!("from {} to {} seconds", least.as_secs(), most.as_secs());
         let problem = Problem::error(span, format!("{} is not a time {limits}", quoted(text)));
         self.note(problem.hint(format!("write {key} = \"10s\" or \"5m\"")));
+        None
+    }
+
+    /// An address to listen at, with a port or without.
+    pub(super) fn listener(&mut self, key: &str, port: u16, port_min: u16) -> Option<SocketAddr> {
+        let (span, text) = self.string(key)?;
+        let alone = |address: IpAddr| SocketAddr::new(address, port);
+        let parsed = text.parse().ok().or_else(|| text.parse().ok().map(alone));
+        if let Some(address) = parsed.filter(|address| address.port() >= port_min) {
+            return Some(address);
+        }
+        let what = format!("{} is not an address, or its port is below {port_min}", quoted(text));
+        self.note(
+            Problem::error(span, what)
+                .hint(format!("write {key} = \"127.0.0.1:{port}\" or \"[::1]:{port}\"")),
+        );
         None
     }
 

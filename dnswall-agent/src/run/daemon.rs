@@ -13,6 +13,7 @@ use super::connected::{self, Older};
 use super::desk::{Desk, DeskParts};
 use super::engine::{self, Engine, EngineError};
 use super::lock::Lock;
+use super::looked::Looked;
 use super::options::Options;
 use super::outlet::Outlet;
 use super::prover::{Proofs, Prover, ProverParts};
@@ -30,6 +31,7 @@ use crate::doctor::{self, Level, Report};
 use crate::event::{Enricher, Users};
 use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
+use crate::metrics::{self, Trouble};
 use crate::policy::{BUILTIN_ORIGIN, Dns};
 use crate::proof::Arrival;
 use crate::remote::Trust;
@@ -173,12 +175,19 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         state,
         notes,
         older,
+        metrics: Trouble::default(),
     };
-    let desk = Desk::new(parts);
+    let trouble = parts.metrics.clone();
+    let desk = Arc::new(Desk::new(parts));
+    if let Some(address) = options.metrics.address {
+        let looked = Looked::new(Arc::clone(&desk), Arc::clone(&inbox), options.proof.interval);
+        // Not waited for at the end: it holds nothing.
+        spawn("metrics", move || metrics::run(address, Arc::new(looked), &trouble))?;
+    }
     let listener = socket.listener.try_clone().context("share the socket")?;
     let served: anyhow::Result<()> = runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener).context("listen on the socket")?;
-        let server = tokio::spawn(server::serve(listener, Arc::new(desk), Patience::default()));
+        let server = tokio::spawn(server::serve(listener, desk, Patience::default()));
         notice::ready(&summary(&lock(&engine)));
         signals.wait(&engine, options.policy.as_deref()).await;
         server.abort();

@@ -31,6 +31,7 @@ use crate::control::api::{
 use crate::control::server::{Agent, Refusal};
 use crate::digest::hexadecimal;
 use crate::kernel::PublishError;
+use crate::metrics::Trouble;
 use crate::policy::encrypted::KNOWN;
 use crate::policy::{Encrypted, Mode};
 
@@ -57,6 +58,8 @@ pub struct DeskParts {
     pub notes: Vec<String>,
     /// What was found of connections older than the wall.
     pub older: Older,
+    /// Why metrics are not served.
+    pub metrics: Trouble,
 }
 
 impl Desk {
@@ -76,7 +79,7 @@ impl Agent for Desk {
         let engine = self.engine();
         let running = engine.running();
         let maps = engine.wall().maps();
-        let DeskParts { engine: _, outlet, inbox, proofs, state, notes, older } = &self.parts;
+        let DeskParts { engine: _, outlet, inbox, proofs, state, notes, older, metrics } = &self.parts;
         let mut warnings = notes.clone();
         warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
         warnings.extend(fetcher::warnings(&running.policy, &running.environment));
@@ -86,6 +89,7 @@ impl Agent for Desk {
         if !inbox.is_alive() {
             warnings.push("the reader of events is stuck: refusals are counted, but not reported".to_owned());
         }
+        warnings.extend(metrics.now());
         let record = proofs.record();
         // What the kernel does, whatever was published.
         let judged = engine.wall().header();

@@ -15,6 +15,7 @@ pub mod executables;
 pub mod explained;
 mod fetcher;
 pub mod lock;
+mod looked;
 pub mod names;
 mod notice;
 pub mod options;

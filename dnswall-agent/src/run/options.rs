@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
-use crate::config::{AlertsConfig, CONFIG_PATH, Config, ListsConfig, ProofConfig, SinkConfig};
+use crate::config::{AlertsConfig, CONFIG_PATH, Config, ListsConfig, MetricsConfig, ProofConfig, SinkConfig};
 use crate::host::HostRoot;
 use crate::kernel::find_cgroup2;
 
@@ -53,6 +53,8 @@ pub struct Options {
     pub proof: ProofConfig,
     /// How lists are fetched.
     pub lists: ListsConfig,
+    /// Where a scraper finds metrics.
+    pub metrics: MetricsConfig,
 }
 
 impl Options {
@@ -84,6 +86,7 @@ impl Options {
             sinks: found.sinks,
             proof: found.proof,
             lists: found.lists,
+            metrics: found.metrics,
         })
     }
 }

@@ -92,8 +92,13 @@ impl Inbox {
 
     /// Whether the reader still goes round.
     pub fn is_alive(&self) -> bool {
+        self.quiet() < STUCK
+    }
+
+    /// Since when it has not been round.
+    pub fn quiet(&self) -> Duration {
         let since = Clocks::read().monotonic_ns.saturating_sub(self.last_round_ns.load(Ordering::Acquire));
-        Duration::from_nanos(since) < STUCK
+        Duration::from_nanos(since)
     }
 }
 

@@ -1,0 +1,126 @@
+//! Families of what became of alerts: of the spool, and of each sink.
+
+use std::fmt;
+
+use super::sample::seconds;
+use super::sheet::{Labels, Sheet};
+use crate::spool::{SinkStatus, SpoolStatus};
+
+pub(super) fn write(sheet: &mut Sheet<'_>, spool: &SpoolStatus, sinks: &[SinkStatus]) -> fmt::Result {
+    write_spool(sheet, spool)?;
+    let one = |value: fn(&SinkStatus) -> u64| sinks.iter().map(move |sink| (label(sink), value(sink)));
+    let taken = |sink: &'_ SinkStatus| sink.last_taken.as_deref().and_then(seconds);
+    // Whole, so that a new field does not build until it is shown here.
+    let _ = |sink: &SinkStatus| {
+        let SinkStatus {
+            name: _,
+            written: _,
+            rejected: _,
+            lost: _,
+            failures: _,
+            waiting: _,
+            oldest_waiting_secs: _,
+            bytes: _,
+            last_taken: _,
+            failing: _,
+            last_error: _,
+        } = sink;
+    };
+    sheet.counters(
+        "dnswall_sink_alerts_written",
+        "Alerts that a sink has taken.",
+        one(|sink| sink.written),
+    )?;
+    sheet.counters(
+        "dnswall_sink_alerts_rejected",
+        "Alerts that a sink will never take, as it said.",
+        one(|sink| sink.rejected),
+    )?;
+    sheet.counters(
+        "dnswall_sink_alerts_lost",
+        "Alerts that made room in the spool before a sink had them.",
+        one(|sink| sink.lost),
+    )?;
+    sheet.counters(
+        "dnswall_sink_attempts_failed",
+        "Attempts to give alerts to a sink that failed; each is made again.",
+        one(|sink| sink.failures),
+    )?;
+    sheet.gauges(
+        "dnswall_sink_failing",
+        "1 where the last attempt failed.",
+        one(|sink| u64::from(sink.failing)),
+    )?;
+    sheet.gauges(
+        "dnswall_sink_alerts_waiting",
+        "Alerts that a sink has not taken yet.",
+        one(|sink| sink.waiting),
+    )?;
+    sheet.gauges(
+        "dnswall_sink_oldest_waiting_seconds",
+        "Age of the oldest alert that a sink has not taken; 0 when there is none.",
+        sinks.iter().map(|sink| (label(sink), sink.oldest_waiting_secs.unwrap_or(0.0))),
+    )?;
+    sheet.counters("dnswall_sink_written_bytes", "Bytes that a sink has taken.", one(|sink| sink.bytes))?;
+    sheet.gauges(
+        "dnswall_sink_last_success_timestamp_seconds",
+        "When a sink last took an alert.",
+        sinks.iter().filter_map(|sink| Some((label(sink), taken(sink)?))),
+    )
+}
+
+fn label(sink: &SinkStatus) -> Labels<'_> {
+    vec![("sink", sink.name.as_str())]
+}
+
+fn write_spool(sheet: &mut Sheet<'_>, spool: &SpoolStatus) -> fmt::Result {
+    let SpoolStatus {
+        path: _,
+        alerts,
+        bytes,
+        bytes_max,
+        taken,
+        refused,
+        evicted,
+        unsaved,
+        unsaved_lost,
+        failures,
+        oldest_waiting_secs,
+        trouble,
+    } = spool;
+    sheet.gauge("dnswall_spool_alerts", "Alerts on disk, delivered ones included.", *alerts)?;
+    sheet.gauge("dnswall_spool_bytes", "Length of the spool's file.", *bytes)?;
+    sheet.gauge("dnswall_spool_limit_bytes", "The most that the spool's file gets.", *bytes_max)?;
+    sheet.counter("dnswall_spool_alerts_taken", "Alerts that the spool has taken.", *taken)?;
+    sheet.counter(
+        "dnswall_spool_alerts_refused",
+        "Alerts that came when too many were waiting for the disk: no sink has them.",
+        *refused,
+    )?;
+    sheet.counter(
+        "dnswall_spool_alerts_evicted",
+        "Alerts that made room for younger ones, delivered or not.",
+        *evicted,
+    )?;
+    sheet.gauge(
+        "dnswall_spool_alerts_unsaved",
+        "Alerts that are only in memory, because the disk cannot be written.",
+        *unsaved,
+    )?;
+    sheet.counter(
+        "dnswall_spool_alerts_unsaved_lost",
+        "Alerts that were only in memory, and that memory had no room for.",
+        *unsaved_lost,
+    )?;
+    sheet.counter("dnswall_spool_write_failures", "Writes to the spool that failed.", *failures)?;
+    sheet.gauge(
+        "dnswall_spool_oldest_waiting_seconds",
+        "Age of the oldest alert that some sink has not taken; 0 when there is none.",
+        oldest_waiting_secs.unwrap_or(0.0),
+    )?;
+    sheet.gauge(
+        "dnswall_spool_in_trouble",
+        "1 where the spool cannot be written, or was found damaged.",
+        u64::from(trouble.is_some()),
+    )
+}
