@@ -3,7 +3,8 @@
 //! Every command first sets up what it needs and says what it does; none asks a question. One file, one noun:
 //! [`host`] is this machine and this clone, [`step`] one announced command, [`packages`] what Debian provides,
 //! [`tools`] what cargo installs into `.tools`, [`setup`] brings them together; [`program`], [`suite`], [`lint`],
-//! [`fuzz`] and [`vm`] are the work; [`tidy`] keeps the rules that no compiler knows.
+//! [`fuzz`] and [`vm`] are the work; [`dashboard`] writes a file that is made; [`tidy`] keeps the rules that no compiler
+//! knows.
 
 use std::{num::NonZeroUsize, process::ExitCode};
 
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 use host::Host;
 use setup::Need;
 
+mod dashboard;
 mod fuzz;
 mod host;
 mod lint;
@@ -58,6 +60,8 @@ enum Command {
     Lint,
     /// This project's own rules, with file, line and rule.
     Tidy,
+    /// Write the dashboard for Grafana anew: deploy/grafana/dnswall.json.
+    Dashboard,
     /// Measure the kernel programs, in nanoseconds per packet. Extra arguments go to the benchmark.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -134,6 +138,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Test { arguments } => suite::run(&host, &arguments),
         Command::Lint => lint::run(&host),
         Command::Tidy => tidy::run(&host),
+        Command::Dashboard => dashboard::write(&host),
         Command::Bench { arguments } => program::run_bench(&host, &arguments),
         Command::Verify { arguments } => program::run_measure(&host, "verify", &arguments),
         Command::Soak { rounds } => program::run_soak(&host, rounds),

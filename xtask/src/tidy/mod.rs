@@ -1,7 +1,7 @@
 //! This project's own rules: takes the tree, gives every place that breaks one, with file, line and rule.
 //!
 //! [`source`] splits a Rust file into what a rule looks at; [`code`] has the rules for Rust, [`docs`] those for the
-//! documentation, [`words`] what must not be in any file.
+//! documentation, [`made`] for files that are made, [`words`] what must not be in any file.
 
 use std::{
     fmt, fs, io,
@@ -14,6 +14,7 @@ use crate::{host::Host, step};
 
 mod code;
 mod docs;
+mod made;
 mod source;
 mod words;
 
@@ -76,6 +77,7 @@ fn check(files: &[TextFile]) -> Vec<Finding> {
             found
         })
         .chain(docs::check(files, &crate::command_names()))
+        .chain(made::check(files))
         .collect();
     findings.sort();
     findings
