@@ -21,6 +21,7 @@ pub mod pace;
 pub mod place;
 pub mod probe;
 pub mod process;
+pub mod prometheus;
 pub mod resolver;
 pub mod server;
 pub mod soak;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use dnswall_tests::act::{tcp, udp};
 use dnswall_tests::case::{allowed, case, refused};
 use dnswall_tests::check::check_wall;
+use dnswall_tests::prometheus::{free_address, wait_for};
 use dnswall_tests::wall::Wall;
 use dnswall_tests::who::at;
 
@@ -39,8 +40,14 @@ fn fields(pid: u32, name: &str) -> Result<Vec<String>> {
 
 #[test]
 fn every_thread_has_given_up_what_it_does_not_need() -> Result<()> {
-    let mut wall = Wall::raise(POLICY)?;
+    let mut wall = Wall::prepare()?;
+    let target = free_address()?;
+    let config = fs::read_to_string(wall.agent.config_path())?;
+    fs::write(wall.agent.config_path(), format!("{config}[metrics]\naddress = \"{target}\"\n"))?;
+    wall.agent.start(Some(POLICY))?;
     let pid = wall.agent.pid().context("the agent runs")?;
+    // So that its threads, which come last, are there too.
+    wait_for(target, "/readyz", |code, _| code == 200)?;
     for name in ["CapEff", "CapPrm"] {
         let sets = fields(pid, name)?;
         ensure!(sets.len() > 3, "the agent has threads: {sets:?}");

@@ -44,6 +44,8 @@ pub const TEST_PROGRAMS: &[Program] = &[
     Program { program: "bpftool", package: "bpftool" },
     Program { program: "runc", package: "runc" },
     Program { program: "systemd-nspawn", package: "systemd-container" },
+    Program { program: "prometheus", package: "prometheus" },
+    Program { program: "promtool", package: "prometheus" },
 ];
 
 /// The servers beside which questions are measured.
@@ -54,7 +56,7 @@ pub const PEERS: &[Program] = &[
 ];
 
 /// Packages whose service starts by itself when installed, where only the program is wanted, and that service.
-const SERVICES: &[(&str, &str)] = &[("unbound", "unbound"), ("bind9", "named")];
+const SERVICES: &[(&str, &str)] = &[("unbound", "unbound"), ("bind9", "named"), ("prometheus", "prometheus")];
 
 /// Whether packages can be looked up and installed here at all.
 pub fn apt_is_here() -> bool {
@@ -112,7 +114,7 @@ pub fn install(host: &Host, packages: &[&str], why: &str) -> Result<()> {
     Ok(())
 }
 
-/// A resolver that Debian starts on installation would answer on this host's port 53; nobody asked for that.
+/// A server that Debian starts on installation would answer on this host's ports, 53 or 9090; nobody asked for that.
 fn stop_service(host: &Host, service: &str) -> Result<()> {
     if !std::path::Path::new("/run/systemd/system").exists() {
         return Ok(());
