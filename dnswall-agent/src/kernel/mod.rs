@@ -38,6 +38,7 @@ pub mod publish;
 pub mod ring;
 mod socket_map;
 mod takeover;
+mod unacknowledged;
 mod verify;
 pub mod wall;
 
@@ -51,4 +52,5 @@ pub use object::{object, object_digest, raise_memlock_limit};
 pub use publish::PublishError;
 pub use ring::Ring;
 pub use socket_map::socket_map;
+pub use unacknowledged::unacknowledged;
 pub use wall::{Detached, Raised, Wall, WallError, WallOptions, detach, seed};
