@@ -120,6 +120,11 @@ impl ServerUrl {
         host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
     }
 
+    /// Whether there is a user in it, and perhaps a password.
+    pub fn has_user(&self) -> bool {
+        self.uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+    }
+
     /// Whether it is https.
     pub fn is_encrypted(&self) -> bool {
         self.uri.scheme_str() == Some("https")

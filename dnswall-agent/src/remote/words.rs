@@ -21,7 +21,8 @@ pub fn words(error: &ureq::Error, left: Duration) -> String {
     }
 }
 
-fn io_words(error: &io::Error) -> String {
+/// The same of a connection.
+pub fn io_words(error: &io::Error) -> String {
     if error.raw_os_error() == Some(libc::EPERM) {
         return "this host does not let the agent go there (EPERM): the policy needs a rule for dnswall.service and that \
                 host"

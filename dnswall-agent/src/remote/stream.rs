@@ -1,0 +1,285 @@
+//! Connections that carry bytes one way: takes where a server is, gives a stream over TCP or TLS that is bounded in time,
+//! and knows what the other end's kernel has acknowledged.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use super::trust::{Identity, Trust};
+use super::words::io_words;
+use crate::kernel::unacknowledged;
+
+/// Between two looks at what was acknowledged.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How bytes get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams, of which nobody says whether they came.
+    Udp,
+    /// A connection that everybody on the way can read.
+    Tcp,
+    /// A connection that nobody else can read or change.
+    Tls,
+}
+
+/// Where a server is: `tls://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How bytes get there.
+    pub transport: Transport,
+    /// Its name or address, an IPv6 address without its brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// A place, and how it and this host know each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it is.
+    pub place: Place,
+    /// Whom it is known by.
+    pub trust: Trust,
+    /// Who this host is to it.
+    pub identity: Option<Identity>,
+    /// How long connecting may take, and each write.
+    pub timeout: Duration,
+}
+
+/// A way to a place.
+#[derive(Debug)]
+pub enum Stream {
+    /// Datagrams.
+    Udp(UdpSocket),
+    /// A connection.
+    Tcp(TcpStream),
+    /// An encrypted one.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Place {
+    /// Reads `udp://`, `tcp://` or `tls://`, a host, and perhaps a port, else that of syslog.
+    pub fn new(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let (transport, usual) = match scheme {
+            "udp" => (Transport::Udp, 514),
+            "tcp" => (Transport::Tcp, 601),
+            "tls" => (Transport::Tls, 6_514),
+            _ => return None,
+        };
+        let authority: http::uri::Authority = rest.parse().ok()?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let has_user = authority.as_str().contains('@');
+        let behind = authority.as_str().strip_prefix(authority.host())?;
+        let port = if behind.is_empty() { usual } else { authority.port_u16().filter(|port| *port > 0)? };
+        (!host.is_empty() && !has_user).then(|| Self { transport, host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, host, port } = self;
+        let scheme = match transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        };
+        if host.contains(':') {
+            write!(formatter, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(formatter, "{scheme}://{host}:{port}")
+        }
+    }
+}
+
+impl Peer {
+    /// Connects, at one of its addresses.
+    ///
+    /// # Errors
+    /// Why that is not possible, for people.
+    pub fn connect(&self) -> Result<Stream, String> {
+        let Self { place, trust, identity, timeout } = self;
+        let Place { transport, host, port } = place;
+        let addresses: Vec<SocketAddr> =
+            (host.as_str(), *port).to_socket_addrs().map_err(|error| io_words(&error))?.collect();
+        match transport {
+            Transport::Udp => each(&addresses, |address| {
+                let any: SocketAddr =
+                    if address.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
+                let socket = UdpSocket::bind(any)?;
+                socket.connect(address)?;
+                socket.set_write_timeout(Some(*timeout))?;
+                Ok(Stream::Udp(socket))
+            }),
+            Transport::Tcp => each(&addresses, |address| tcp(address, *timeout).map(Stream::Tcp)),
+            Transport::Tls => {
+                let config = Arc::new(trust.for_tls(identity.as_ref())?);
+                let name = ServerName::try_from(host.clone()).map_err(|error| format!("TLS: {error}"))?;
+                let mut socket = match each(&addresses, |address| tcp(address, *timeout).map(Stream::Tcp))? {
+                    Stream::Tcp(socket) => socket,
+                    other => return Ok(other),
+                };
+                let mut connection =
+                    ClientConnection::new(config, name).map_err(|error| format!("TLS: {error}"))?;
+                // Now, so that what is wrong with it is known before anything is written.
+                while connection.is_handshaking() {
+                    connection.complete_io(&mut socket).map_err(|error| io_words(&error))?;
+                }
+                Ok(Stream::Tls(Box::new(StreamOwned::new(connection, socket))))
+            }
+        }
+    }
+}
+
+fn tcp(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(address, timeout)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_write_timeout(Some(timeout))?;
+    Ok(socket)
+}
+
+/// The first that works, else what went wrong with the last.
+fn each(
+    addresses: &[SocketAddr],
+    mut connect: impl FnMut(&SocketAddr) -> io::Result<Stream>,
+) -> Result<Stream, String> {
+    let mut why = "its name has no address".to_owned();
+    for address in addresses {
+        match connect(address) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = io_words(&error),
+        }
+    }
+    Err(why)
+}
+
+impl Stream {
+    /// Writes all of it; over UDP it is one datagram.
+    ///
+    /// # Errors
+    /// When it could not be written. A connection is of no use then.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => socket.send(bytes).map(drop),
+            Self::Tcp(socket) => socket.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+
+    /// Waits until the other end's kernel has acknowledged every byte. What the program there does with them nobody knows.
+    ///
+    /// # Errors
+    /// When it has not within `patience`, or the connection is at its end.
+    pub fn drain(&mut self, patience: Duration) -> io::Result<()> {
+        let until = Instant::now() + patience;
+        loop {
+            self.look()?;
+            let waiting = match self {
+                Self::Udp(_) => 0,
+                Self::Tcp(socket) => unacknowledged(&*socket)?,
+                Self::Tls(stream) => unacknowledged(&stream.sock)?,
+            };
+            if waiting == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "the other end does not acknowledge what was sent",
+                ));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Whether the other end is still there, as far as this end has been told. What it says is thrown away.
+    ///
+    /// # Errors
+    /// When it has closed the connection, or refused a datagram.
+    pub fn look(&mut self) -> io::Result<()> {
+        let mut said = [0; 512];
+        let read = match self {
+            Self::Udp(socket) => {
+                return socket.take_error()?.map_or(Ok(()), Err);
+            }
+            Self::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                let read = socket.read(&mut said);
+                socket.set_nonblocking(false)?;
+                read
+            }
+            Self::Tls(stream) => {
+                stream.sock.set_nonblocking(true)?;
+                let read = stream.read(&mut said);
+                stream.sock.set_nonblocking(false)?;
+                read
+            }
+        };
+        match read {
+            Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the other end has closed the connection")),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_a_transport_a_host_and_a_port() {
+        let shown = |text: &str| Place::new(text).map(|place| place.to_string());
+        for (text, expected) in [
+            ("tls://siem.example.net", "tls://siem.example.net:6514"),
+            ("tls://siem.example.net:10514", "tls://siem.example.net:10514"),
+            ("tcp://192.0.2.1", "tcp://192.0.2.1:601"),
+            ("udp://[2001:db8::1]", "udp://[2001:db8::1]:514"),
+            ("udp://[2001:db8::1]:5514", "udp://[2001:db8::1]:5514"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
+        }
+        for wrong in [
+            "",
+            "siem.example.net:6514",
+            "https://siem",
+            "tls://",
+            "tls://siem:0",
+            "tls://siem:x",
+            "tls://u@siem",
+            "tcp://siem/x",
+        ] {
+            assert_eq!(shown(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_is_acknowledged_all_the_same_and_an_end_is_noticed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut place = Place::new("tcp://127.0.0.1").unwrap();
+        place.port = listener.local_addr().unwrap().port();
+        let trust = Trust { ca: None, host: crate::host::HostRoot::own(None) };
+        let peer = Peer { place, trust, identity: None, timeout: Duration::from_secs(5) };
+        let mut stream = peer.connect().unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        stream.write(b"hello").unwrap();
+        stream.drain(Duration::from_secs(5)).unwrap();
+        drop(accepted);
+        let until = Instant::now() + Duration::from_secs(5);
+        while stream.look().is_ok() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        assert!(stream.look().is_err());
+        drop(listener);
+        let refused = peer.connect().unwrap_err();
+        assert!(refused.contains("refused"), "{refused}");
+    }
+}
