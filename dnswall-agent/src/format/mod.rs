@@ -6,9 +6,11 @@
 
 pub mod cef;
 pub mod ecs;
+pub mod journal;
 pub mod leef;
 mod object;
 pub mod ocsf;
+pub mod otlp;
 mod sentence;
 pub mod syslog;
 pub mod value;
@@ -60,6 +62,11 @@ impl Format {
             Self::Cef => cef::line(alert),
             Self::Leef => leef::line(alert),
         }
+    }
+
+    /// Whether a line is a JSON object.
+    pub const fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Ecs | Self::Ocsf)
     }
 
     /// Its name in the configuration.

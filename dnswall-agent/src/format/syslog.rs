@@ -114,7 +114,7 @@ impl Syslog {
 }
 
 /// Info, notice, warning, error, critical.
-const fn severity(severity: Severity) -> u8 {
+pub(super) const fn severity(severity: Severity) -> u8 {
     match severity {
         Severity::Info => 6,
         Severity::Low => 5,
