@@ -6,6 +6,7 @@
 #![doc = include_str!("example.toml")]
 //! ```
 
+mod remote;
 mod section;
 mod sink;
 
@@ -17,9 +18,12 @@ use serde::Serialize;
 use toml::de::DeTable;
 
 use crate::policy::{Problem, Problems};
+pub use remote::{REQUEST_RANGE, RemoteConfig, ServerConfig};
 use section::Section;
 use sink::Sinks;
-pub use sink::{FILE_BYTES_RANGE, FILE_KEEP_RANGE, SINKS_MAX, SinkConfig, SinkTarget, StdoutFormat};
+pub use sink::{
+    ACKNOWLEDGED_RANGE, FILE_BYTES_RANGE, FILE_KEEP_RANGE, NAME_BYTES_MAX, SINKS_MAX, SinkConfig, SinkTarget,
+};
 
 /// Where agent.toml is, unless said otherwise.
 pub const CONFIG_PATH: &str = "/etc/dnswall/agent.toml";
@@ -213,7 +217,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
     let tables = top.tables("sink", SINKS_MAX);
     let mut sinks = Sinks::default();
     for (span, table) in tables {
-        sinks.read(Section::new(table, span, "[[sink]]", sink::KEYS, top.problems()));
+        sinks.read(Section::new(table, span, "[[sink]]", &sink::keys(), top.problems()));
     }
     if sinks.has_stdout {
         match terminal_span {
@@ -282,6 +286,7 @@ fn read_proof(top: &mut Section<'_, '_>) -> ProofConfig {
 mod tests {
     use super::sink::{FILE_BYTES_DEFAULT, FILE_KEEP_DEFAULT};
     use super::*;
+    use crate::format::Format;
     use crate::sink::FileOptions;
 
     fn mistakes(text: &str) -> String {
@@ -299,13 +304,14 @@ mod tests {
         let config = Config::parse(include_str!("example.toml"), "example.toml").unwrap();
         let file = FileOptions {
             path: PathBuf::from("/var/log/dnswall/alerts.jsonl"),
+            format: Format::Json,
             max_bytes: FILE_BYTES_DEFAULT as u64,
             keep: FILE_KEEP_DEFAULT as u32,
         };
         let named = |name: &str, target| SinkConfig { name: name.to_owned(), target };
         let sinks = vec![
             named("file /var/log/dnswall/alerts.jsonl", SinkTarget::File(file)),
-            named("stdout", SinkTarget::Stdout(StdoutFormat::Json)),
+            named("stdout", SinkTarget::Stdout(Format::Json)),
         ];
         let defaults = Config::default();
         let cgroup = Some(PathBuf::from("/sys/fs/cgroup"));
@@ -331,7 +337,8 @@ mod tests {
     #[test]
     fn a_file_sink_needs_only_its_path() {
         let config = Config::parse("sink = [{ type = \"file\", path = \"/a\" }]", "agent.toml").unwrap();
-        let file = FileOptions { path: PathBuf::from("/a"), max_bytes: 64 << 20, keep: 4 };
+        let file =
+            FileOptions { path: PathBuf::from("/a"), format: Format::Json, max_bytes: 64 << 20, keep: 4 };
         assert_eq!(config.sinks, [SinkConfig { name: "file /a".to_owned(), target: SinkTarget::File(file) }]);
         assert_eq!(config.alerts.terminal, Terminal::Text);
     }
@@ -403,7 +410,7 @@ max-bytes = 10
 format = "json"
 
 [[sink]]
-type = "syslog"
+type = "pigeon"
 
 [[sink]]
 path = "/var/log/a"
@@ -428,7 +435,7 @@ path = "/var/log/b"
         ));
         let off = "[alerts]\nterminal = \"off\"\n[[sink]]\ntype = \"stdout\"\nformat = \"text\"\n";
         let config = Config::parse(off, "agent.toml").unwrap();
-        assert_eq!(config.sinks[0].target, SinkTarget::Stdout(StdoutFormat::Text));
+        assert_eq!(config.sinks[0].target, SinkTarget::Stdout(Format::Text { colour: false }));
     }
 
     #[test]

@@ -84,6 +84,16 @@ impl<'t, 'i> Section<'t, 'i> {
         None
     }
 
+    /// Whether a key is not there.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        self.table.get(key).is_none()
+    }
+
+    /// Any text.
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        self.string(key).map(|(_, text)| text.to_owned())
+    }
+
     /// A name: one line of printable text, not too long.
     pub(super) fn name(&mut self, key: &str, bytes_max: usize) -> Option<String> {
         let (span, text) = self.string(key)?;

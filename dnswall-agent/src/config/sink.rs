@@ -1,25 +1,36 @@
 //! Takes the `[[sink]]` tables of agent.toml, gives where alerts go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::remote::{RemoteConfig, ServerConfig, authorized, read_remote, read_server};
 use super::section::Section;
+use crate::format::Format;
+use crate::format::syslog::{Facility, Syslog};
 use crate::policy::Problem;
+use crate::remote::{Place, Scheme, Transport};
+use crate::sink::journal::JOURNAL_SOCKET;
+use crate::sink::splunk::SplunkOptions;
+use crate::sink::syslog::Framing;
+use crate::sink::webhook::Body;
 use crate::sink::{FileOptions, STDOUT};
 
 /// Sinks at most.
 pub const SINKS_MAX: usize = 16;
-/// The longest name of a sink, in bytes.
+/// The longest name of a sink, of an index and the like, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
 /// Least and most bytes of an alert file.
 pub const FILE_BYTES_RANGE: (i64, i64) = (64 * 1024, 1024 * 1024 * 1024 * 1024);
 /// Least and most older alert files.
 pub const FILE_KEEP_RANGE: (i64, i64) = (1, 100);
+/// Least and most time in which Splunk has to write events.
+pub const ACKNOWLEDGED_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 
 pub(super) const FILE_BYTES_DEFAULT: i64 = 64 * 1024 * 1024;
 pub(super) const FILE_KEEP_DEFAULT: i64 = 4;
-
-/// Every key that some sink has.
-pub(super) const KEYS: &[&str] = &["name", "type", "path", "max-bytes", "keep", "format"];
+const ACKNOWLEDGED_DEFAULT: Duration = Duration::from_secs(60);
+/// A data stream, whose name says what is in it.
+const INDEX_DEFAULT: &str = "logs-dnswall.alerts-default";
 
 /// One `[[sink]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,19 +44,53 @@ pub struct SinkConfig {
 /// Where alerts go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkTarget {
-    /// JSON lines in a file.
+    /// Lines in a file.
     File(FileOptions),
     /// Lines on standard output.
-    Stdout(StdoutFormat),
-}
-
-/// The form of alerts on standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StdoutFormat {
-    /// For a person.
-    Text,
-    /// The JSON objects.
-    Json,
+    Stdout(Format),
+    /// Bodies of HTTP requests.
+    Webhook {
+        /// To whom.
+        server: ServerConfig,
+        /// What an alert is.
+        format: Format,
+        /// How many there are in a request.
+        body: Body,
+    },
+    /// Splunk's HTTP event collector.
+    Splunk {
+        /// To whom.
+        server: ServerConfig,
+        /// What events are called there.
+        options: SplunkOptions,
+    },
+    /// Elasticsearch or OpenSearch.
+    Elastic {
+        /// To whom.
+        server: ServerConfig,
+        /// What a document is, one of JSON.
+        format: Format,
+        /// Where documents go.
+        index: String,
+    },
+    /// A collector of OpenTelemetry.
+    Otlp {
+        /// To whom.
+        server: ServerConfig,
+    },
+    /// A receiver of syslog.
+    Syslog {
+        /// Where it is.
+        place: Place,
+        /// How it and this host know each other.
+        remote: RemoteConfig,
+        /// How messages follow each other.
+        framing: Framing,
+        /// What a message is; it does not know the agent's process id yet.
+        syslog: Syslog,
+    },
+    /// The systemd journal that listens at this socket.
+    Journal(PathBuf),
 }
 
 /// The sinks so far.
@@ -59,21 +104,83 @@ pub(super) struct Sinks {
 enum SinkType {
     File,
     Stdout,
+    Webhook,
+    Splunk,
+    Elastic,
+    Otlp,
+    Syslog,
+    Journal,
+}
+
+use SinkType::{Elastic, File, Journal, Otlp, Splunk, Stdout, Syslog as SyslogType, Webhook};
+
+const TYPES: [(&str, SinkType); 8] = [
+    ("file", File),
+    ("stdout", Stdout),
+    ("syslog", SyslogType),
+    ("webhook", Webhook),
+    ("splunk", Splunk),
+    ("elastic", Elastic),
+    ("otlp", Otlp),
+    ("journald", Journal),
+];
+
+const ASKED: &[SinkType] = &[Webhook, Splunk, Elastic, Otlp];
+const REMOTE: &[SinkType] = &[Webhook, Splunk, Elastic, Otlp, SyslogType];
+
+/// Every key but `type` and `name`, and which sinks have it.
+const OWNERS: &[(&str, &[SinkType])] = &[
+    ("path", &[File]),
+    ("max-bytes", &[File]),
+    ("keep", &[File]),
+    ("format", &[File, Stdout, SyslogType, Webhook, Splunk, Elastic]),
+    ("url", ASKED),
+    ("token-file", ASKED),
+    ("token-env", ASKED),
+    ("authorization", &[Webhook, Elastic, Otlp]),
+    ("address", &[SyslogType]),
+    ("framing", &[SyslogType]),
+    ("facility", &[SyslogType]),
+    ("enterprise", &[SyslogType]),
+    ("ca", REMOTE),
+    ("certificate", REMOTE),
+    ("key", REMOTE),
+    ("timeout", REMOTE),
+    ("body", &[Webhook]),
+    ("index", &[Splunk, Elastic]),
+    ("source", &[Splunk]),
+    ("sourcetype", &[Splunk]),
+    ("acknowledge", &[Splunk]),
+    ("acknowledged-within", &[Splunk]),
+    ("socket", &[Journal]),
+];
+
+/// Every key that some sink has.
+pub(super) fn keys() -> Vec<&'static str> {
+    ["name", "type"].into_iter().chain(OWNERS.iter().map(|(key, _)| *key)).collect()
 }
 
 impl Sinks {
     /// Reads one more.
     pub(super) fn read(&mut self, mut section: Section<'_, '_>) {
-        let types = [("file", SinkType::File), ("stdout", SinkType::Stdout)];
-        let target = match section.choice("type", &types) {
-            Some((_, SinkType::File)) => self.read_file(&mut section),
-            Some((span, SinkType::Stdout)) => {
-                for key in ["path", "max-bytes", "keep"] {
-                    section.refuse(key, "only a sink of type \"file\" has it");
-                }
-                let formats = [("text", StdoutFormat::Text), ("json", StdoutFormat::Json)];
-                let format =
-                    section.choice("format", &formats).map_or(StdoutFormat::Json, |(_, format)| format);
+        let Some((span, kind)) = section.choice("type", &TYPES) else {
+            section.require("type", "write type = \"file\", \"syslog\", \"webhook\", …");
+            // Only to see whether it is right.
+            section.name("name", NAME_BYTES_MAX);
+            return;
+        };
+        for (key, owners) in OWNERS.iter().filter(|(_, owners)| !owners.contains(&kind)) {
+            let types: Vec<String> = TYPES
+                .iter()
+                .filter(|(_, kind)| owners.contains(kind))
+                .map(|(name, _)| format!("\"{name}\""))
+                .collect();
+            section.refuse(key, &format!("sinks of type {} have it", types.join(", ")));
+        }
+        let target = match kind {
+            File => self.read_file(&mut section),
+            Stdout => {
+                let format = read_format(&mut section, ALL_FORMATS).unwrap_or(Format::Json);
                 let is_second = std::mem::replace(&mut self.has_stdout, true);
                 if is_second {
                     section.note(
@@ -82,9 +189,18 @@ impl Sinks {
                 }
                 (!is_second).then_some(SinkTarget::Stdout(format))
             }
-            None => {
-                section.require("type", "write type = \"file\" or type = \"stdout\"");
-                None
+            Webhook => read_webhook(&mut section),
+            Splunk => read_splunk(&mut section),
+            Elastic => read_elastic(&mut section),
+            Otlp => {
+                let server =
+                    read_server(&mut section, "write url = \"https://collector.example.net:4318/v1/logs\"");
+                let server = authorized(&mut section, server, Scheme::Bearer);
+                server.map(|server| SinkTarget::Otlp { server })
+            }
+            SyslogType => read_syslog(&mut section),
+            Journal => {
+                Some(SinkTarget::Journal(section.path("socket").unwrap_or_else(|| JOURNAL_SOCKET.into())))
             }
         };
         let written = section.name("name", NAME_BYTES_MAX);
@@ -100,10 +216,10 @@ impl Sinks {
     }
 
     fn read_file(&mut self, section: &mut Section<'_, '_>) -> Option<SinkTarget> {
-        section.refuse("format", "a file always has JSON lines");
         section.require("path", "write path = \"/var/log/dnswall/alerts.jsonl\"");
         let max_bytes = section.integer("max-bytes", FILE_BYTES_RANGE).unwrap_or(FILE_BYTES_DEFAULT);
         let keep = section.integer("keep", FILE_KEEP_RANGE).unwrap_or(FILE_KEEP_DEFAULT);
+        let format = read_format(section, ALL_FORMATS).unwrap_or(Format::Json);
         let path = section.path("path")?;
         if self.has_file(&path) {
             let problem = Problem::error(section.value_span("path"), "another sink writes this file too");
@@ -112,7 +228,7 @@ impl Sinks {
         }
         let max_bytes = u64::try_from(max_bytes).unwrap_or_default();
         let keep = u32::try_from(keep).unwrap_or_default();
-        Some(SinkTarget::File(FileOptions { path, max_bytes, keep }))
+        Some(SinkTarget::File(FileOptions { path, format, max_bytes, keep }))
     }
 
     fn has_file(&self, path: &Path) -> bool {
@@ -121,12 +237,104 @@ impl Sinks {
     }
 }
 
+fn read_format(section: &mut Section<'_, '_>, names: &[&str]) -> Option<Format> {
+    let choices: Vec<(&str, Format)> =
+        names.iter().filter_map(|name| Some((*name, Format::named(name)?))).collect();
+    section.choice("format", &choices).map(|(_, format)| format)
+}
+
+const ALL_FORMATS: &[&str] = &["json", "ecs", "ocsf", "cef", "leef", "text"];
+
+fn read_webhook(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
+    let server = read_server(section, "write url = \"https://hooks.example.net/dnswall\"");
+    let server = authorized(section, server, Scheme::Bearer);
+    let format = read_format(section, ALL_FORMATS).unwrap_or(Format::Json);
+    let bodies = [("lines", Body::Lines), ("array", Body::Array), ("each", Body::Each)];
+    let body = section.choice("body", &bodies);
+    if let Some((span, Body::Array)) = &body
+        && !format.is_json()
+    {
+        let problem = Problem::error(span.clone(), format!("format \"{}\" is not JSON", format.name()));
+        section.note(problem.hint("write body = \"lines\" or body = \"each\""));
+    }
+    let body = body.map_or(Body::Lines, |(_, body)| body);
+    Some(SinkTarget::Webhook { server: server?, format, body })
+}
+
+fn read_splunk(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
+    let server = read_server(section, "write url = \"https://splunk.example.net:8088\"");
+    if section.lacks("token-file") && section.lacks("token-env") {
+        section
+            .require("token-file", "write token-file = \"/etc/dnswall/splunk.token\", or token-env = \"…\"");
+    }
+    let server = authorized(section, server, Scheme::Splunk);
+    let within = section.duration("acknowledged-within", ACKNOWLEDGED_RANGE).unwrap_or(ACKNOWLEDGED_DEFAULT);
+    let acknowledge = section.boolean("acknowledge").unwrap_or(true);
+    let mut name = |key: &str| section.name(key, NAME_BYTES_MAX);
+    let (index, source, sourcetype) = (name("index"), name("source"), name("sourcetype"));
+    let options = SplunkOptions {
+        format: read_format(section, ALL_FORMATS).unwrap_or(Format::Json),
+        index,
+        source: source.unwrap_or_else(|| "dnswall".to_owned()),
+        sourcetype: sourcetype.unwrap_or_else(|| "dnswall:alert".to_owned()),
+        acknowledged_within: acknowledge.then_some(within),
+    };
+    Some(SinkTarget::Splunk { server: server?, options })
+}
+
+fn read_elastic(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
+    let server = read_server(section, "write url = \"https://elastic.example.net:9200\"");
+    let server = authorized(section, server, Scheme::ApiKey);
+    let format = read_format(section, &["ecs", "ocsf", "json"]).unwrap_or(Format::Ecs);
+    let index = section.name("index", NAME_BYTES_MAX).unwrap_or_else(|| INDEX_DEFAULT.to_owned());
+    Some(SinkTarget::Elastic { server: server?, format, index })
+}
+
+fn read_syslog(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
+    let hint = "write address = \"tls://siem.example.net:6514\"; tcp:// and udp:// are there, too";
+    section.require("address", hint);
+    let place = section.name("address", NAME_BYTES_MAX).and_then(|text| {
+        let place = Place::new(&text);
+        if place.is_none() {
+            let problem = Problem::error(section.value_span("address"), "this is no address of a receiver");
+            section.note(problem.hint(hint));
+        }
+        place
+    });
+    let remote = read_remote(section);
+    if let Some(Place { transport: Transport::Udp | Transport::Tcp, .. }) = &place {
+        for key in ["ca", "certificate", "key"] {
+            section.refuse(key, "only tls:// has certificates");
+        }
+    }
+    let framings = [("octets", Framing::Octets), ("lines", Framing::Lines)];
+    let framing = section.choice("framing", &framings).map_or(Framing::Octets, |(_, framing)| framing);
+    let usual = Syslog::default();
+    let facilities: Vec<(&str, Facility)> =
+        Facility::NAMES.iter().filter_map(|name| Some((*name, Facility::named(name)?))).collect();
+    let facility = section.choice("facility", &facilities).map_or(usual.facility, |(_, facility)| facility);
+    let enterprise = section.integer("enterprise", (1, i64::from(u32::MAX)));
+    let enterprise = enterprise.and_then(|number| u32::try_from(number).ok()).unwrap_or(usual.enterprise);
+    let body = read_format(section, ALL_FORMATS).unwrap_or(usual.body);
+    let syslog = Syslog { facility, enterprise, process: None, body };
+    Some(SinkTarget::Syslog { place: place?, remote, framing, syslog })
+}
+
 impl SinkTarget {
     /// What a sink is called that has no name.
     fn usual_name(&self) -> String {
         match self {
             Self::File(FileOptions { path, .. }) => format!("file {}", path.display()),
             Self::Stdout(_) => STDOUT.to_owned(),
+            Self::Webhook { server, .. } => format!("webhook {}", server.url),
+            Self::Splunk { server, .. } => format!("splunk {}", server.url),
+            Self::Elastic { server, .. } => format!("elastic {}", server.url),
+            Self::Otlp { server } => format!("otlp {}", server.url),
+            Self::Syslog { place, .. } => format!("syslog {place}"),
+            Self::Journal(_) => "journald".to_owned(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

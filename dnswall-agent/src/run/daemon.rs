@@ -309,7 +309,7 @@ fn assumed(engine: &Engine) -> String {
 fn sinks(options: &Options) -> Result<Vec<Box<dyn Sink>>, RunError> {
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    sink::open_all(options.alerts.terminal, &options.sinks, colour)
+    sink::open_all(options.alerts.terminal, &options.sinks, &options.host, colour)
         .map_err(|error| RunError::from(anyhow::Error::from(error)))
 }
 

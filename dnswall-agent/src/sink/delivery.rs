@@ -14,6 +14,9 @@ const REST_MIN: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(60);
 /// Failures in a row after which the wait grows no more.
 const DOUBLINGS_MAX: u32 = 7;
+/// How often an alert may be refused for what it is until it is given up. A server that refuses everything is more likely
+/// the wrong one, and whoever mends that is to find most of them still there.
+const REFUSALS_MAX: u32 = 6;
 
 /// A sink and its lane.
 pub struct Delivery {
@@ -21,12 +24,14 @@ pub struct Delivery {
     sink: Box<dyn Sink>,
     /// In a row.
     failures: u32,
+    /// Which alert was refused last for what it is, and how often.
+    refusals: (u64, u32),
 }
 
 impl Delivery {
     /// Of this lane's alerts to this sink.
     pub fn new(lane: Lane, sink: Box<dyn Sink>) -> Self {
-        Self { lane, sink, failures: 0 }
+        Self { lane, sink, failures: 0, refusals: (0, 0) }
     }
 
     /// The sink's name.
@@ -53,23 +58,18 @@ impl Delivery {
     /// One attempt, and the rest after one that failed; `false` when there is to be no other.
     fn deliver(&mut self, batch: &[Entry]) -> bool {
         match self.sink.send(batch) {
-            Ok(Sent { bytes, rejected }) => {
-                for (index, why) in &rejected {
-                    let id = batch.get(*index).map(|entry| entry.alert.id);
-                    tracing::error!(sink = self.sink.name(), ?id, why, "an alert will never be taken");
-                    self.lane.trouble(&format!("an alert was rejected: {why}"));
-                }
+            Ok(sent) => {
                 if std::mem::take(&mut self.failures) > 0 {
                     tracing::info!(sink = self.sink.name(), "alerts are taken again");
                 }
                 self.lane.attempted(Ok(()));
-                self.lane.settle(batch, Settled { alerts: batch.len(), rejected: rejected.len(), bytes });
+                self.settle(batch, batch.len(), sent);
                 if let Some(trouble) = self.sink.trouble() {
                     self.lane.trouble(trouble);
                 }
                 true
             }
-            Err(Failure { why, settled, bytes, after }) => {
+            Err(Failure { why, settled, sent, after, refused }) => {
                 if self.failures == 0 {
                     tracing::warn!(
                         sink = self.sink.name(),
@@ -78,12 +78,41 @@ impl Delivery {
                     );
                 }
                 self.lane.attempted(Err(&why));
-                self.lane.settle(batch, Settled { alerts: settled.min(batch.len()), rejected: 0, bytes });
+                self.settle(batch, settled.min(batch.len()), sent);
+                if refused {
+                    self.refused(&batch[settled.min(batch.len())..], &why);
+                }
                 let rest = after.unwrap_or_default().min(REST_MAX).max(rest_after(self.failures));
                 self.failures = self.failures.saturating_add(1);
                 self.lane.rest(spread(rest))
             }
         }
+    }
+
+    fn settle(&mut self, batch: &[Entry], alerts: usize, Sent { bytes, rejected }: Sent) {
+        for (place, why) in &rejected {
+            self.note_rejected(batch.get(*place), why);
+        }
+        let rejected = rejected.into_iter().map(|(place, _)| place).collect();
+        self.lane.settle(batch, Settled { alerts, rejected, bytes });
+    }
+
+    /// An alert that is refused again and again for what it is does not keep the others waiting for ever.
+    fn refused(&mut self, left: &[Entry], why: &str) {
+        let Some(first) = left.first() else { return };
+        let (sequence, times) = self.refusals;
+        let times = if sequence == first.sequence { times + 1 } else { 1 };
+        self.refusals = (first.sequence, times);
+        if times >= REFUSALS_MAX {
+            self.note_rejected(Some(first), why);
+            self.lane.settle(left, Settled { alerts: 1, rejected: vec![0], bytes: 0 });
+        }
+    }
+
+    fn note_rejected(&self, entry: Option<&Entry>, why: &str) {
+        let id = entry.map(|entry| entry.alert.id.to_string()).unwrap_or_default();
+        tracing::error!(sink = self.sink.name(), id, why, "an alert will never be taken");
+        self.lane.trouble(&format!("alert {id} was rejected: {why}"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Alerts as JSON lines in a file that only its owner may read, rotated by size.
+//! Alerts as lines in a file that only its owner may read, rotated by size.
 //!
 //! Every line is one write at the end of the file. A line that did not fit the disk is taken back, one that a crash
 //! tore apart is ended before the next, so a reader never sees two alerts in one line.
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Failure, Sent, Sink};
+use crate::format::Format;
 use crate::spool::Entry;
 
 /// Where and how much.
@@ -20,6 +21,8 @@ pub struct FileOptions {
     pub path: PathBuf,
     /// It is rotated before it would grow beyond this; a single longer line still goes in whole.
     pub max_bytes: u64,
+    /// What a line is.
+    pub format: Format,
     /// How many older files are kept, as `PATH.1` (the newest) to `PATH.N`. At least 1.
     pub keep: u32,
 }
@@ -78,11 +81,11 @@ impl FileSink {
         std::fs::rename(path, numbered(path, 1))
     }
 
-    /// One alert, as it is in the spool.
-    fn append(&mut self, json: &str) -> io::Result<usize> {
+    /// One alert.
+    fn append(&mut self, line: &str) -> io::Result<usize> {
         let at_path = |path: &Path, error| io::Error::other(format!("write {}: {error}", path.display()));
         let path = self.options.path.clone();
-        let mut line = format!("{json}\n");
+        let mut line = format!("{line}\n");
         let max_bytes = self.options.max_bytes;
         let (_, bytes) = self.current().map_err(|error| at_path(&path, error))?;
         if bytes > 0 && bytes.saturating_add(line.len() as u64) > max_bytes {
@@ -112,12 +115,14 @@ impl Sink for FileSink {
     fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure> {
         let mut sent = Sent::default();
         for (settled, entry) in batch.iter().enumerate() {
-            match self.append(&entry.json) {
+            match self.append(&super::line(entry, self.options.format)) {
                 Ok(bytes) => sent.bytes += bytes,
                 Err(error) => {
                     // What is not known to be on disk is written again.
-                    let (settled, bytes) = if self.sync().is_ok() { (settled, sent.bytes) } else { (0, 0) };
-                    return Err(Failure { why: error.to_string(), settled, bytes, after: None });
+                    if self.sync().is_err() {
+                        return Err(Failure::of(error));
+                    }
+                    return Err(Failure { settled, sent, ..Failure::of(error) });
                 }
             }
         }
@@ -190,7 +195,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn options(directory: &Path) -> FileOptions {
-        FileOptions { path: directory.join("alerts.jsonl"), max_bytes: 1 << 20, keep: 2 }
+        FileOptions {
+            path: directory.join("alerts.jsonl"),
+            format: Format::Json,
+            max_bytes: 1 << 20,
+            keep: 2,
+        }
     }
 
     fn json(count: u64) -> String {

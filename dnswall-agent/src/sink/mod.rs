@@ -4,17 +4,25 @@
 //! taken what there is; `status` shows how far each is.
 
 pub mod delivery;
+pub mod elastic;
 pub mod file;
+mod halves;
+pub mod journal;
+mod open;
+pub mod otlp;
+mod request;
+pub mod splunk;
 pub mod stream;
+pub mod syslog;
+pub mod webhook;
 
-use std::io;
 use std::time::Duration;
 
 pub use delivery::Delivery;
 pub use file::{FileOptions, FileSink};
+pub use open::open_all;
 pub use stream::StreamSink;
 
-use crate::config::{SinkConfig, SinkTarget, StdoutFormat, Terminal};
 use crate::format::Format;
 use crate::spool::{Entry, Limits};
 
@@ -61,12 +69,22 @@ pub struct Sent {
 pub struct Failure {
     /// What happened, for people. No secrets.
     pub why: String,
-    /// How many, from the first on, it has all the same.
+    /// How many, from the first on, it has dealt with all the same.
     pub settled: usize,
-    /// Bytes of those.
-    pub bytes: usize,
+    /// What became of those.
+    pub sent: Sent,
     /// How long it asks to be left alone.
     pub after: Option<Duration>,
+    /// It does not want the first of the others for what that is.
+    pub refused: bool,
+}
+
+impl Sent {
+    /// Adds what became of alerts that come `behind` others.
+    fn add(&mut self, more: Self, behind: usize) {
+        self.bytes += more.bytes;
+        self.rejected.extend(more.rejected.into_iter().map(|(place, why)| (place + behind, why)));
+    }
 }
 
 impl Failure {
@@ -76,58 +94,13 @@ impl Failure {
     }
 }
 
+/// An alert in a format.
+fn line(entry: &Entry, format: Format) -> String {
+    match format {
+        Format::Json => entry.json.to_string(),
+        other => other.encode(&entry.alert),
+    }
+}
+
 /// What standard output is called, unless it has a name.
 pub const STDOUT: &str = "stdout";
-
-/// Opens every sink that agent.toml names, and the terminal; `colour` says whether standard output is a terminal
-/// that understands it.
-///
-/// # Errors
-/// The first file that cannot be opened, by its name.
-pub fn open_all(terminal: Terminal, configs: &[SinkConfig], colour: bool) -> io::Result<Vec<Box<dyn Sink>>> {
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    let print = |name: &str, format| -> Box<dyn Sink> { Box::new(StreamSink::stdout(name, format)) };
-    match terminal {
-        Terminal::Text => sinks.push(print(STDOUT, Format::Text { colour })),
-        Terminal::Json => sinks.push(print(STDOUT, Format::Json)),
-        Terminal::Off => {}
-    }
-    for SinkConfig { name, target } in configs {
-        sinks.push(match target {
-            SinkTarget::Stdout(StdoutFormat::Text) => print(name, Format::Text { colour }),
-            SinkTarget::Stdout(StdoutFormat::Json) => print(name, Format::Json),
-            SinkTarget::File(options) => {
-                Box::new(FileSink::open(name, options.clone()).map_err(|error| {
-                    let path = options.path.display();
-                    io::Error::new(error.kind(), format!("open alert file {path}: {error}"))
-                })?)
-            }
-        });
-    }
-    Ok(sinks)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    #[test]
-    fn what_the_config_names_is_opened() {
-        let directory = tempfile::tempdir().unwrap();
-        let opened = |text: &str| {
-            let text = text.replace("DIR", directory.path().to_str().unwrap());
-            let config = Config::parse(&text, "agent.toml").unwrap();
-            open_all(config.alerts.terminal, &config.sinks, false)
-                .map(|sinks| sinks.iter().map(|sink| sink.name().to_owned()).collect::<Vec<_>>())
-                .map_err(|error| error.to_string())
-        };
-        let file = format!("file {}/a", directory.path().display());
-        assert_eq!(opened(""), Ok(vec!["stdout".to_owned()]));
-        assert_eq!(opened("[alerts]\nterminal = \"off\"\n"), Ok(vec![]));
-        let both = "[[sink]]\ntype = \"file\"\npath = \"DIR/a\"\n[[sink]]\ntype = \"stdout\"\n";
-        assert_eq!(opened(both), Ok(vec![file, "stdout".to_owned()]));
-        let error = opened("[[sink]]\ntype = \"file\"\npath = \"DIR/none/a\"\n").unwrap_err();
-        assert!(error.starts_with("open alert file ") && error.contains("No such file"), "{error}");
-    }
-}

@@ -36,11 +36,12 @@ impl<W: Write + Send> Sink for StreamSink<W> {
     fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure> {
         let mut bytes = 0;
         for (settled, entry) in batch.iter().enumerate() {
-            let line = self.format.encode(&entry.alert) + "\n";
+            let line = super::line(entry, self.format) + "\n";
             // A whole line at once: standard output passes it on in one call.
             let written = self.stream.write_all(line.as_bytes()).and_then(|()| self.stream.flush());
             if let Err(error) = written {
-                return Err(Failure { why: error.to_string(), settled, bytes, after: None });
+                let sent = Sent { bytes, rejected: Vec::new() };
+                return Err(Failure { settled, sent, ..Failure::of(error) });
             }
             bytes += line.len();
         }

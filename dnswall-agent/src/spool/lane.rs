@@ -29,12 +29,12 @@ pub enum Taken {
 }
 
 /// What became of the first alerts of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// How many are done with: taken or rejected.
     pub alerts: usize,
-    /// How many of them were rejected.
-    pub rejected: usize,
+    /// Which of them were rejected, by their place.
+    pub rejected: Vec<usize>,
     /// Bytes that were taken.
     pub bytes: usize,
 }
@@ -104,18 +104,25 @@ impl Lane {
         let mut inner = self.spool.inner();
         // Numbers have no holes: what is missing between them was evicted.
         let lost = (next - self.next).saturating_sub(alerts as u64);
+        let written = alerts - rejected.len().min(alerts);
         let lane = &mut inner.lanes[self.index];
         lane.lost += lost;
-        lane.rejected += rejected as u64;
-        lane.written += (alerts - rejected) as u64;
+        lane.rejected += (alerts - written) as u64;
+        lane.written += written as u64;
         lane.bytes += bytes as u64;
-        if alerts > rejected {
+        if written > 0 {
             lane.last_taken = Some(Timestamp::now());
         }
-        lane.next = next;
+        let before = std::mem::replace(&mut lane.next, next);
         lane.holds = batch.get(alerts).map(|entry| (entry.sequence, entry.stamp));
         self.next = next;
         inner.cursors_changed = true;
+        let is_lost = |sequence: u64| {
+            let place = batch[..alerts].iter().position(|entry| entry.sequence == sequence);
+            place.is_none_or(|place| rejected.contains(&place))
+        };
+        inner.trace_settled(self.index, before, next, is_lost);
+        self.spool.saved.notify_all();
         if inner.closed {
             self.spool.pushed.notify_one();
         }
@@ -189,6 +196,11 @@ impl Lane {
 impl LaneState {
     pub(super) fn new(name: &str, next: u64) -> Self {
         Self { name: name.to_owned(), next, ..Self::default() }
+    }
+
+    /// What went wrong, if the last attempt failed.
+    pub(super) fn error_now(&self) -> Option<&str> {
+        self.last_error.as_deref().filter(|_| self.failing)
     }
 
     pub(super) fn status(&self, inner: &Inner, now: &Stamp) -> SinkStatus {

@@ -11,6 +11,7 @@ mod lane;
 mod stamp;
 mod status;
 mod store;
+mod trace;
 mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,7 @@ pub use lane::{Lane, Settled, Taken};
 pub use stamp::Stamp;
 pub use status::{SinkStatus, SpoolStatus};
 pub use store::{Held, Store, StoreError};
+pub use trace::{SinkTrace, Trace};
 pub use writer::Writer;
 
 use crate::alert::Alert;
@@ -95,6 +97,8 @@ struct Inner {
     ended: bool,
     counters: Counters,
     trouble: Option<String>,
+    /// What is followed.
+    traces: VecDeque<Trace>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -149,6 +153,7 @@ impl Spool {
             return false;
         }
         inner.queue.push_back(Arc::new(alert.clone()));
+        inner.trace_taken(alert.id);
         self.pushed.notify_one();
         true
     }

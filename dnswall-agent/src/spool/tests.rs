@@ -47,7 +47,7 @@ impl Running {
         let mut counts = Vec::new();
         while let Taken::Batch(batch) = self.lanes[lane].wait(ALL, Duration::from_millis(200)) {
             counts.extend(batch.iter().map(|entry| entry.alert.count));
-            let settled = Settled { alerts: batch.len(), rejected: 0, bytes: 1 };
+            let settled = Settled { alerts: batch.len(), rejected: Vec::new(), bytes: 1 };
             self.lanes[lane].settle(&batch, settled);
         }
         counts
@@ -103,7 +103,7 @@ fn what_was_not_settled_comes_again_to_the_next_agent_and_nothing_else() {
     running.push(0..10);
     assert!(running.take(0).into_iter().eq(0..10));
     let Taken::Batch(batch) = running.lanes[1].wait(ALL, SOON) else { panic!("nothing") };
-    running.lanes[1].settle(&batch, Settled { alerts: 4, rejected: 1, bytes: 0 });
+    running.lanes[1].settle(&batch, Settled { alerts: 4, rejected: vec![2], bytes: 0 });
     assert_eq!((running.sink(1).written, running.sink(1).rejected, running.sink(1).waiting), (3, 1, 6));
     running.end();
 
@@ -191,7 +191,7 @@ fn too_many_at_once_are_refused_and_counted() {
         match lane.wait(Limits { alerts: 100, bytes: 1 << 20 }, SOON) {
             Taken::Batch(batch) => {
                 counts.extend(batch.iter().map(|entry| entry.alert.count));
-                lane.settle(&batch, Settled { alerts: batch.len(), rejected: 0, bytes: 0 });
+                lane.settle(&batch, Settled { alerts: batch.len(), rejected: Vec::new(), bytes: 0 });
             }
             Taken::Ended => break,
             Taken::Nothing => panic!("it is closed"),
@@ -284,5 +284,28 @@ fn without_room_alerts_go_from_memory_and_are_on_disk_when_there_is_some() {
     let late = running.take(0);
     let lost = running.sink(0).lost;
     assert!(late.iter().copied().eq(lost..=total), "{lost} lost, {} there", late.len());
+    running.end();
+}
+
+#[test]
+fn an_alert_is_followed_to_every_sink() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&directory.path().join("alerts"), &["fast", "down", "picky"]);
+    let id = uuid::Uuid::from_u128(5);
+    assert_eq!(running.spool.trace(id, Duration::ZERO), None);
+    running.spool.follow(id);
+    running.push(3..8);
+    assert_eq!(running.take(0).len(), 5);
+    let Taken::Batch(batch) = running.lanes[2].wait(ALL, SOON) else { panic!("nothing") };
+    running.lanes[2].settle(&batch, Settled { alerts: 5, rejected: vec![2], bytes: 0 });
+    running.lanes[1].attempted(Err("no route"));
+    let trace = running.spool.trace(id, Duration::from_millis(10)).unwrap();
+    assert!(!trace.is_done() && trace.taken <= trace.saved && trace.saved.is_some());
+    let [fast, down, picky] = &trace.sinks[..] else { panic!("{trace:?}") };
+    assert!(fast.settled >= trace.saved && !fast.lost && fast.error.is_none());
+    assert_eq!((down.settled, down.error.as_deref()), (None, Some("no route")));
+    assert!(picky.settled.is_some() && picky.lost);
+    assert_eq!(running.take(1).len(), 5);
+    assert!(running.spool.trace(id, SOON).unwrap().is_done());
     running.end();
 }

@@ -70,6 +70,9 @@ impl Writer {
         let stamp = self.spool.now();
         let alerts = std::mem::take(&mut inner.queue);
         inner.counters.taken += alerts.len() as u64;
+        for (sequence, alert) in (inner.end..).zip(&alerts) {
+            inner.trace_numbered(alert.id, sequence);
+        }
         let numbers = inner.end..;
         let entries = numbers.zip(alerts).map(|(sequence, alert)| Entry {
             sequence,
@@ -102,6 +105,7 @@ impl Writer {
                 }
                 inner.counters.evicted += evicted;
                 inner.saved = inner.end;
+                inner.trace_saved();
                 self.cursors_saved = Instant::now();
             }
             Err(error) => {

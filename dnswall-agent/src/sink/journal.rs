@@ -1,0 +1,81 @@
+//! Alerts as entries of the systemd journal, by its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): a datagram of
+//! fields, or a sealed file that has them when they are too many for one.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix};
+
+use super::{Failure, Sent, Sink};
+use crate::alert::Alert;
+use crate::format::journal;
+use crate::spool::Entry;
+
+/// Where the journal listens.
+pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+
+/// Writes to the journal.
+#[derive(Debug)]
+pub struct JournalSink {
+    name: String,
+    socket: PathBuf,
+}
+
+impl JournalSink {
+    /// To the journal that listens there.
+    pub fn new(name: &str, socket: &Path) -> Self {
+        Self { name: name.to_owned(), socket: socket.to_owned() }
+    }
+
+    fn write(&self, alert: &Alert) -> io::Result<usize> {
+        let fields = journal::fields(alert);
+        let socket = UnixDatagram::unbound()?;
+        match socket.send_to(&fields, &self.socket) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => {
+                pass(&socket, &self.socket, &fields)?;
+            }
+            result => {
+                result?;
+            }
+        }
+        Ok(fields.len())
+    }
+}
+
+fn pass(socket: &UnixDatagram, to: &Path, fields: &[u8]) -> io::Result<()> {
+    let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::memfd_create("dnswall-alert", flags)?);
+    file.write_all(fields)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    let files = [std::os::fd::AsFd::as_fd(&file)];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    let address = SocketAddrUnix::new(to)?;
+    rustix::net::sendmsg_addr(socket, &address, &[], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
+impl Sink for JournalSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure> {
+        let mut sent = Sent::default();
+        for (settled, entry) in batch.iter().enumerate() {
+            match self.write(&entry.alert) {
+                Ok(bytes) => sent.bytes += bytes,
+                Err(error) => {
+                    let why = format!("write to {}: {error}", self.socket.display());
+                    return Err(Failure { settled, sent, ..Failure::of(why) });
+                }
+            }
+        }
+        Ok(sent)
+    }
+}
