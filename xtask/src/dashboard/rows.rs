@@ -54,12 +54,13 @@ const GLANCE: &[Panel] = &[
     },
     Panel {
         title: "Alerts not delivered",
-        description: "Of the time shown: could not be written, or found the sink's queue full.",
+        description: "In the time shown: lost or rejected, counted for each sink, and those that the spool refused.",
         kind: Kind::Fault,
         unit: "none",
         queries: &[(
-            "sum(increase(dnswall_sink_alerts_failed_total{@}[$__range])) \
-             + sum(increase(dnswall_sink_alerts_refused_total{@}[$__range]))",
+            "(sum(increase(dnswall_sink_alerts_lost_total{@}[$__range])) or vector(0)) \
+             + (sum(increase(dnswall_sink_alerts_rejected_total{@}[$__range])) or vector(0)) \
+             + sum(increase(dnswall_spool_alerts_refused_total{@}[$__range]))",
             "",
         )],
         size: SIXTH,
@@ -210,32 +211,94 @@ const DNS: &[Panel] = &[
 
 const DELIVERY: &[Panel] = &[
     Panel {
-        title: "Alerts, by sink",
-        description: "Written; could not be written; found the queue full.",
+        title: "Alerts taken, by sink",
+        description: "What each sink said that it has.",
         kind: Kind::Lines,
         unit: "cps",
+        queries: &[(
+            "sum by (sink) (rate(dnswall_sink_alerts_written_total{@}[$__rate_interval]))",
+            "{{sink}}",
+        )],
+        size: THIRD,
+    },
+    Panel {
+        title: "Alerts that wait",
+        description: "The spool keeps them until the sink has them, or until it is full.",
+        kind: Kind::Lines,
+        unit: "none",
+        queries: &[("max by (instance, sink) (dnswall_sink_alerts_waiting{@})", "{{instance}} {{sink}}")],
+        size: THIRD,
+    },
+    Panel {
+        title: "How long the oldest has waited",
+        description: "More than five minutes is a page: DnswallSinkFailing.",
+        kind: Kind::Lines,
+        unit: "s",
+        queries: &[(
+            "max by (instance, sink) (dnswall_sink_oldest_waiting_seconds{@})",
+            "{{instance}} {{sink}}",
+        )],
+        size: THIRD,
+    },
+    Panel {
+        title: "Failed attempts, by sink",
+        description: "Each is made again. `dnswall status` on the host says why the last one failed.",
+        kind: Kind::Lines,
+        unit: "cps",
+        queries: &[(
+            "sum by (sink) (rate(dnswall_sink_attempts_failed_total{@}[$__rate_interval]))",
+            "{{sink}}",
+        )],
+        size: THIRD,
+    },
+    Panel {
+        title: "Since a sink took an alert",
+        description: "Of the host where it is longest. Where nothing is refused there is nothing to take.",
+        kind: Kind::Lines,
+        unit: "s",
+        queries: &[("time() - min by (sink) (dnswall_sink_last_success_timestamp_seconds{@})", "{{sink}}")],
+        size: THIRD,
+    },
+    Panel {
+        title: "Alerts that somebody does not have",
+        description: "In the time that one point stands for. Lost: made room before the sink had them. Rejected: it will never \
+                      take them. Refused: came too fast for the spool. Forgotten: were only in memory, and had to make room.",
+        kind: Kind::Lines,
+        unit: "none",
         queries: &[
             (
-                "sum by (sink) (rate(dnswall_sink_alerts_written_total{@}[$__rate_interval]))",
-                "written: {{sink}}",
+                "sum by (sink) (increase(dnswall_sink_alerts_lost_total{@}[$__rate_interval]))",
+                "lost: {{sink}}",
             ),
             (
-                "sum by (sink) (rate(dnswall_sink_alerts_failed_total{@}[$__rate_interval]))",
-                "failed: {{sink}}",
+                "sum by (sink) (increase(dnswall_sink_alerts_rejected_total{@}[$__rate_interval]))",
+                "rejected: {{sink}}",
             ),
-            (
-                "sum by (sink) (rate(dnswall_sink_alerts_refused_total{@}[$__rate_interval]))",
-                "refused: {{sink}}",
-            ),
+            ("sum(increase(dnswall_spool_alerts_refused_total{@}[$__rate_interval]))", "refused"),
+            ("sum(increase(dnswall_spool_alerts_unsaved_lost_total{@}[$__rate_interval]))", "forgotten"),
         ],
         size: THIRD,
     },
     Panel {
-        title: "Alerts that wait, by sink",
-        description: "A sink's queue holds 2,048.",
+        title: "Size of the spool",
+        description: "The file grows in steps, and may be full at half its limit: small alerts need room between them.",
+        kind: Kind::Lines,
+        unit: "bytes",
+        queries: &[
+            ("max by (instance) (dnswall_spool_bytes{@})", "{{instance}}"),
+            ("max by (instance) (dnswall_spool_limit_bytes{@})", "limit: {{instance}}"),
+        ],
+        size: THIRD,
+    },
+    Panel {
+        title: "Alerts in the spool",
+        description: "On disk, delivered ones included; and those that are only in memory because the disk cannot be written.",
         kind: Kind::Lines,
         unit: "none",
-        queries: &[("max by (instance, sink) (dnswall_sink_alerts_waiting{@})", "{{instance}} {{sink}}")],
+        queries: &[
+            ("max by (instance) (dnswall_spool_alerts{@})", "{{instance}}"),
+            ("max by (instance) (dnswall_spool_alerts_unsaved{@})", "only in memory: {{instance}}"),
+        ],
         size: THIRD,
     },
     Panel {
