@@ -79,6 +79,7 @@ fn write_spool(sheet: &mut Sheet<'_>, spool: &SpoolStatus) -> fmt::Result {
         alerts,
         bytes,
         bytes_max,
+        room_used,
         taken,
         refused,
         evicted,
@@ -91,6 +92,11 @@ fn write_spool(sheet: &mut Sheet<'_>, spool: &SpoolStatus) -> fmt::Result {
     sheet.gauge("dnswall_spool_alerts", "Alerts on disk, delivered ones included.", *alerts)?;
     sheet.gauge("dnswall_spool_bytes", "Length of the spool's file.", *bytes)?;
     sheet.gauge("dnswall_spool_limit_bytes", "The most that the spool's file gets.", *bytes_max)?;
+    sheet.gauge(
+        "dnswall_spool_room_used_ratio",
+        "How much of the room for alerts is taken; full, the oldest make room.",
+        *room_used,
+    )?;
     sheet.counter("dnswall_spool_alerts_taken", "Alerts that the spool has taken.", *taken)?;
     sheet.counter(
         "dnswall_spool_alerts_refused",

@@ -78,6 +78,7 @@ fn sample() -> Sample {
             alerts: 20,
             bytes: 65_536,
             bytes_max: 67_108_864,
+            room_used: 0.25,
             taken: 30,
             refused: 5,
             evicted: 6,

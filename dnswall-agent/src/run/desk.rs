@@ -118,6 +118,7 @@ impl Agent for Desk {
         }
         let root = engine.root();
         let (spool, sinks) = outlet.status();
+        warnings.extend(spool.trouble.iter().map(|trouble| format!("spool: {trouble}")));
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi: ABI_VERSION,

@@ -203,16 +203,20 @@ impl LaneState {
         self.last_error.as_deref().filter(|_| self.failing)
     }
 
-    pub(super) fn status(&self, inner: &Inner, now: &Stamp) -> SinkStatus {
-        let waiting = inner.end.saturating_sub(self.next) + inner.queue.len() as u64;
-        let held = self.holds.filter(|(sequence, _)| *sequence >= self.next).map(|(_, stamp)| stamp);
-        let known = || inner.recent.iter().find(|entry| entry.sequence >= self.next).map(|entry| entry.stamp);
+    /// `first` is the number of the oldest on disk.
+    pub(super) fn status(&self, inner: &Inner, first: u64, now: &Stamp) -> SinkStatus {
+        // What made room is lost already, though the sink learns of it only when it takes what comes after.
+        let gone = first.min(inner.saved).saturating_sub(self.next);
+        let waiting = inner.end.saturating_sub(self.next + gone) + inner.queue.len() as u64;
+        let held = self.holds.filter(|(sequence, _)| *sequence >= self.next + gone).map(|(_, stamp)| stamp);
+        let known =
+            || inner.recent.iter().find(|entry| entry.sequence >= self.next + gone).map(|entry| entry.stamp);
         let oldest = if inner.end > self.next { held.or_else(known) } else { None };
         SinkStatus {
             name: self.name.clone(),
             written: self.written,
             rejected: self.rejected,
-            lost: self.lost,
+            lost: self.lost + gone,
             failures: self.failures,
             waiting,
             oldest_waiting_secs: oldest.map(|stamp| stamp.age(now).as_secs_f64()),

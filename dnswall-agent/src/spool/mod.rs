@@ -96,7 +96,10 @@ struct Inner {
     /// Closed, and the queue is empty for good.
     ended: bool,
     counters: Counters,
+    /// Why the disk cannot be written.
     trouble: Option<String>,
+    /// What was found damaged.
+    damage: Option<String>,
     /// What is followed.
     traces: VecDeque<Trace>,
 }
@@ -119,7 +122,7 @@ impl Spool {
     /// # Errors
     /// When the file cannot be used at all.
     pub fn open(path: &Path, bytes_max: u64, sinks: &[String]) -> io::Result<(Arc<Self>, Writer, Vec<Lane>)> {
-        let Opened { store, trouble } = open_store(path, bytes_max)
+        let Opened { store, damage } = open_store(path, bytes_max)
             .map_err(|error| io::Error::other(format!("open the spool {}: {error}", path.display())))?;
         let cursors = store.cursors().map_err(io::Error::other)?;
         let end = store.what_is_held().end;
@@ -129,7 +132,7 @@ impl Spool {
             end,
             lanes: lanes.collect(),
             cursors_changed: true,
-            trouble,
+            damage,
             ..Inner::default()
         };
         let spool = Arc::new(Self {
@@ -176,16 +179,21 @@ impl Spool {
     /// What is in it, and how each sink is.
     pub fn status(&self) -> (SpoolStatus, Vec<SinkStatus>) {
         let now = self.now();
-        let held = self.with_store(|store| store.map(Store::what_is_held));
+        let (held, room) =
+            self.with_store(|store| store.map(|store| (store.what_is_held(), store.room()))).unzip();
         let bytes = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
         let inner = self.inner();
-        let sinks: Vec<SinkStatus> = inner.lanes.iter().map(|lane| lane.status(&inner, &now)).collect();
+        let sinks: Vec<SinkStatus> = {
+            let first = held.map_or(0, |held: Held| held.first);
+            inner.lanes.iter().map(|lane| lane.status(&inner, first, &now)).collect()
+        };
         let Counters { refused, taken, evicted, unsaved_lost, failures } = inner.counters;
         let spool = SpoolStatus {
             path: self.path.display().to_string(),
             alerts: held.map_or(0, |held| held.alerts),
             bytes,
             bytes_max: self.bytes_max,
+            room_used: held.zip(room).map_or(0.0, |(held, room)| held.cost as f64 / room.max(1) as f64),
             taken,
             refused,
             evicted,
@@ -193,7 +201,7 @@ impl Spool {
             unsaved_lost,
             failures,
             oldest_waiting_secs: sinks.iter().filter_map(|sink| sink.oldest_waiting_secs).reduce(f64::max),
-            trouble: inner.trouble.clone(),
+            trouble: inner.trouble.clone().or_else(|| inner.damage.clone()),
         };
         (spool, sinks)
     }
@@ -244,7 +252,7 @@ impl Inner {
 struct Opened {
     store: Store,
     /// What somebody should know about the one that was there.
-    trouble: Option<String>,
+    damage: Option<String>,
 }
 
 /// Opens the store; one that is damaged is moved aside, and another begun.
@@ -255,9 +263,9 @@ fn open_store(path: &Path, bytes_max: u64) -> Result<Opened, StoreError> {
             std::fs::rename(path, &aside).map_err(|error| StoreError::Failed(error.to_string()))?;
             let said = format!("{} was damaged ({what}) and is now {}", path.display(), aside.display());
             tracing::error!("{said}: alerts that no sink had yet are only in there");
-            Ok(Opened { store: open_whole(path, bytes_max)?, trouble: Some(said) })
+            Ok(Opened { store: open_whole(path, bytes_max)?, damage: Some(said) })
         }
-        result => result.map(|store| Opened { store, trouble: None }),
+        result => result.map(|store| Opened { store, damage: None }),
     }
 }
 

@@ -13,6 +13,8 @@ pub struct SpoolStatus {
     pub bytes: u64,
     /// The most that it gets.
     pub bytes_max: u64,
+    /// How much of the room for alerts is taken, from 0 to 1; full, the oldest make room.
+    pub room_used: f64,
     /// Alerts taken.
     pub taken: u64,
     /// Alerts that came when too many were waiting for the disk: no sink has them.

@@ -63,6 +63,8 @@ pub struct Held {
     pub alerts: u64,
     /// The room they take, in bytes.
     pub cost: u64,
+    /// The number of the oldest, or of the next one when there is none.
+    pub first: u64,
     /// The number of the next one.
     pub end: u64,
 }
@@ -103,6 +105,8 @@ impl Store {
                 held.cost += cost(value.value().3);
                 held.end = held.end.max(number.value() + 1);
             }
+            let oldest = alerts.first().map_err(failed)?.map(|(number, _)| number.value());
+            held.first = oldest.unwrap_or(held.end);
         }
         write.commit().map_err(failed)?;
         Ok(held)
@@ -163,6 +167,11 @@ impl Store {
         self.cost_max = cost_max;
     }
 
+    /// Bytes of room that alerts may take.
+    pub const fn room(&self) -> u64 {
+        self.cost_max
+    }
+
     fn make_room(&self, more: u64) -> Result<u64, StoreError> {
         let mut held = self.what_is_held();
         if held.cost + more <= self.cost_max || held.alerts == 0 {
@@ -174,7 +183,8 @@ impl Store {
         {
             let mut alerts = write.open_table(ALERTS).map_err(failed)?;
             while held.cost > goal {
-                let Some((_, value)) = alerts.pop_first().map_err(failed)? else { break };
+                let Some((number, value)) = alerts.pop_first().map_err(failed)? else { break };
+                held.first = number.value() + 1;
                 held.alerts -= 1;
                 held.cost = held.cost.saturating_sub(cost(value.value().3));
                 evicted += 1;

@@ -22,14 +22,17 @@ struct Running {
     spool: Arc<Spool>,
     lanes: Vec<Lane>,
     writer: std::thread::JoinHandle<()>,
+    /// The number of its first alert.
+    began: u64,
 }
 
 impl Running {
     fn start(path: &Path, sinks: &[&str]) -> Self {
         let names: Vec<String> = sinks.iter().map(|name| (*name).to_owned()).collect();
         let (spool, writer, lanes) = Spool::open(path, BYTES_MAX, &names).unwrap();
+        let began = spool.inner().end;
         let writer = std::thread::spawn(move || writer.run(|_| {}));
-        Self { spool, lanes, writer }
+        Self { spool, lanes, writer, began }
     }
 
     fn push(&self, counts: impl IntoIterator<Item = u64>) {
@@ -37,7 +40,11 @@ impl Running {
             assert!(self.spool.push(&numbered(count)));
         }
         let until = Instant::now() + SOON;
-        while !self.spool.inner().queue.is_empty() && Instant::now() < until {
+        let is_seen = || {
+            let inner = self.spool.inner();
+            inner.queue.is_empty() && inner.end - self.began == inner.counters.taken
+        };
+        while !is_seen() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -133,6 +140,8 @@ fn the_oldest_make_room_and_who_waited_for_them_counts_what_it_lost() {
     let (spool, _) = running.spool.status();
     assert!(spool.bytes <= BYTES_MAX && spool.alerts < total, "{spool:?}");
     assert_eq!(spool.evicted, total - spool.alerts);
+    let down = running.sink(1);
+    assert_eq!((down.lost, down.waiting), (spool.evicted, spool.alerts), "counted before the sink knows");
     let late = running.take(1);
     assert!(late.iter().copied().eq(total - late.len() as u64..total), "the newest, without a gap");
     let down = running.sink(1);

@@ -156,7 +156,10 @@ impl Writer {
     }
 
     fn written_anew(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<u64, StoreError> {
-        let Opened { mut store, trouble: _ } = open_store(&self.spool.path, self.spool.bytes_max)?;
+        let Opened { mut store, damage } = open_store(&self.spool.path, self.spool.bytes_max)?;
+        if damage.is_some() {
+            self.spool.inner().damage = damage;
+        }
         store.shrink(self.cost_max);
         let evicted = store.save(entries, cursors)?;
         self.replace(Some(store));
