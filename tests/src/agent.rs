@@ -61,7 +61,7 @@ impl Agent {
         // One alert a second for what is the same flow to the agent; the kernel's own limit is as long. Proofs after the
         // first would be counted among what a test counts.
         let config = format!(
-            "[proof]\ninterval = \"1h\"\n[alerts]\ninterval = \"1s\"\nterminal = \"off\"\n[[sink]]\ntype = \"file\"\npath = {:?}\n",
+            "[proof]\ninterval = \"1h\"\n[heartbeat]\nenabled = false\n[alerts]\ninterval = \"1s\"\nterminal = \"off\"\n[[sink]]\ntype = \"file\"\npath = {:?}\n",
             agent.alerts_path()
         );
         fs::write(agent.config_path(), config).context("write agent.toml")?;

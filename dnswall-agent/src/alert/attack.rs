@@ -79,6 +79,7 @@ pub fn techniques(
         Kind::DeviceUnjudged => &[TUNNEL],
         Kind::IngressDns => &[],
         Kind::Tamper => &[FIREWALL],
+        Kind::Selftest => &[],
     }
 }
 

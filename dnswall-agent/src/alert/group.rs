@@ -17,7 +17,7 @@ use uuid::{NoContext, Uuid};
 use super::kind::Kind;
 use super::ledger::Ledger;
 use super::rules::{PolicyRules, RuleBook};
-use super::{Alert, Tally};
+use super::{Alert, AlertSelftest, Tally, Telling};
 use crate::event::{Clocks, EnrichedEvent, ExeId, Outcome};
 
 /// Flows kept apart.
@@ -208,6 +208,21 @@ impl Grouper {
         self.counters.told = self.counters.told.saturating_add(1);
         self.counters.alerts += 1;
         Alert::new(event, book.policy(event.generation).map(|policy| &**policy), &self.host, tally)
+    }
+
+    /// The alert of a test of the agent's own. It counts nowhere: nobody was refused anything.
+    pub fn selftest(
+        &self,
+        event: &EnrichedEvent,
+        book: &RuleBook,
+        telling: Telling,
+        latency_ns: u64,
+    ) -> Alert {
+        let Telling { id, number, asked, previous } = telling;
+        let selftest = AlertSelftest { number, asked, latency_us: latency_ns / 1_000, previous };
+        let tally = Tally { id, count: 1, first: event.time, last: event.time };
+        let policy = book.policy(event.generation).map(|policy| &**policy);
+        Alert::of_selftest(event, policy, &self.host, selftest, tally)
     }
 
     /// Takes the map of refused flows as it is now, at best right after the ring was read to its end. What it has

@@ -48,11 +48,14 @@ pub enum Kind {
     /// Somebody did something to the wall, or it does not hold.
     #[serde(rename = "tamper")]
     Tamper,
+    /// The agent was refused what it tried, to see whether alerts arrive.
+    #[serde(rename = "selftest")]
+    Selftest,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DnsDirect,
         Self::DnsEncrypted,
         Self::DnsName,
@@ -65,6 +68,7 @@ impl Kind {
         Self::SocketUnjudged,
         Self::DeviceUnjudged,
         Self::Tamper,
+        Self::Selftest,
     ];
 
     /// The kind of an event that this rule decided; `None` when nobody knows which.
@@ -125,6 +129,7 @@ impl Kind {
             Self::SocketUnjudged => "socket.unjudged",
             Self::DeviceUnjudged => "device.unjudged",
             Self::Tamper => "tamper",
+            Self::Selftest => "selftest",
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod kind;
 pub mod ledger;
 pub mod moment;
 pub mod rules;
+pub mod selftest;
 pub mod severity;
 pub mod text;
 mod unjudged;
@@ -28,6 +29,7 @@ pub use flow::{AlertFlow, AlertIcmp};
 pub use group::{GroupCounters, Grouper};
 pub use kind::Kind;
 pub use rules::{PolicyRules, RuleBook};
+pub use selftest::{AlertDelivered, AlertSelftest, AlertTaken, Asked, Telling};
 pub use severity::Severity;
 
 use crate::event::{EnrichedEvent, Outcome, Workload};
@@ -82,6 +84,9 @@ pub struct Alert {
     /// What was done to the wall, when it is about that.
     #[serde(default)]
     pub tamper: Option<AlertTamper>,
+    /// Which test it is, when it is one.
+    #[serde(default)]
+    pub selftest: Option<AlertSelftest>,
 }
 
 /// What was done to the wall.
@@ -228,6 +233,7 @@ impl Alert {
             first,
             last,
             tamper: None,
+            selftest: None,
         }
     }
 
@@ -267,6 +273,7 @@ impl Alert {
             first,
             last,
             tamper: Some(tamper),
+            selftest: None,
         }
     }
 

@@ -8,7 +8,7 @@
 //! | | a forged source, a tunnel of this host's, source routing; an image that cannot be read | a packet made to get around rules, or a broken wall |
 //! | `medium` | other `dns.*`, `socket.raw`; a destination that a rule refuses by name or number; headers that cannot be read | a program with habits of its own, or worse |
 //! | `low` | a destination that no rule names, `ingress.dns` | mostly a rule that is missing |
-//! | `info` | nothing yet | for what is no refusal |
+//! | `info` | `selftest` | the agent's own doing |
 //!
 //! Whether the packet was refused or, in audit mode, passed is no part of it: what was tried is the same.
 
@@ -71,6 +71,7 @@ impl Severity {
             Kind::IngressDns => Self::Low,
             Kind::SocketUnjudged | Kind::DeviceUnjudged => Self::High,
             Kind::Tamper => Self::Critical,
+            Kind::Selftest => Self::Info,
         }
     }
 

@@ -48,6 +48,11 @@ pub fn line(alert: &Alert, colour: bool) -> String {
         (None, Some(tamper)) => done(&mut line, alert, tamper),
         (None, None) => line.put(DIM, &why(alert)),
     }
+    if let Some(selftest) = &alert.selftest {
+        line.put(BOLD, &format!("  test {}", selftest.number));
+        line.put(DIM, &format!(", {:.1} ms to the agent", selftest.latency_us as f64 / 1e3));
+        return line.text;
+    }
     if alert.first < alert.last {
         // It is told when its interval is over, below what happened since: its time is no mistake.
         line.put(BOLD, &format!("  repeated ×{}", alert.count));

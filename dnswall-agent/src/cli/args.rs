@@ -59,6 +59,9 @@ pub enum Command {
     Status,
     /// Show the last alerts, and each that follows
     Events(EventsArguments),
+    /// Test whether alerts arrive
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Look at this host: what will and will not be enforced here
     #[command(after_help = "Exits 4 when the wall cannot stand on this host.")]
     Doctor(DoctorArguments),
@@ -75,6 +78,32 @@ pub enum Command {
 pub struct DemoPartArguments {
     /// Which part to play, as JSON
     pub order: String,
+}
+
+/// `dnswall alert`
+#[derive(Debug, Subcommand)]
+pub enum AlertCommand {
+    /// Have the kernel refuse something, and follow its alert to every sink
+    #[command(after_help = TEST_HELP)]
+    Test(AlertTestArguments),
+}
+
+const TEST_HELP: &str = "\
+The agent itself tries what the policy forbids, at an address that nobody has (192.0.2.0/24 and the like). The alert is of kind \
+\"selftest\" and really goes to every sink. Exits 1 when it does not come to one of them.";
+
+/// `dnswall alert test`
+#[derive(Debug, Args)]
+pub struct AlertTestArguments {
+    /// How long the sinks may take
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = test_time)]
+    pub within: Duration,
+}
+
+fn test_time(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    time.filter(|time| (1..=600).contains(&time.as_secs()))
+        .ok_or_else(|| "not a time from 1s to 10m".to_owned())
 }
 
 /// `dnswall agent`

@@ -4,6 +4,7 @@
 //! [`exit`] how a command ends.
 
 mod agent;
+mod alert;
 pub mod args;
 mod blocklist;
 mod connections;
@@ -25,7 +26,7 @@ use clap::Parser;
 
 use crate::config::Config;
 use crate::control::client::Client;
-use args::{Arguments, BlocklistCommand, Command, DemoPartArguments, PolicyCommand};
+use args::{AlertCommand, Arguments, BlocklistCommand, Command, DemoPartArguments, PolicyCommand};
 use exit::{Exit, Failure};
 
 /// Does what the command line says.
@@ -67,6 +68,7 @@ fn obey(arguments: Arguments) -> Result<Exit, Failure> {
         }
         Command::Status => wait(status::status(form, &client())),
         Command::Events(arguments) => wait(events::events(form, &client(), &arguments)),
+        Command::Alert(AlertCommand::Test(arguments)) => wait(alert::test(form, &client(), &arguments)),
         Command::Doctor(arguments) => doctor::doctor(form, &arguments),
         Command::Demo => demo::demo(form),
         Command::DemoPart(DemoPartArguments { order }) => demo::play_part(&order),

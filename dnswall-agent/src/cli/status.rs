@@ -3,7 +3,7 @@
 use super::args::Form;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
-use crate::control::api::{OlderStatus, ProofStatus, SandboxStatus, Status, TamperStatus};
+use crate::control::api::{OlderStatus, ProofStatus, SandboxStatus, SelftestStatus, Status, TamperStatus};
 use crate::control::client::Client;
 use crate::spool::SpoolStatus;
 
@@ -41,6 +41,7 @@ pub fn text(status: &Status) -> String {
         ),
         line("proof", proof(status)),
     ];
+    lines.push(line("alerts", selftest(status)));
     lines.extend(tamper(status));
     if let Some(pending) = &status.pending {
         let (left, back_to) = (pending.seconds_left, &pending.back_to.origin);
@@ -92,6 +93,37 @@ fn proof(status: &Status) -> String {
     let slowest = attempts.iter().filter_map(|attempt| attempt.latency_us).max();
     let latency = slowest.map_or_else(String::new, |us| format!(", told within {:.1} ms", us as f64 / 1e3));
     format!("{said} at {time}{latency}: {note} ({runs} tries, {failures} failed)")
+}
+
+/// Whether alerts arrive, in one line.
+fn selftest(status: &Status) -> String {
+    let SelftestStatus { last, arrived, interval_secs } = &status.selftest;
+    let Some(last) = last else {
+        return if interval_secs.is_some() {
+            "not tested yet"
+        } else {
+            "never tested by itself: heartbeats are off"
+        }
+        .to_owned();
+    };
+    let before = arrived.as_deref().unwrap_or("none");
+    match last.steps.iter().find(|step| !step.passed) {
+        None => {
+            let slowest = last.steps.iter().filter_map(|step| step.micros).max().unwrap_or(0);
+            format!(
+                "{} at {}: test {} within {:.1} ms",
+                paint(GOOD, "arrive"),
+                last.time,
+                last.number,
+                slowest as f64 / 1e3
+            )
+        }
+        Some(step) => {
+            let note = step.note.as_deref().unwrap_or_default();
+            let said = format!("{}, {}: {note}", paint(BAD, "do NOT arrive"), step.name);
+            format!("{said} (test {} at {}; the last that did: {before})", last.number, last.time)
+        }
+    }
 }
 
 fn tamper(status: &Status) -> Vec<String> {

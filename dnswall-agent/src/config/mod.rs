@@ -22,13 +22,16 @@ pub use remote::{REQUEST_RANGE, RemoteConfig, ServerConfig};
 use section::Section;
 use sink::Sinks;
 pub use sink::{
-    ACKNOWLEDGED_RANGE, FILE_BYTES_RANGE, FILE_KEEP_RANGE, NAME_BYTES_MAX, SINKS_MAX, SinkConfig, SinkTarget,
+    ACKNOWLEDGED_RANGE, FILE_BYTES_RANGE, FILE_KEEP_RANGE, NAME_BYTES_MAX, SINKS_MAX,
+    SinkConfig, SinkTarget,
 };
 
 /// Where agent.toml is, unless said otherwise.
 pub const CONFIG_PATH: &str = "/etc/dnswall/agent.toml";
 /// The longest agent.toml, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+/// Least and most time between two tests of whether alerts arrive.
+pub const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(86_400));
 /// Least and most bytes of the spool.
 pub const SPOOL_BYTES_RANGE: (i64, i64) = (4 << 20, 64 << 30);
 /// Least and most time between two alerts of one flow.
@@ -64,6 +67,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
     pub proof: ProofConfig,
+    /// Between two tests of whether alerts arrive; `None` makes none.
+    pub heartbeat: Option<Duration>,
     /// How lists are fetched.
     pub lists: ListsConfig,
     /// Where a scraper finds metrics.
@@ -141,6 +146,7 @@ impl Default for Config {
             spool_bytes_max: 64 << 20,
             sinks: Vec::new(),
             proof: ProofConfig::default(),
+            heartbeat: Some(Duration::from_secs(300)),
             lists: ListsConfig { ca: None, timeout: Duration::from_secs(300) },
             metrics: MetricsConfig::default(),
         }
@@ -187,6 +193,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         "sandbox",
         "alerts",
         "spool",
+        "heartbeat",
         "proof",
         "lists",
         "metrics",
@@ -211,6 +218,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         }
     }
     let spool_bytes_max = read_spool(&mut top).unwrap_or(defaults.spool_bytes_max);
+    let heartbeat = read_heartbeat(&mut top, defaults.heartbeat);
     let proof = read_proof(&mut top);
     let lists = read_lists(&mut top, defaults.lists);
     let metrics = read_metrics(&mut top);
@@ -241,10 +249,18 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         alerts,
         spool_bytes_max,
         sinks: sinks.list,
+        heartbeat,
         proof,
         lists,
         metrics,
     }
+}
+
+fn read_heartbeat(top: &mut Section<'_, '_>, usual: Option<Duration>) -> Option<Duration> {
+    let Some((span, table)) = top.table("heartbeat") else { return usual };
+    let mut section = Section::new(table, span, "[heartbeat]", &["enabled", "interval"], top.problems());
+    let interval = section.duration("interval", HEARTBEAT_RANGE).or(usual);
+    interval.filter(|_| section.boolean("enabled").unwrap_or(true))
 }
 
 fn read_spool(top: &mut Section<'_, '_>) -> Option<u64> {

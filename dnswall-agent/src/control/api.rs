@@ -2,11 +2,15 @@
 
 mod blocklists;
 mod events;
+mod proof;
+mod selftest;
 
 pub use blocklists::{
     Blocklists, FetchStatus, ListStatus, NameChecked, NameRequest, UpdateRequest, UpdateStatus, Updated,
 };
 pub use events::EventsQuery;
+pub use proof::{AttemptStatus, ProofStatus};
+pub use selftest::{AlertTestRequest, AlertTested, SelftestStatus, StepShown};
 
 use std::collections::BTreeMap;
 
@@ -58,6 +62,9 @@ pub struct Status {
     /// The file that keeps alerts until every sink has them.
     #[serde(default)]
     pub spool: SpoolStatus,
+    /// Whether alerts arrive.
+    #[serde(default)]
+    pub selftest: SelftestStatus,
     /// What the canary proved last.
     #[serde(default)]
     pub proof: ProofStatus,
@@ -139,43 +146,6 @@ pub struct HookStatus {
     /// Those that run after it.
     #[serde(default)]
     pub after: Vec<String>,
-}
-
-/// What the canary proved last.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProofStatus {
-    /// `proven`, `failed`, `nothing-forbidden`, `not-tried`, or nothing before the first.
-    pub state: String,
-    /// Why, when it is neither proven nor failed; else what it means.
-    pub note: String,
-    /// When, RFC 3339.
-    pub time: String,
-    /// What was tried.
-    pub attempts: Vec<AttemptStatus>,
-    /// How often it was tried.
-    pub runs: u64,
-    /// How often it failed.
-    pub failures: u64,
-    /// When it was proven last, RFC 3339; `None` before the first time.
-    #[serde(default)]
-    pub proven: Option<String>,
-}
-
-/// One thing the canary tried.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttemptStatus {
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// Address and port.
-    pub to: String,
-    /// `refused` or `reported`: what the policy has the kernel do.
-    pub expected: String,
-    /// The same, or `passed`, `other-mode`, `untold`, `refused-elsewhere`, `no-way`.
-    pub outcome: String,
-    /// The error the kernel gave, if it gave one.
-    pub error: Option<String>,
-    /// From the attempt to its event in the agent's hands, in microseconds.
-    pub latency_us: Option<u64>,
 }
 
 /// What was done to the wall.
@@ -492,6 +462,8 @@ pub mod path {
     pub const BLOCKLISTS_CHECK: &str = "/v1/blocklists/check";
     /// [`super::UpdateRequest`], [`super::Updated`]
     pub const BLOCKLISTS_UPDATE: &str = "/v1/blocklists/update";
+    /// [`super::AlertTestRequest`], [`super::AlertTested`]
+    pub const ALERT_TEST: &str = "/v1/alert/test";
     /// Alerts, one JSON object a line.
     pub const EVENTS: &str = "/v1/events";
 }

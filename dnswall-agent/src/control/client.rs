@@ -14,8 +14,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::api::{
-    Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
-    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated, path,
+    AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest,
+    Explained, NameChecked, NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest,
+    Updated, path,
 };
 
 /// One agent, by its socket.
@@ -107,6 +108,13 @@ impl Client {
     pub async fn update_blocklists(&self, request: &UpdateRequest) -> Result<Updated, ClientError> {
         let patient = self.clone().with_patience(UPDATE_PATIENCE);
         patient.ask(Method::POST, path::BLOCKLISTS_UPDATE, self.encode(request)?).await
+    }
+
+    /// Tests whether alerts arrive.
+    pub async fn test_alerts(&self, request: &AlertTestRequest) -> Result<AlertTested, ClientError> {
+        let patience = Duration::from_secs(request.within_secs) + TEST_PATIENCE;
+        let patient = self.clone().with_patience(patience);
+        patient.ask(Method::POST, path::ALERT_TEST, self.encode(request)?).await
     }
 
     /// What they make of a name.
@@ -242,4 +250,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// For a policy: lists that were never fetched are fetched first.
 const APPLY_PATIENCE: Duration = Duration::from_secs(120);
 /// For lists, which may be long, and their servers slow.
+/// For all of a test but the sinks.
+const TEST_PATIENCE: Duration = Duration::from_secs(120);
 const UPDATE_PATIENCE: Duration = Duration::from_secs(4 * 3_600);

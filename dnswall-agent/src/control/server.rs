@@ -26,8 +26,9 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::api::{
-    Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
-    NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated, path,
+    AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest,
+    Explained, NameChecked, NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest,
+    Updated, path,
 };
 use super::stream::ImpatientStream;
 
@@ -89,6 +90,8 @@ pub trait Agent: Send + Sync + 'static {
     fn update_blocklists(&self, request: UpdateRequest) -> Result<Updated, Refusal>;
     /// What they make of a name.
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal>;
+    /// Tests whether alerts arrive.
+    fn test_alerts(&self, request: AlertTestRequest) -> Result<AlertTested, Refusal>;
     /// The last alerts, or records of questions, one JSON object each, oldest first, and each that follows them.
     fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 }
@@ -233,6 +236,7 @@ fn router(agent: Arc<dyn Agent>, patience: Patience) -> Router {
         .route(path::BLOCKLISTS, get(blocklists))
         .route(path::BLOCKLISTS_CHECK, post(check_name))
         .route(path::BLOCKLISTS_UPDATE, post(update_blocklists))
+        .route(path::ALERT_TEST, post(test_alerts))
         .route(path::EVENTS, get(events))
         .fallback(unknown)
         .with_state(Shared { agent, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)), patience })
@@ -289,6 +293,13 @@ async fn check_name(State(shared): State<Shared>, request: Request) -> Response 
 async fn update_blocklists(State(shared): State<Shared>, request: Request) -> Response {
     match body(request, shared.patience).await {
         Ok(request) => answer(move || shared.agent.update_blocklists(request)).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn test_alerts(State(shared): State<Shared>, request: Request) -> Response {
+    match body(request, shared.patience).await {
+        Ok(request) => answer(move || shared.agent.test_alerts(request)).await,
         Err(refusal) => refusal.into_response(),
     }
 }

@@ -16,8 +16,9 @@ use tokio::sync::broadcast;
 use crate::blocklist::Answer;
 
 use super::api::{
-    Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest, Explained, NameChecked,
-    NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated,
+    AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest,
+    Explained, NameChecked, NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status,
+    UpdateRequest, Updated,
 };
 use super::client::{Client, ClientError};
 use super::server::{
@@ -62,6 +63,10 @@ impl Agent for Echo {
 
     fn blocklists(&self) -> Result<Blocklists, Refusal> {
         Ok(Blocklists::default())
+    }
+
+    fn test_alerts(&self, request: AlertTestRequest) -> Result<AlertTested, Refusal> {
+        Ok(AlertTested { number: request.within_secs, ..AlertTested::default() })
     }
 
     fn update_blocklists(&self, _: UpdateRequest) -> Result<Updated, Refusal> {

@@ -58,7 +58,10 @@ impl Stage {
     pub(super) fn raise_wall(&mut self, policy: &str) -> Result<()> {
         let Remains { cgroup, pins, directory } = &self.remains;
         fs::write(self.file("policy.toml"), policy).context("write the policy")?;
-        let config = format!("[[sink]]\ntype = \"file\"\npath = {:?}\n", self.alerts_path());
+        let config = format!(
+            "[heartbeat]\nenabled = false\n[[sink]]\ntype = \"file\"\npath = {:?}\n",
+            self.alerts_path()
+        );
         fs::write(self.file("agent.toml"), config).context("write agent.toml")?;
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let mut arguments = vec!["agent".to_owned(), "run".to_owned()];

@@ -47,6 +47,7 @@ pub fn object(alert: &Alert) -> Value {
         first,
         last,
         tamper,
+        selftest,
     } = alert;
     let AlertPolicy { name: policy_name, generation, digest } = policy;
     let AlertWorkload { cgroup, unit, slice, container } = workload;
@@ -57,7 +58,8 @@ pub fn object(alert: &Alert) -> Value {
         "ecs": { "version": ECS_VERSION },
         "message": sentence(alert),
         "event": {
-            "kind": "alert",
+            // A heartbeat is no alert to anybody but who misses it.
+            "kind": if selftest.is_some() { "state" } else { "alert" },
             "category": category(*kind),
             "type": types(alert),
             "action": action(alert),
@@ -106,6 +108,7 @@ pub fn object(alert: &Alert) -> Value {
             "flow": flow.as_ref().map(own_flow),
             "list": dns.as_ref().map(|dns| json!({ "line": dns.line })),
             "tamper": tamper.as_ref().map(of_tamper),
+            "selftest": selftest.as_ref().map(|test| json!({ "number": test.number, "latency_us": test.latency_us })),
         },
     }))
 }

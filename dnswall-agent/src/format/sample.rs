@@ -3,7 +3,7 @@
 use dnswall_common::flow::protocol;
 use dnswall_common::reason::Reason;
 
-use crate::alert::{Alert, AlertTamper, Tally, sample};
+use crate::alert::{Alert, AlertSelftest, AlertTamper, Asked, Tally, sample};
 use crate::blocklist::Entry;
 use crate::event::{EnrichedEvent, EventHook, Outcome};
 
@@ -28,6 +28,7 @@ pub fn alerts() -> Vec<(&'static str, Alert)> {
         ("unknown", of(unknown)),
         ("mended", tamper(true)),
         ("tamper", tamper(false)),
+        ("selftest", selftest()),
     ];
     let policy = sample::book();
     let mut container = sample::enriched();
@@ -135,6 +136,14 @@ fn unknown(event: &mut EnrichedEvent) {
     sum(event);
     (event.process, event.workload) = Default::default();
     (event.uid, event.user, event.started) = (None, None, None);
+}
+
+fn selftest() -> Alert {
+    let test = AlertSelftest { number: 7, asked: Asked::Schedule, latency_us: 1_500, previous: None };
+    let mut event = sample::enriched();
+    connect(&mut event, 9);
+    let policy = sample::book().policy(3).cloned();
+    Alert::of_selftest(&event, policy.as_deref(), "web-1", test, Tally { count: 1, ..sample::tally() })
 }
 
 fn tamper(mended: bool) -> Alert {

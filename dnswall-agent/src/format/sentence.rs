@@ -22,6 +22,7 @@ pub const fn title(kind: Kind) -> &'static str {
         Kind::SocketUnjudged => "Socket whose traffic is not judged",
         Kind::DeviceUnjudged => "Device whose traffic is not judged",
         Kind::Tamper => "Tampering with the wall",
+        Kind::Selftest => "Test of whether alerts arrive",
     }
 }
 
@@ -36,6 +37,9 @@ pub fn sentence(alert: &Alert) -> String {
     if let Some(tamper) = &alert.tamper {
         let _ = write!(text, "{}: {}; {}", tamper.object, tamper.found, tamper.done);
         return value(&text);
+    }
+    if let Some(selftest) = &alert.selftest {
+        let _ = write!(text, "number {}, ", selftest.number);
     }
     let process = &alert.process;
     let program = process.exe.as_ref().or(process.comm.as_ref());

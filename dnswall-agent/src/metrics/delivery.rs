@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::sample::seconds;
 use super::sheet::{Labels, Sheet};
+use crate::control::api::{AlertTested, SelftestStatus};
 use crate::spool::{SinkStatus, SpoolStatus};
 
 pub(super) fn write(sheet: &mut Sheet<'_>, spool: &SpoolStatus, sinks: &[SinkStatus]) -> fmt::Result {
@@ -128,5 +129,38 @@ fn write_spool(sheet: &mut Sheet<'_>, spool: &SpoolStatus) -> fmt::Result {
         "dnswall_spool_in_trouble",
         "1 where the spool cannot be written, or was found damaged.",
         u64::from(trouble.is_some()),
+    )
+}
+
+/// Of the tests of whether alerts arrive.
+pub(super) fn write_selftest(sheet: &mut Sheet<'_>, selftest: &SelftestStatus) -> fmt::Result {
+    let SelftestStatus { last, arrived, interval_secs } = selftest;
+    sheet.maybe(
+        "dnswall_selftest_interval_seconds",
+        "Between two tests of whether alerts arrive; missing where none is made by itself.",
+        interval_secs.map(|secs| secs as f64),
+    )?;
+    sheet.maybe(
+        "dnswall_selftest_arrived_timestamp_seconds",
+        "When the last test began whose alert came to every sink.",
+        arrived.as_deref().and_then(seconds),
+    )?;
+    let Some(AlertTested { number, id: _, time, passed, steps }) = last else { return Ok(()) };
+    sheet.gauge(
+        "dnswall_selftest_number",
+        "The number of the last test of whether alerts arrive.",
+        *number,
+    )?;
+    sheet.maybe("dnswall_selftest_timestamp_seconds", "When the last test began.", seconds(time))?;
+    sheet.gauge(
+        "dnswall_selftest_passed",
+        "1 where the last test's alert has come to every sink by now.",
+        u64::from(*passed),
+    )?;
+    let took = steps.iter().filter_map(|step| Some((step, step.micros?)));
+    sheet.gauges(
+        "dnswall_selftest_step_seconds",
+        "How long the last test's alert took: to the agent (ring), and from there to the disk (spool) and to each sink.",
+        took.map(|(step, micros)| (vec![("step", step.name.as_str())], micros as f64 / 1e6)),
     )
 }

@@ -79,6 +79,7 @@ impl Collector for Page {
         verdicts::write(&mut sheet, status)?;
         counted::write(&mut sheet, &status.counters, *reader)?;
         delivery::write(&mut sheet, &status.spool, &status.sinks)?;
+        delivery::write_selftest(&mut sheet, &status.selftest)?;
         lists::write(&mut sheet, lists)?;
         if let Some(process) = process {
             process::write(&mut sheet, process)?;

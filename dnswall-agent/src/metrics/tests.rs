@@ -14,8 +14,9 @@ use super::server::{self, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Patience
 use crate::blocklist::ListAccount;
 use crate::blocklist::lists::RubbishAccount;
 use crate::control::api::{
-    AttemptStatus, Blocklists, FetchStatus, HookStatus, ListStatus, OlderStatus, PendingStatus, PolicyStatus,
-    ProofStatus, ReasonStatus, RuleStatus, SandboxStatus, Status, TamperStatus,
+    AlertTested, AttemptStatus, Blocklists, FetchStatus, HookStatus, ListStatus, OlderStatus, PendingStatus,
+    PolicyStatus, ProofStatus, ReasonStatus, RuleStatus, SandboxStatus, SelftestStatus, Status, StepShown,
+    TamperStatus,
 };
 use crate::spool::{SinkStatus, SpoolStatus};
 
@@ -73,6 +74,22 @@ fn sample() -> Sample {
             failing: true,
             last_error: None,
         }],
+        selftest: SelftestStatus {
+            last: Some(AlertTested {
+                number: 7,
+                time: time(),
+                passed: true,
+                steps: vec![StepShown {
+                    name: "ring".to_owned(),
+                    passed: true,
+                    micros: Some(1_500),
+                    note: None,
+                }],
+                ..AlertTested::default()
+            }),
+            arrived: Some(time()),
+            interval_secs: Some(300),
+        },
         spool: SpoolStatus {
             path: "/var/lib/dnswall/alerts.redb".to_owned(),
             alerts: 20,

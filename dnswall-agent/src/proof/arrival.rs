@@ -13,6 +13,7 @@ use dnswall_common::flow::Address;
 use dnswall_common::image::MODE_ENFORCE;
 
 use super::attempt::Attempt;
+use crate::alert::Telling;
 
 /// Attempts that are remembered: an event that comes after nobody waits any more is the canary's all the same.
 const AWAITED_MAX: usize = 64;
@@ -27,6 +28,8 @@ pub struct Arrival {
 #[derive(Debug, Default)]
 struct Inner {
     awaited: VecDeque<Awaited>,
+    telling: Option<Telling>,
+    heard: Option<u64>,
     stopped: bool,
 }
 
@@ -35,6 +38,22 @@ struct Awaited {
     cookie: u64,
     attempt: Attempt,
     arrived: Option<Arrived>,
+}
+
+/// Whose an event is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Somebody's who was refused.
+    Others,
+    /// The canary's, and only it wants to know.
+    Canarys,
+    /// The canary's, and everybody is to know.
+    ToBeTold {
+        /// What the alert says of itself.
+        telling: Box<Telling>,
+        /// How long the event was on its way, in nanoseconds.
+        latency_ns: u64,
+    },
 }
 
 /// The event of an attempt.
@@ -60,14 +79,27 @@ impl Arrival {
         }
     }
 
-    /// Whether the event is the canary's. Cheap for all others: they go elsewhere.
-    pub fn claim(&self, event: &Event) -> bool {
+    /// Has the next event of the canary's become an alert.
+    pub fn tell(&self, telling: Telling) {
+        let mut inner = self.inner();
+        (inner.telling, inner.heard) = (Some(telling), None);
+    }
+
+    /// No event is to become an alert any more; how long the one that did had been on its way, in nanoseconds.
+    pub fn told(&self) -> Option<u64> {
+        let mut inner = self.inner();
+        inner.telling = None;
+        inner.heard.take()
+    }
+
+    /// Whether the event is the canary's. Cheap for all others: they go elsewhere. `monotonic_ns` is now.
+    pub fn claim(&self, event: &Event, monotonic_ns: u64) -> Claim {
         if event.cookie == 0 || !is_documentation(event.destination) {
-            return false;
+            return Claim::Others;
         }
         let mut inner = self.inner();
         let Some(awaited) = inner.awaited.iter_mut().find(|awaited| awaited.is_of(event)) else {
-            return false;
+            return Claim::Others;
         };
         awaited.arrived.get_or_insert(Arrived {
             denied: event.mode == MODE_ENFORCE,
@@ -76,7 +108,10 @@ impl Arrival {
             at: Instant::now(),
         });
         self.came.notify_all();
-        true
+        let Some(telling) = inner.telling.take() else { return Claim::Canarys };
+        let latency_ns = monotonic_ns.saturating_sub(event.time_ns);
+        inner.heard = Some(latency_ns);
+        Claim::ToBeTold { telling: Box::new(telling), latency_ns }
     }
 
     /// What came of these attempts, as soon as all have come, or `patience` is over.
@@ -138,7 +173,9 @@ pub fn is_documentation_address(address: Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::Asked;
     use crate::event::sample;
+    use uuid::Uuid;
 
     fn attempt() -> Attempt {
         Attempt { to: "198.51.100.53:53".parse().unwrap(), tcp: false }
@@ -149,7 +186,7 @@ mod tests {
         let arrival = Arrival::default();
         let mut event = sample::event();
         event.cookie = 7;
-        assert!(!arrival.claim(&event), "nobody tries anything");
+        assert_eq!(arrival.claim(&event, 0), Claim::Others, "nobody tries anything");
         arrival.expect(7, attempt());
         for forged in [
             Event { cookie: 8, ..event },
@@ -159,14 +196,31 @@ mod tests {
             Event { destination: sample::words("198.51.100.54"), ..event },
             Event { destination: sample::words("8.8.8.8"), ..event },
         ] {
-            assert!(!arrival.claim(&forged), "{forged:?}");
+            assert_eq!(arrival.claim(&forged, 0), Claim::Others, "{forged:?}");
         }
         assert_eq!(arrival.wait(&[7], Duration::ZERO), [None]);
-        assert!(arrival.claim(&event));
+        assert_eq!(arrival.claim(&event, 0), Claim::Canarys);
         assert!(
             arrival.wait(&[7, 7], Duration::from_secs(60)).iter().all(|it| it.is_some_and(|it| it.denied))
         );
-        assert!(arrival.claim(&event), "late ones are the canary's too");
+        assert_eq!(arrival.claim(&event, 0), Claim::Canarys, "late ones are the canary's too");
+    }
+
+    #[test]
+    fn one_event_of_a_test_is_told() {
+        let arrival = Arrival::default();
+        let event = Event { cookie: 7, time_ns: 1_000, ..sample::event() };
+        arrival.expect(7, attempt());
+        let telling = Telling { id: Uuid::from_u128(1), number: 3, asked: Asked::Command, previous: None };
+        arrival.tell(telling.clone());
+        assert_eq!(arrival.claim(&Event { cookie: 8, ..event }, 5_000), Claim::Others);
+        let claim = arrival.claim(&event, 5_000);
+        assert_eq!(claim, Claim::ToBeTold { telling: Box::new(telling.clone()), latency_ns: 4_000 });
+        assert_eq!(arrival.claim(&event, 6_000), Claim::Canarys);
+        assert_eq!((arrival.told(), arrival.told()), (Some(4_000), None));
+        arrival.tell(telling);
+        assert_eq!(arrival.told(), None);
+        assert_eq!(arrival.claim(&event, 6_000), Claim::Canarys, "it is too late");
     }
 
     #[test]

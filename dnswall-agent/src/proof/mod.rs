@@ -17,7 +17,7 @@ pub mod record;
 pub mod teller;
 pub mod tried;
 
-pub use arrival::Arrival;
+pub use arrival::{Arrival, Claim};
 pub use facts::Facts;
 pub use finding::{Finding, Tamper};
 pub use home::Home;

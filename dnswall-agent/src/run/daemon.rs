@@ -16,8 +16,9 @@ use super::lock::Lock;
 use super::looked::Looked;
 use super::options::Options;
 use super::outlet::Outlet;
-use super::prover::{Proofs, Prover, ProverParts};
+use super::prover::{Order, Proofs, Prover, ProverParts};
 use super::reader::{Inbox, Parts, Reader, Sweep};
+use super::selftest::Selftests;
 use super::store::Store;
 use super::told::Counts;
 use super::{RunError, fetcher, notice, sandbox, ticker};
@@ -119,6 +120,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let reader = Reader::new(parts, told, sweep(&engine));
     let reader = spawn("events", move || reader.run())?;
     let proofs = Proofs::new(hold);
+    let selftests = Selftests::new(&options.state);
     let parts = ProverParts {
         engine: Arc::clone(&engine),
         proofs: proofs.clone(),
@@ -129,6 +131,8 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         host: host_name(),
         release: report.kernel.clone(),
         pins: options.pins.clone(),
+        heartbeat: options.heartbeat,
+        selftests: selftests.clone(),
     };
     let mut prover = Prover::new(parts);
     if let Err(leak) = prover.first()
@@ -140,8 +144,8 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         settle(&outlet);
         return Err(RunError::Unproven(leak));
     }
-    let (proving, proven) = std::sync::mpsc::channel::<()>();
-    let prover = spawn("proof", move || prover.run(&proven))?;
+    let (proving, orders) = std::sync::mpsc::channel::<Order>();
+    let prover = spawn("proof", move || prover.run(&orders))?;
     let (ticking, until) = std::sync::mpsc::channel::<()>();
     let (ticked, watched) = (Arc::clone(&engine), Arc::clone(&inbox));
     let ticker = spawn("ticker", move || ticker::run(&ticked, &watched, &until))?;
@@ -172,6 +176,9 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         outlet: Arc::clone(&outlet),
         inbox: Arc::clone(&inbox),
         proofs,
+        selftests,
+        orders: proving.clone(),
+        heartbeat: options.heartbeat,
         state,
         notes,
         older,
@@ -196,7 +203,9 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
 
     notice::stopping();
     drop(socket);
-    drop((ticking, proving, fetching));
+    drop((ticking, fetching));
+    // An error only says that it has ended already.
+    let _ = proving.send(Order::Stop);
     arrival.stop();
     let proven = join("proof", prover);
     let ticked = join("ticker", ticker);

@@ -1,6 +1,7 @@
 //! Answers what commands ask the running agent.
 
 use std::collections::HashMap;
+use std::sync::mpsc::{Sender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,15 +19,17 @@ use super::explained::explained;
 use super::fetcher::{self, UpdateError};
 use super::names;
 use super::outlet::{Outlet, Stream};
-use super::prover::Proofs;
+use super::prover::{Order, Proofs};
 use super::question::Question;
 use super::reader::Inbox;
+use super::selftest::{self, Begun, Selftests};
 use super::store::Origin;
 use crate::compile::RuleInfo;
 use crate::control::api::{
-    Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery, ExplainRequest, Explained,
-    NameChecked, NameRequest, PendingStatus, PolicyPast, PolicyShown, PolicyStatus, ReasonStatus,
-    RehearseRequest, Rehearsed, RuleStatus, Status, UpdateRequest, Updated,
+    AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery,
+    ExplainRequest, Explained, NameChecked, NameRequest, PendingStatus, PolicyPast, PolicyShown,
+    PolicyStatus, ReasonStatus, RehearseRequest, Rehearsed, RuleStatus, SelftestStatus, Status,
+    UpdateRequest, Updated,
 };
 use crate::control::server::{Agent, Refusal};
 use crate::digest::hexadecimal;
@@ -52,6 +55,12 @@ pub struct DeskParts {
     pub inbox: Arc<Inbox>,
     /// What was proven of the wall.
     pub proofs: Proofs,
+    /// The tests of whether alerts arrive.
+    pub selftests: Selftests,
+    /// What the prover is told.
+    pub orders: Sender<Order>,
+    /// Between two tests of whether alerts arrive.
+    pub heartbeat: Option<Duration>,
     /// Where policies are kept.
     pub state: String,
     /// What somebody should look at from the start on.
@@ -76,10 +85,24 @@ impl Desk {
 
 impl Agent for Desk {
     fn status(&self) -> Result<Status, Refusal> {
+        // Before the lock: it takes it, too.
+        let selftest = self.selftest_status();
         let engine = self.engine();
         let running = engine.running();
         let maps = engine.wall().maps();
-        let DeskParts { engine: _, outlet, inbox, proofs, state, notes, older, metrics } = &self.parts;
+        let DeskParts {
+            engine: _,
+            outlet,
+            inbox,
+            proofs,
+            selftests: _,
+            orders: _,
+            heartbeat: _,
+            state,
+            notes,
+            older,
+            metrics,
+        } = &self.parts;
         let mut warnings = notes.clone();
         warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
         warnings.extend(fetcher::warnings(&running.policy, &running.environment));
@@ -149,6 +172,7 @@ impl Agent for Desk {
                 .collect(),
             counters,
             spool,
+            selftest,
             sinks,
             sandbox: super::sandbox::status(),
             warnings,
@@ -241,11 +265,54 @@ impl Agent for Desk {
         names::check(&self.engine().running().image, &name).map_err(|error| failed(error.into()))
     }
 
+    fn test_alerts(&self, request: AlertTestRequest) -> Result<AlertTested, Refusal> {
+        let within = Duration::from_secs(request.within_secs);
+        if within > TEST_WITHIN_MAX {
+            let error = format!("a test may take {} s at most", TEST_WITHIN_MAX.as_secs());
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, error, None));
+        }
+        let busy = || {
+            let error = "the thread that proves the wall does not answer";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, Some("the log says what it does"))
+        };
+        let (reply, begun) = sync_channel(1);
+        self.parts.orders.send(Order::Test(reply)).map_err(|_| busy())?;
+        let begun = begun.recv_timeout(BEGUN_WITHIN).map_err(|_| busy())?;
+        Ok(self.tested(&begun, if begun.ring_ns.is_some() { within } else { Duration::ZERO }))
+    }
+
     fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         let stream = if query.dns { Stream::Questions } else { Stream::Alerts };
         self.parts.outlet.events(stream, query.last)
     }
 }
+
+impl Desk {
+    /// A test as it is now, or when it is done or `patience` is over.
+    fn tested(&self, begun: &Begun, patience: Duration) -> AlertTested {
+        let DeskParts { engine: _, outlet, inbox, .. } = &self.parts;
+        let trace = outlet.trace(begun.id, patience);
+        let (spool, _) = outlet.status();
+        let counters = self.engine().wall().maps().counters().unwrap_or_default();
+        let lost = counters.get(Counter::EventsLost as usize).copied().unwrap_or_default();
+        let reader = selftest::Reader { alive: inbox.is_alive(), lost };
+        selftest::shown(begun, trace.as_ref(), spool.trouble.as_deref(), reader)
+    }
+
+    fn selftest_status(&self) -> SelftestStatus {
+        let DeskParts { selftests, heartbeat, .. } = &self.parts;
+        SelftestStatus {
+            last: selftests.last().map(|begun| self.tested(&begun, Duration::ZERO)),
+            arrived: selftests.arrived().map(|time| format!("{time:.3}")),
+            interval_secs: heartbeat.map(|interval| interval.as_secs()),
+        }
+    }
+}
+
+/// How long somebody may wait for the sinks.
+const TEST_WITHIN_MAX: Duration = Duration::from_secs(600);
+/// How long the prover may take for a try, whatever it does first.
+const BEGUN_WITHIN: Duration = Duration::from_secs(100);
 
 /// What each rule counted; some are several to the kernel, and one to who wrote them.
 fn by_rule(rules: &[RuleInfo], counted: &[RuleCounter]) -> Vec<RuleStatus> {

@@ -25,6 +25,7 @@ mod prover;
 pub mod question;
 pub mod reader;
 pub mod sandbox;
+pub mod selftest;
 pub mod store;
 mod ticker;
 pub mod told;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::RunError;
 use crate::config::{AlertsConfig, CONFIG_PATH, Config, ListsConfig, MetricsConfig, ProofConfig, SinkConfig};
@@ -51,6 +52,8 @@ pub struct Options {
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
     pub proof: ProofConfig,
+    /// Between two tests of whether alerts arrive.
+    pub heartbeat: Option<Duration>,
     /// How lists are fetched.
     pub lists: ListsConfig,
     /// Where a scraper finds metrics.
@@ -85,6 +88,7 @@ impl Options {
             spool_bytes_max: found.spool_bytes_max,
             sinks: found.sinks,
             proof: found.proof,
+            heartbeat: found.heartbeat,
             lists: found.lists,
             metrics: found.metrics,
         })

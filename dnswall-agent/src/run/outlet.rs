@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 use crate::alert::Alert;
 use crate::asked::DnsRecord;
-use crate::spool::{SinkStatus, Spool, SpoolStatus};
+use crate::spool::{SinkStatus, Spool, SpoolStatus, Trace};
 
 /// Alerts kept in memory, and records of questions.
 pub const RECENT_MAX: usize = 1000;
@@ -73,6 +75,16 @@ impl Outlet {
     /// What is in the spool, and how each sink is.
     pub fn status(&self) -> (SpoolStatus, Vec<SinkStatus>) {
         self.spool.status()
+    }
+
+    /// Follows the alert of this id, which is yet to come.
+    pub fn follow(&self, id: Uuid) {
+        self.spool.follow(id);
+    }
+
+    /// How far it has come, as soon as it is everywhere or `patience` is over.
+    pub fn trace(&self, id: Uuid, patience: Duration) -> Option<Trace> {
+        self.spool.trace(id, patience)
     }
 
     /// Takes no more alerts.

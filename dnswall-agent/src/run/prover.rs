@@ -1,11 +1,13 @@
 //! Keeps proving that the wall stands: tries what is forbidden, looks at what the kernel holds, mends what can be mended,
 //! and tells. On a thread of its own, which nothing else waits for.
 
+mod judged;
+
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +16,12 @@ use dnswall_common::flow::Address;
 use dnswall_common::limits::EVENT_INTERVAL_NS;
 use jiff::Timestamp;
 
+use self::judged::{judged, not_tried};
 use super::engine::Engine;
 use super::lock::Lock;
 use super::outlet::Outlet;
-use crate::alert::{AlertPolicy, group};
+use super::selftest::{Begun, Selftests};
+use crate::alert::{AlertPolicy, Asked, group};
 use crate::compile::Identity;
 use crate::config::ProofConfig;
 use crate::control::api::{AttemptStatus, HookStatus, ProofStatus};
@@ -69,6 +73,18 @@ pub struct ProverParts {
     pub release: String,
     /// The directory of the pins.
     pub pins: PathBuf,
+    /// Between two tests of whether alerts arrive.
+    pub heartbeat: Option<Duration>,
+    /// The tests so far.
+    pub selftests: Selftests,
+}
+
+/// What the prover is told.
+pub enum Order {
+    /// Test whether alerts arrive, and say that the test's alert is on its way.
+    Test(SyncSender<Begun>),
+    /// End.
+    Stop,
 }
 
 /// The thread's belongings.
@@ -85,6 +101,8 @@ pub struct Prover {
     leaks: Vec<Treated>,
     /// When the canary tried last.
     tried: Option<Instant>,
+    /// When the last test was that was due.
+    beaten: Option<Instant>,
 }
 
 impl Proofs {
@@ -140,6 +158,7 @@ impl Prover {
             _lock: None,
             leaks: Vec::new(),
             tried: None,
+            beaten: None,
             parts,
         }
     }
@@ -149,30 +168,74 @@ impl Prover {
     /// # Errors
     /// What was let through.
     pub fn first(&mut self) -> Result<(), String> {
-        self.round(true);
+        self.try_or_test();
         let leak = self.leaks.iter().find(|leak| leak.finding.tamper == Tamper::NotRefused);
         leak.map_or(Ok(()), |leak| Err(leak.finding.found.clone()))
     }
 
-    /// Goes on until the other end of `until` is dropped; to be run on a thread of its own.
-    pub fn run(mut self, until: &Receiver<()>) {
+    /// Goes on until it is told to stop; to be run on a thread of its own.
+    pub fn run(mut self, orders: &Receiver<Order>) {
         let ProofConfig { interval, watch, at_start: _ } = self.parts.config;
         let mut tried = Instant::now();
         loop {
-            let left = interval.saturating_sub(tried.elapsed());
-            match until.recv_timeout(left.min(watch)) {
+            let left = interval.saturating_sub(tried.elapsed()).min(self.until_test());
+            match orders.recv_timeout(left.min(watch)) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Order::Test(reply)) => {
+                    tried = Instant::now();
+                    let begun = self.test(Asked::Command);
+                    // Whoever asked may have gone.
+                    let _ = reply.try_send(begun);
+                    continue;
+                }
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
-            let try_now = tried.elapsed() >= interval;
-            if try_now {
+            if tried.elapsed() >= interval || self.until_test().is_zero() {
                 tried = Instant::now();
+                self.try_or_test();
+            } else {
+                self.round(false);
             }
-            self.round(try_now);
+            self.note_arrival();
         }
         let policy = self.policy();
         let alerts = self.teller.flush(&policy, &Clocks::read());
         alerts.iter().for_each(|alert| self.parts.outlet.deliver(alert));
+    }
+
+    /// Tries what is forbidden; when a test is due, what comes of it is everybody's to know.
+    fn try_or_test(&mut self) {
+        if self.until_test().is_zero() {
+            self.beaten = Some(Instant::now());
+            self.test(Asked::Schedule);
+        } else {
+            self.round(true);
+        }
+    }
+
+    /// How long until a test is due.
+    fn until_test(&self) -> Duration {
+        let Some(every) = self.parts.heartbeat else { return Duration::MAX };
+        self.beaten.map_or(Duration::ZERO, |beaten| every.saturating_sub(beaten.elapsed()))
+    }
+
+    /// Tries what is forbidden, and has an alert made of it.
+    fn test(&mut self, asked: Asked) -> Begun {
+        self.note_arrival();
+        let outlet = Arc::clone(&self.parts.outlet);
+        let telling = self.parts.selftests.next(asked, |id| outlet.trace(id, Duration::ZERO));
+        let (number, id, time) = (telling.number, telling.id, Timestamp::now());
+        outlet.follow(id);
+        self.parts.arrival.tell(telling);
+        self.round(true);
+        let ring_ns = self.parts.arrival.told();
+        let begun = Begun { number, id, time, proof: self.parts.proofs.record().proof, ring_ns };
+        self.parts.selftests.begun(begun.clone());
+        begun
+    }
+
+    fn note_arrival(&self) {
+        self.parts.selftests.look(|id| self.parts.outlet.trace(id, Duration::ZERO));
     }
 
     fn round(&mut self, try_now: bool) {
@@ -396,56 +459,6 @@ impl Prover {
             digest: Some(running.origin.digest.clone()),
         }
     }
-}
-
-/// What a try is called, and what is wrong.
-fn judged(attempts: Vec<AttemptStatus>, proofs: &[(Planned, Proof)]) -> (ProofStatus, Vec<Finding>) {
-    let of = |wanted: &[Proof]| -> Vec<String> {
-        let found = proofs.iter().zip(&attempts).filter(|((_, proof), _)| wanted.contains(proof));
-        found
-            .map(|(_, shown)| format!("{} to {} {}", shown.protocol, shown.to, said(&shown.outcome)))
-            .collect()
-    };
-    let finding = |tamper, found: Vec<String>| Finding {
-        tamper,
-        object: "canary".to_owned(),
-        found: found.join(", "),
-        remedy: Remedy::Nothing,
-    };
-    let (leaks, untold) = (of(&[Proof::Passed, Proof::OtherMode]), of(&[Proof::Untold]));
-    let (refused, reported) = (of(&[Proof::Refused]), of(&[Proof::Reported]));
-    let (state, note) = if !leaks.is_empty() {
-        ("failed", leaks.join(", "))
-    } else if !untold.is_empty() {
-        ("failed", untold.join(", "))
-    } else if !refused.is_empty() {
-        ("proven", "what is forbidden was refused, and its alert came".to_owned())
-    } else if !reported.is_empty() {
-        ("proven", "in audit mode: what would be refused was let through, and its alert came".to_owned())
-    } else {
-        ("not-tried", "there is no way to where it could be tried".to_owned())
-    };
-    let mut findings = Vec::new();
-    if !leaks.is_empty() {
-        findings.push(finding(Tamper::NotRefused, leaks));
-    }
-    if !untold.is_empty() {
-        findings.push(finding(Tamper::NotReported, untold));
-    }
-    (ProofStatus { state: state.to_owned(), note, attempts, ..ProofStatus::default() }, findings)
-}
-
-fn said(outcome: &str) -> &str {
-    match outcome {
-        "passed" => "was let through",
-        "other-mode" => "was treated as in the other mode",
-        "untold" => "was judged, and the event did not come",
-        other => other,
-    }
-}
-
-fn not_tried(state: &str, note: &str) -> Box<ProofStatus> {
-    Box::new(ProofStatus { state: state.to_owned(), note: note.to_owned(), ..ProofStatus::default() })
 }
 
 fn is_untold((_, proof): &(Planned, Proof)) -> bool {

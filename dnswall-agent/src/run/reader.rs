@@ -19,7 +19,7 @@ use crate::event::{
     refused_key,
 };
 use crate::kernel::Ring;
-use crate::proof::Arrival;
+use crate::proof::{Arrival, Claim};
 
 /// How long the reader sleeps when there is nothing to read.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -196,11 +196,17 @@ impl Reader {
                     None => continue,
                 },
             };
-            if arrival.claim(&event) {
+            let clocks = Clocks::read();
+            let claim = arrival.claim(&event, clocks.monotonic_ns);
+            if claim != Claim::Others {
                 grouper.own(refused_key(&event), event.refusals, event.time_ns);
+                if let Claim::ToBeTold { telling, latency_ns } = claim {
+                    let enriched = enricher.enrich(&event, &clocks);
+                    let book = book.read().unwrap_or_else(PoisonError::into_inner);
+                    outlet.deliver(&grouper.selftest(&enriched, &book, *telling, latency_ns));
+                }
                 continue;
             }
-            let clocks = Clocks::read();
             let mut enriched = enricher.enrich(&event, &clocks);
             let book = book.read().unwrap_or_else(PoisonError::into_inner);
             enriched.listed = listed(&enriched, &book);

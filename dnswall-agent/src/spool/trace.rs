@@ -37,6 +37,11 @@ pub struct SinkTrace {
 }
 
 impl Trace {
+    /// Of an alert that has come so far.
+    pub fn new(id: Uuid, taken: Option<Instant>, saved: Option<Instant>, sinks: Vec<SinkTrace>) -> Self {
+        Self { id, taken, saved, sinks, sequence: None }
+    }
+
     /// Whether nothing more will come of it.
     pub fn is_done(&self) -> bool {
         self.saved.is_some() && self.sinks.iter().all(|sink| sink.settled.is_some())
@@ -52,7 +57,7 @@ impl Spool {
             .iter()
             .map(|lane| SinkTrace { name: lane.name.clone(), settled: None, lost: false, error: None })
             .collect();
-        inner.traces.push_back(Trace { id, taken: None, saved: None, sinks, sequence: None });
+        inner.traces.push_back(Trace::new(id, None, None, sinks));
         if inner.traces.len() > TRACES_MAX {
             inner.traces.pop_front();
         }

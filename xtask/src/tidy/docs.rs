@@ -15,6 +15,7 @@ const COMMANDS: &[&str] = &[
     "dnswall policy rollback",
     "dnswall policy show",
     "dnswall policy explain",
+    "dnswall alert test",
     "dnswall status",
     "dnswall events",
     "dnswall doctor",
