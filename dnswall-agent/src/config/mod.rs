@@ -22,7 +22,7 @@ pub use remote::{REQUEST_RANGE, RemoteConfig, ServerConfig};
 use section::Section;
 use sink::Sinks;
 pub use sink::{
-    ACKNOWLEDGED_RANGE, FILE_BYTES_RANGE, FILE_KEEP_RANGE, NAME_BYTES_MAX, SINKS_MAX,
+    ACKNOWLEDGED_RANGE, FILE_BYTES_RANGE, FILE_KEEP_RANGE, KafkaConfig, NAME_BYTES_MAX, SINKS_MAX,
     SinkConfig, SinkTarget,
 };
 

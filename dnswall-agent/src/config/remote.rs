@@ -76,7 +76,7 @@ pub(super) fn read_server(section: &mut Section<'_, '_>, hint: &str) -> Option<S
     Some(ServerConfig { url, authorization: None, remote })
 }
 
-/// `token-file` or `token-env`, and `authorization`.
+/// The secret, and `authorization`.
 pub(super) fn authorized(
     section: &mut Section<'_, '_>,
     server: Option<ServerConfig>,
@@ -84,13 +84,7 @@ pub(super) fn authorized(
 ) -> Option<ServerConfig> {
     let schemes = [("bearer", Scheme::Bearer), ("basic", Scheme::Basic), ("api-key", Scheme::ApiKey)];
     let scheme = section.choice("authorization", &schemes).map_or(usual, |(_, scheme)| scheme);
-    let file = section.path("token-file").map(Secret::File);
-    let variable = section.name("token-env", VARIABLE_BYTES_MAX).map(Secret::Environment);
-    if file.is_some() && variable.is_some() {
-        let problem = Problem::error(section.value_span("token-env"), "the secret is in two places");
-        section.note(problem.hint("take `token-file` or `token-env` out"));
-    }
-    let secret = file.or(variable);
+    let secret = read_secret(section);
     if secret.is_none()
         && section.lacks("token-file")
         && section.lacks("token-env")
@@ -100,4 +94,15 @@ pub(super) fn authorized(
         section.note(problem.hint("write token-file = \"/…\" or token-env = \"…\""));
     }
     server.map(|server| ServerConfig { authorization: secret.map(|secret| (scheme, secret)), ..server })
+}
+
+/// `token-file` or `token-env`.
+pub(super) fn read_secret(section: &mut Section<'_, '_>) -> Option<Secret> {
+    let file = section.path("token-file").map(Secret::File);
+    let variable = section.name("token-env", VARIABLE_BYTES_MAX).map(Secret::Environment);
+    if file.is_some() && variable.is_some() {
+        let problem = Problem::error(section.value_span("token-env"), "the secret is in two places");
+        section.note(problem.hint("take `token-file` or `token-env` out"));
+    }
+    file.or(variable)
 }

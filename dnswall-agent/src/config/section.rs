@@ -94,6 +94,22 @@ impl<'t, 'i> Section<'t, 'i> {
         self.string(key).map(|(_, text)| text.to_owned())
     }
 
+    /// Texts, not too many, none empty.
+    pub(super) fn texts(&mut self, key: &str, count_max: usize) -> Option<Vec<String>> {
+        let value = self.table.get(key)?;
+        let texts: Option<Vec<String>> = value
+            .get_ref()
+            .as_array()
+            .and_then(|array| array.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect());
+        if let Some(texts) = texts.filter(|texts| (1..=count_max).contains(&texts.len())) {
+            return Some(texts);
+        }
+        let problem =
+            Problem::error(value.span(), format!("`{key}` must be a list of 1 to {count_max} strings"));
+        self.note(problem.hint(format!("write {key} = [\"…\"]")));
+        None
+    }
+
     /// A name: one line of printable text, not too long.
     pub(super) fn name(&mut self, key: &str, bytes_max: usize) -> Option<String> {
         let (span, text) = self.string(key)?;

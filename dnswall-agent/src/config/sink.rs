@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::remote::{RemoteConfig, ServerConfig, authorized, read_remote, read_server};
+use super::remote::{RemoteConfig, ServerConfig, authorized, read_remote, read_secret, read_server};
 use super::section::Section;
 use crate::format::Format;
 use crate::format::syslog::{Facility, Syslog};
-use crate::policy::Problem;
-use crate::remote::{Place, Scheme, Transport};
+use crate::policy::{Problem, quoted};
+use crate::remote::{Place, Scheme, Secret, Transport};
 use crate::sink::journal::JOURNAL_SOCKET;
+use crate::sink::kafka::Sasl;
 use crate::sink::splunk::SplunkOptions;
 use crate::sink::syslog::Framing;
 use crate::sink::webhook::Body;
@@ -29,6 +30,9 @@ pub const ACKNOWLEDGED_RANGE: (Duration, Duration) = (Duration::from_secs(1), Du
 pub(super) const FILE_BYTES_DEFAULT: i64 = 64 * 1024 * 1024;
 pub(super) const FILE_KEEP_DEFAULT: i64 = 4;
 const ACKNOWLEDGED_DEFAULT: Duration = Duration::from_secs(60);
+/// Brokers at most; any one of them knows the others.
+const BROKERS_MAX: usize = 32;
+const TOPIC_DEFAULT: &str = "dnswall-alerts";
 /// A data stream, whose name says what is in it.
 const INDEX_DEFAULT: &str = "logs-dnswall.alerts-default";
 
@@ -89,8 +93,27 @@ pub enum SinkTarget {
         /// What a message is; it does not know the agent's process id yet.
         syslog: Syslog,
     },
+    /// A topic of Kafka.
+    Kafka(KafkaConfig),
     /// The systemd journal that listens at this socket.
     Journal(PathBuf),
+}
+
+/// A topic of Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// Some of the brokers, `host:port`.
+    pub brokers: Vec<String>,
+    /// Whether they are spoken to over TLS.
+    pub tls: bool,
+    /// How they and this host know each other.
+    pub remote: RemoteConfig,
+    /// How they let this host in.
+    pub sasl: Option<(Sasl, Secret)>,
+    /// The topic.
+    pub topic: String,
+    /// What a record says.
+    pub format: Format,
 }
 
 /// The sinks so far.
@@ -110,11 +133,12 @@ enum SinkType {
     Otlp,
     Syslog,
     Journal,
+    Kafka,
 }
 
-use SinkType::{Elastic, File, Journal, Otlp, Splunk, Stdout, Syslog as SyslogType, Webhook};
+use SinkType::{Elastic, File, Journal, Kafka, Otlp, Splunk, Stdout, Syslog as SyslogType, Webhook};
 
-const TYPES: [(&str, SinkType); 8] = [
+const TYPES: [(&str, SinkType); 9] = [
     ("file", File),
     ("stdout", Stdout),
     ("syslog", SyslogType),
@@ -123,20 +147,22 @@ const TYPES: [(&str, SinkType); 8] = [
     ("elastic", Elastic),
     ("otlp", Otlp),
     ("journald", Journal),
+    ("kafka", Kafka),
 ];
 
 const ASKED: &[SinkType] = &[Webhook, Splunk, Elastic, Otlp];
-const REMOTE: &[SinkType] = &[Webhook, Splunk, Elastic, Otlp, SyslogType];
+const REMOTE: &[SinkType] = &[Webhook, Splunk, Elastic, Otlp, SyslogType, Kafka];
+const SECRET: &[SinkType] = &[Webhook, Splunk, Elastic, Otlp, Kafka];
 
 /// Every key but `type` and `name`, and which sinks have it.
 const OWNERS: &[(&str, &[SinkType])] = &[
     ("path", &[File]),
     ("max-bytes", &[File]),
     ("keep", &[File]),
-    ("format", &[File, Stdout, SyslogType, Webhook, Splunk, Elastic]),
+    ("format", &[File, Stdout, SyslogType, Webhook, Splunk, Elastic, Kafka]),
     ("url", ASKED),
-    ("token-file", ASKED),
-    ("token-env", ASKED),
+    ("token-file", SECRET),
+    ("token-env", SECRET),
     ("authorization", &[Webhook, Elastic, Otlp]),
     ("address", &[SyslogType]),
     ("framing", &[SyslogType]),
@@ -153,6 +179,10 @@ const OWNERS: &[(&str, &[SinkType])] = &[
     ("acknowledge", &[Splunk]),
     ("acknowledged-within", &[Splunk]),
     ("socket", &[Journal]),
+    ("brokers", &[Kafka]),
+    ("topic", &[Kafka]),
+    ("tls", &[Kafka]),
+    ("sasl", &[Kafka]),
 ];
 
 /// Every key that some sink has.
@@ -199,6 +229,7 @@ impl Sinks {
                 server.map(|server| SinkTarget::Otlp { server })
             }
             SyslogType => read_syslog(&mut section),
+            Kafka => read_kafka(&mut section),
             Journal => {
                 Some(SinkTarget::Journal(section.path("socket").unwrap_or_else(|| JOURNAL_SOCKET.into())))
             }
@@ -320,6 +351,46 @@ fn read_syslog(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
     Some(SinkTarget::Syslog { place: place?, remote, framing, syslog })
 }
 
+fn read_kafka(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
+    section.require("brokers", "write brokers = [\"kafka.example.net:9093\"]");
+    let brokers = section.texts("brokers", BROKERS_MAX);
+    for broker in brokers.iter().flatten().filter(|broker| !is_place(broker)) {
+        let problem =
+            Problem::error(section.value_span("brokers"), format!("{} is no host:port", quoted(broker)));
+        section.note(problem.hint("write like \"kafka.example.net:9093\""));
+    }
+    let remote = read_remote(section);
+    let tls = section.boolean("tls").unwrap_or(true);
+    if !tls {
+        for key in ["ca", "certificate", "key"] {
+            section.refuse(key, "without TLS there are no certificates");
+        }
+    }
+    let choices =
+        [("plain", Sasl::Plain), ("scram-sha-256", Sasl::ScramSha256), ("scram-sha-512", Sasl::ScramSha512)];
+    let sasl = section.choice("sasl", &choices).map(|(_, sasl)| sasl);
+    let secret = read_secret(section);
+    if !section.lacks("sasl") && section.lacks("token-file") && section.lacks("token-env") {
+        let problem = Problem::error(section.value_span("sasl"), "there is no secret to go with it");
+        section.note(problem.hint("write token-file = \"/…\", a file with user:password"));
+    }
+    if section.lacks("sasl") {
+        for key in ["token-file", "token-env"] {
+            section.refuse(key, "without `sasl` nobody asks for it");
+        }
+    }
+    let topic = section.name("topic", NAME_BYTES_MAX).unwrap_or_else(|| TOPIC_DEFAULT.to_owned());
+    let format = read_format(section, ALL_FORMATS).unwrap_or(Format::Json);
+    let config = KafkaConfig { brokers: brokers?, tls, remote, sasl: sasl.zip(secret), topic, format };
+    Some(SinkTarget::Kafka(config))
+}
+
+fn is_place(broker: &str) -> bool {
+    let authority = broker.parse::<http::uri::Authority>();
+    authority
+        .is_ok_and(|authority| !broker.contains('@') && authority.port_u16().is_some_and(|port| port > 0))
+}
+
 impl SinkTarget {
     /// What a sink is called that has no name.
     fn usual_name(&self) -> String {
@@ -331,6 +402,9 @@ impl SinkTarget {
             Self::Elastic { server, .. } => format!("elastic {}", server.url),
             Self::Otlp { server } => format!("otlp {}", server.url),
             Self::Syslog { place, .. } => format!("syslog {place}"),
+            Self::Kafka(KafkaConfig { brokers, topic, .. }) => {
+                format!("kafka {topic} at {}", brokers.first().map_or("", String::as_str))
+            }
             Self::Journal(_) => "journald".to_owned(),
         }
     }

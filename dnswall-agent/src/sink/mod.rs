@@ -8,6 +8,7 @@ pub mod elastic;
 pub mod file;
 mod halves;
 pub mod journal;
+pub mod kafka;
 mod open;
 pub mod otlp;
 mod request;

@@ -5,12 +5,13 @@ use std::io;
 
 use super::elastic::ElasticSink;
 use super::journal::JournalSink;
+use super::kafka::{KafkaOptions, KafkaSink};
 use super::otlp::OtlpSink;
 use super::splunk::SplunkSink;
 use super::syslog::SyslogSink;
 use super::webhook::WebhookSink;
 use super::{FileSink, STDOUT, Sink, StreamSink};
-use crate::config::{RemoteConfig, ServerConfig, SinkConfig, SinkTarget, Terminal};
+use crate::config::{KafkaConfig, RemoteConfig, ServerConfig, SinkConfig, SinkTarget, Terminal};
 use crate::format::Format;
 use crate::format::syslog::Syslog;
 use crate::host::HostRoot;
@@ -69,6 +70,19 @@ fn open(name: &str, target: &SinkTarget, host: &HostRoot, colour: bool) -> io::R
             let peer = Peer { place: place.clone(), trust, identity, timeout };
             let syslog = Syslog { process: Some(std::process::id()), ..*syslog };
             Box::new(SyslogSink::new(name, peer, *framing, syslog))
+        }
+        SinkTarget::Kafka(KafkaConfig { brokers, tls, remote, sasl, topic, format }) => {
+            let RemoteConfig { ca, identity, timeout } = remote.clone();
+            let trust = Trust { ca, host: host.clone() };
+            let options = KafkaOptions {
+                brokers: brokers.clone(),
+                tls: tls.then_some((trust, identity)),
+                sasl: sasl.clone(),
+                topic: topic.clone(),
+                format: *format,
+                timeout,
+            };
+            Box::new(KafkaSink::new(name, options))
         }
         SinkTarget::Journal(socket) => Box::new(JournalSink::new(name, socket)),
     })
