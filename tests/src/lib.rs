@@ -3,6 +3,7 @@
 pub mod act;
 pub mod agent;
 pub mod ask;
+pub mod authority;
 pub mod bench;
 mod by;
 pub mod capture;

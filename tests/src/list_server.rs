@@ -3,15 +3,15 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use dnswall_agent::demo::netns::Namespace;
 use serde_json::{Value, json};
 
 use crate::act::{Act, Order};
+use crate::authority::{Authority, Certificate, Holder};
 use crate::pace::within;
 use crate::place;
 use crate::process::Process;
@@ -23,7 +23,7 @@ pub struct ListServer {
     port: u16,
     probe: PathBuf,
     netns: Option<PathBuf>,
-    certificate: Option<PathBuf>,
+    certificate: Option<Certificate>,
     process: Option<Process>,
 }
 
@@ -38,39 +38,27 @@ pub enum Shown<'s> {
     None,
 }
 
-/// An authority in files `ca.pem` and `ca.key`.
-///
-/// # Errors
-/// When openssl is missing or fails.
-pub fn authority(directory: &Path) -> Result<PathBuf> {
-    let (key, pem) = (directory.join("ca.key"), directory.join("ca.pem"));
-    openssl(&["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=lists of a test"], |command| {
-        command.args(EC).arg("-keyout").arg(&key).arg("-out").arg(&pem);
-    })?;
-    Ok(pem)
-}
-
 impl ListServer {
-    /// Starts one at this address, in `netns` or here; `authority` is what [`authority`] gave.
+    /// Starts one at this address, in `netns` or here; `authority` certifies it.
     ///
     /// # Errors
     /// When Python or openssl is missing, or it does not listen in time.
     pub fn start(
         probe: &Path,
         directory: PathBuf,
-        authority: &Path,
+        authority: &Authority,
         netns: Option<&Namespace>,
         address: IpAddr,
         shown: Shown<'_>,
     ) -> Result<Self> {
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("server.py"), include_str!("list_server.py"))?;
-        let name = match shown {
-            Shown::Good => Some(format!("IP:{address}")),
-            Shown::For(host) => Some(format!("DNS:{host}")),
+        let holder = match shown {
+            Shown::Good => Some(Holder::Address(address)),
+            Shown::For(host) => Some(Holder::Host(host)),
             Shown::None => None,
         };
-        let certificate = name.map(|name| certificate(&directory, authority, &name)).transpose()?;
+        let certificate = holder.map(|holder| authority.certify(&directory, "server", holder)).transpose()?;
         let (probe, netns) = (probe.to_owned(), netns.map(Namespace::path));
         let mut server = Self { directory, address, port: 0, probe, netns, certificate, process: None };
         server.plan(&json!({"status": 404}))?;
@@ -92,7 +80,8 @@ impl ListServer {
         let port = self.directory.join("port");
         // It is not there the first time.
         let _ = fs::remove_file(&port);
-        let certificate = self.certificate.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
+        let certificate = self.certificate.as_ref().map(|certificate| certificate.pem.with_extension(""));
+        let certificate = certificate.map_or("-".to_owned(), |path| path.display().to_string());
         let arguments = vec![
             self.directory.join("server.py").display().to_string(),
             self.directory.display().to_string(),
@@ -164,30 +153,4 @@ impl ListServer {
     }
 }
 
-/// Makes `server.pem` and `server.key`, and gives the path without its end.
-fn certificate(directory: &Path, authority: &Path, name: &str) -> Result<PathBuf> {
-    let path = directory.join("server");
-    let [key, request, pem, names] = ["key", "csr", "pem", "cnf"].map(|end| path.with_extension(end));
-    fs::write(&names, format!("subjectAltName={name}\nbasicConstraints=CA:FALSE\n"))?;
-    openssl(&["req", "-nodes", "-subj", "/CN=lists"], |command| {
-        command.args(EC).arg("-keyout").arg(&key).arg("-out").arg(&request);
-    })?;
-    openssl(&["x509", "-req", "-days", "2", "-CAcreateserial"], |command| {
-        command.arg("-in").arg(&request).arg("-CA").arg(authority);
-        command.arg("-CAkey").arg(authority.with_extension("key"));
-        command.arg("-extfile").arg(&names).arg("-out").arg(&pem);
-    })?;
-    Ok(path)
-}
-
-fn openssl(arguments: &[&str], more: impl FnOnce(&mut Command)) -> Result<()> {
-    let mut command = Command::new(place::on_path("openssl")?);
-    command.args(arguments);
-    more(&mut command);
-    let output = command.output().context("run openssl")?;
-    ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-const EC: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
 const READY_WITHIN: Duration = Duration::from_secs(20);

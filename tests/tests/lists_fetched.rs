@@ -10,7 +10,8 @@ use dnswall_agent::policy::resolvers_of;
 use dnswall_tests::act::MessageBy;
 use dnswall_tests::agent::Agent;
 use dnswall_tests::ask::{asked, message, wire};
-use dnswall_tests::list_server::{ListServer, Shown, authority};
+use dnswall_tests::authority::Authority;
+use dnswall_tests::list_server::{ListServer, Shown};
 use dnswall_tests::pace::within;
 use dnswall_tests::resolver::{ANSWER, Dnsmasq};
 use dnswall_tests::wall::Wall;
@@ -38,9 +39,10 @@ impl Scene {
 
     fn patient(shown: Shown<'_>, timeout: &str) -> Result<Self> {
         let wall = Wall::prepare()?;
-        let ca = authority(wall.scratch("").as_path())?;
-        let server = ListServer::start(wall.probe(), wall.scratch("lists"), &ca, None, HERE, shown)?;
+        let authority = Authority::make(wall.scratch("").as_path())?;
+        let server = ListServer::start(wall.probe(), wall.scratch("lists"), &authority, None, HERE, shown)?;
         let config = fs::read_to_string(wall.agent.config_path())?;
+        let ca = authority.pem();
         let lists = format!("[lists]\nca = {ca:?}\ntimeout = {timeout:?}\n");
         fs::write(wall.agent.config_path(), config + &lists)?;
         Ok(Self { wall, server })
@@ -365,13 +367,14 @@ fn plain_http_is_for_this_host_and_secrets_are_sent_to_nobody_else() -> Result<(
 fn the_agent_needs_a_rule_like_anybody() -> Result<()> {
     let mut wall = Wall::prepare()?;
     let (_resolver, dns) = hosts_resolver(&wall)?;
-    let ca = authority(wall.scratch("").as_path())?;
+    let authority = Authority::make(wall.scratch("").as_path())?;
     let (far, shown) = (ANSWER.parse()?, Shown::For("lists.example"));
     let netns = Some(&wall.network.far);
-    let server = ListServer::start(wall.probe(), wall.scratch("lists"), &ca, netns, far, shown)?;
+    let server = ListServer::start(wall.probe(), wall.scratch("lists"), &authority, netns, far, shown)?;
     server.serve(TEN, &json!({}))?;
     let url = server.url("/list.txt").replace(ANSWER, "lists.example");
     let config = fs::read_to_string(wall.agent.config_path())?;
+    let ca = authority.pem();
     fs::write(wall.agent.config_path(), format!("{config}[lists]\nca = {ca:?}\ntimeout = \"9s\"\n"))?;
     wall.agent.start_inside(wall.network.near.path());
     wall.agent.start_behind(wall.tree.child("dnswall.service")?);
