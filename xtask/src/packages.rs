@@ -46,7 +46,13 @@ pub const TEST_PROGRAMS: &[Program] = &[
     Program { program: "systemd-nspawn", package: "systemd-container" },
     Program { program: "prometheus", package: "prometheus" },
     Program { program: "promtool", package: "prometheus" },
+    Program { program: "curl", package: "curl" },
+    Program { program: "rsyslogd", package: "rsyslog" },
+    Program { program: "journalctl", package: "systemd" },
 ];
+
+/// What those programs load, which no program of that name tells of.
+pub const TEST_LIBRARIES: &[&str] = &["rsyslog-gnutls", "python3-kafka"];
 
 /// The servers beside which questions are measured.
 pub const PEERS: &[Program] = &[
@@ -55,8 +61,20 @@ pub const PEERS: &[Program] = &[
     Program { program: "named", package: "bind9" },
 ];
 
-/// Packages whose service starts by itself when installed, where only the program is wanted, and that service.
-const SERVICES: &[(&str, &str)] = &[("unbound", "unbound"), ("bind9", "named"), ("prometheus", "prometheus")];
+/// A package whose service starts by itself when installed, where only the program is wanted.
+struct Service {
+    package: &'static str,
+    unit: &'static str,
+    /// The socket that would start it again.
+    socket: Option<&'static str>,
+}
+
+const SERVICES: &[Service] = &[
+    Service { package: "unbound", unit: "unbound.service", socket: None },
+    Service { package: "bind9", unit: "named.service", socket: None },
+    Service { package: "prometheus", unit: "prometheus.service", socket: None },
+    Service { package: "rsyslog", unit: "rsyslog.service", socket: Some("syslog.socket") },
+];
 
 /// Whether packages can be looked up and installed here at all.
 pub fn apt_is_here() -> bool {
@@ -107,20 +125,29 @@ pub fn install(host: &Host, packages: &[&str], why: &str) -> Result<()> {
     };
     step::say(&format!("installing Debian packages for {why}: {}", packages.join(" ")));
     step::run(apt()?.arg("update"))?;
-    step::run(apt()?.args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
-    for (_, service) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
+    // --no-remove: rsyslog, for one, would take the place of another server of syslog that this host lives with.
+    step::run(apt()?.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages))?;
+    for service in SERVICES.iter().filter(|service| packages.contains(&service.package)) {
         stop_service(host, service)?;
     }
     Ok(())
 }
 
-/// A server that Debian starts on installation would answer on this host's ports, 53 or 9090; nobody asked for that.
-fn stop_service(host: &Host, service: &str) -> Result<()> {
+/// A server that Debian starts on installation would answer on this host's ports, 53 or 9090, a syslog server would keep this
+/// host's log; nobody asked for that.
+fn stop_service(host: &Host, service: &Service) -> Result<()> {
+    if !on_path("systemctl").iter().any(|path| path.exists()) {
+        return Ok(());
+    }
+    let Service { unit, socket, .. } = service;
+    step::say(&format!("{unit} was installed to be tried only: it is stopped and disabled"));
+    let systemctl = || host.as_root("systemctl", "stopping a service");
+    // Also where systemd does not run now: it may later.
+    step::run(systemctl()?.args(["disable", unit]))?;
     if !std::path::Path::new("/run/systemd/system").exists() {
         return Ok(());
     }
-    step::say(&format!("{service} was installed to be tried only: its service is stopped and disabled"));
-    step::run(host.as_root("systemctl", "stopping a service")?.args(["disable", "--now", service]))
+    step::run(systemctl()?.arg("stop").arg(unit).args(socket))
 }
 
 #[cfg(test)]

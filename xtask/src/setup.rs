@@ -36,7 +36,9 @@ pub fn ensure(host: &Host, needs: &[Need]) -> Result<()> {
     for need in needs {
         let outcome = match need {
             Need::Build => compiler(host).and_then(|()| linker(host)),
-            Need::Test => programs(host, packages::TEST_PROGRAMS, "the tests").and_then(|()| runner(host)),
+            Need::Test => programs(host, packages::TEST_PROGRAMS, "the tests")
+                .and_then(|()| libraries(host))
+                .and_then(|()| runner(host)),
             Need::Lint => linter(host).and_then(|()| licence_check(host)),
             Need::Guests => emulator(host),
             Need::Fuzz => cxx(host),
@@ -145,6 +147,15 @@ fn programs(host: &Host, wanted: &'static [packages::Program], whose: &str) -> R
         );
     }
     Ok(())
+}
+
+/// What those programs load. Without Debian's packages nobody knows whether it is here: then a test says so.
+fn libraries(host: &Host) -> Result<()> {
+    let missing = packages::missing(packages::TEST_LIBRARIES);
+    if missing.is_empty() || !packages::apt_is_here() {
+        return Ok(());
+    }
+    packages::install(host, &missing, "the tests")
 }
 
 /// QEMU. The kernels come from Debian's archive when they are needed.

@@ -23,7 +23,17 @@ const USERS: &str =
 const GROUPS: &str = "root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n";
 /// Those of the tests' programs that are too much for a guest's memory, or of use only beside one that is; no test of the
 /// matrix starts one.
-const TOO_LARGE: &[&str] = &["python3", "openssl", "runc", "systemd-nspawn", "prometheus", "promtool"];
+const TOO_LARGE: &[&str] = &[
+    "python3",
+    "openssl",
+    "runc",
+    "systemd-nspawn",
+    "prometheus",
+    "promtool",
+    "curl",
+    "rsyslogd",
+    "journalctl",
+];
 /// How much longer a test waits in a guest without hardware virtualisation.
 const SLOWNESS: u32 = 8;
 
