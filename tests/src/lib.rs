@@ -23,6 +23,7 @@ pub mod place;
 pub mod probe;
 pub mod process;
 pub mod prometheus;
+pub mod receiver;
 pub mod resolver;
 pub mod server;
 pub mod soak;

@@ -1,0 +1,12 @@
+//! Where alerts arrive: real receivers, each of which gives what it got.
+//!
+//! A receiver listens at a loopback address of its own, or in another network. It is started, stopped (then its port refuses connections) and resumed
+//! at the same port; what it has got by then stays known. Its process ends with it.
+
+mod daemon;
+pub mod guard;
+pub mod http;
+pub mod id;
+pub mod otlp;
+pub mod plan;
+pub mod site;

@@ -1,0 +1,7 @@
+//! The receivers of alerts, each spoken to by a client that is not ours: what it says it got, it got.
+
+mod client;
+mod elastic;
+mod http;
+mod otlp;
+mod splunk;
