@@ -10,3 +10,4 @@ pub mod id;
 pub mod otlp;
 pub mod plan;
 pub mod site;
+pub mod syslog;

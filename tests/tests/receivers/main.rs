@@ -5,3 +5,4 @@ mod elastic;
 mod http;
 mod otlp;
 mod splunk;
+mod syslog;
