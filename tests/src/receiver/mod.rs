@@ -7,6 +7,7 @@ mod daemon;
 pub mod guard;
 pub mod http;
 pub mod id;
+pub mod journal;
 pub mod otlp;
 pub mod plan;
 pub mod site;

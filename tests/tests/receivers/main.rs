@@ -3,6 +3,7 @@
 mod client;
 mod elastic;
 mod http;
+mod journal;
 mod otlp;
 mod splunk;
 mod syslog;
