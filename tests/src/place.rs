@@ -54,6 +54,15 @@ pub fn on_path(program: &str) -> Result<PathBuf> {
     found.into_iter().find(|path| path.is_file()).with_context(|| format!("find {program} on PATH"))
 }
 
+/// A program that `cargo xtask setup` compiles into `.tools`, or else one of this name on `PATH`.
+///
+/// # Errors
+/// When there is none.
+pub fn tool(program: &str) -> Result<PathBuf> {
+    let own = PathBuf::from(TOOLS).join(program);
+    if own.is_file() { Ok(own) } else { on_path(program).context("`cargo xtask setup` installs it") }
+}
+
 fn existing(path: PathBuf) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("{} does not exist: build it first (cargo xtask test does)", path.display());
@@ -68,3 +77,5 @@ fn profile_directory() -> Result<PathBuf> {
     let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
     Ok(profile.context("find the target directory")?.to_path_buf())
 }
+
+const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/bin");

@@ -10,7 +10,7 @@ use crate::{
     host::Host,
     packages, step,
     toolchain::{Refusal, Toolchain, on_path, succeeds},
-    tools::{BPF_LINKER, DENY, NEXTEST},
+    tools::{BPF_LINKER, DENY, NEXTEST, TANSU},
 };
 
 /// A kind of work.
@@ -38,7 +38,8 @@ pub fn ensure(host: &Host, needs: &[Need]) -> Result<()> {
             Need::Build => compiler(host).and_then(|()| linker(host)),
             Need::Test => programs(host, packages::TEST_PROGRAMS, "the tests")
                 .and_then(|()| libraries(host))
-                .and_then(|()| runner(host)),
+                .and_then(|()| runner(host))
+                .and_then(|()| broker(host)),
             Need::Lint => linter(host).and_then(|()| licence_check(host)),
             Need::Guests => emulator(host),
             Need::Fuzz => cxx(host),
@@ -174,6 +175,13 @@ fn runner(host: &Host) -> Result<()> {
     match NEXTEST.find(host) {
         Some(_) => Ok(()),
         None => NEXTEST.install(host, "it runs the tests"),
+    }
+}
+
+fn broker(host: &Host) -> Result<()> {
+    match TANSU.find(host) {
+        Some(_) => Ok(()),
+        None => TANSU.install(host, "the tests send alerts to it"),
     }
 }
 

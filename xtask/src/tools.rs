@@ -1,4 +1,4 @@
-//! What cargo installs into `.tools` of this clone: bpf-linker, the test runner, the licence check.
+//! What cargo installs into `.tools` of this clone: bpf-linker, the test runner, the licence check, a Kafka broker.
 
 use std::{path::PathBuf, process::Command};
 
@@ -46,6 +46,20 @@ pub const NEXTEST: Tool = Tool {
 /// Checks licences, bans and sources of the dependencies.
 pub const DENY: Tool =
     Tool { name: "cargo-deny", version: "0.20.2", features: &[], variables: &[], probe: &["--version"] };
+
+/// A Kafka broker that the tests send to. It is compiled to be tried, so as fast as that goes.
+pub const TANSU: Tool = Tool {
+    name: "tansu",
+    version: "0.6.0",
+    features: &["--features", "dynostore"],
+    variables: &[
+        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+        ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+        ("CARGO_PROFILE_RELEASE_LTO", "off"),
+        ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+    ],
+    probe: &["--version"],
+};
 
 impl Tool {
     /// Where it is, when it is there and starts.

@@ -4,10 +4,12 @@
 //! at the same port; what it has got by then stays known. Its process ends with it.
 
 mod daemon;
+pub mod gate;
 pub mod guard;
 pub mod http;
 pub mod id;
 pub mod journal;
+pub mod kafka;
 pub mod otlp;
 pub mod plan;
 pub mod site;

@@ -2,8 +2,10 @@
 
 mod client;
 mod elastic;
+mod elsewhere;
 mod http;
 mod journal;
+mod kafka;
 mod otlp;
 mod splunk;
 mod syslog;
