@@ -16,6 +16,8 @@ ACK_PATHS = ("/services/collector/ack", "/services/collector/ack/1.0")
 HEALTH_PATHS = ("/services/collector/health", "/services/collector/health/1.0")
 CHANNEL = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 SPACE = re.compile(r"[ \t\r\n]*")
+# Seconds since 1970, with a fraction or without.
+SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 class Acks:
@@ -45,6 +47,15 @@ class Acks:
 
 
 acks = Acks()
+
+
+class Number(float):
+    """A number with a fraction or an exponent, as it was written."""
+
+    def __new__(cls, text):
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
 
 class Wrong(Exception):
@@ -130,7 +141,7 @@ def collect(request, channel, plan, record):
 
 def parse(text, indexes):
     """Each event as it stands in the body."""
-    decoder = json.JSONDecoder(parse_constant=refuse_constant)
+    decoder = json.JSONDecoder(parse_constant=refuse_constant, parse_float=Number)
     place = SPACE.match(text, 0).end()
     while place < len(text):
         try:
@@ -156,12 +167,21 @@ def check(event, indexes):
     fields = event.get("fields", {})
     if not isinstance(fields, dict) or any(isinstance(value, dict) for value in fields.values()):
         raise Wrong("Error in handling indexed fields", 15)
-    try:
-        float(event.get("time", 0))
-    except (TypeError, ValueError):
-        raise Wrong("Invalid data format", 6) from None
+    check_time(event.get("time", 0))
     if indexes is not None and "index" in event and event["index"] not in indexes:
         raise Wrong("Incorrect index", 7)
+
+
+def check_time(value):
+    text = getattr(value, "text", str(value))
+    if SECONDS.fullmatch(text):
+        return
+    try:
+        float(text)
+    except ValueError:
+        raise Wrong("Invalid data format", 6) from None
+    # 1.5e9 is JSON, and no time (firezone/firezone#14129).
+    raise Wrong("Error in handling indexed fields", 15)
 
 
 def index(path, events, channel, number, plan, record):

@@ -67,6 +67,7 @@ fn an_event_that_is_wrong_is_named_by_its_number() -> Result<()> {
         ("[{\"event\":3}]", "Invalid data format", 6),
         ("{\"event\":NaN}", "Invalid data format", 6),
         ("{\"event\":3,\"time\":\"noon\"}", "Invalid data format", 6),
+        ("{\"event\":3,\"time\":1.5e9}", "Error in handling indexed fields", 15),
         ("{\"time\":3}", "Event field is required", 12),
         ("{\"event\":\"\"}", "Event field cannot be blank", 13),
         ("{\"event\":3,\"fields\":{\"a\":{}}}", "Error in handling indexed fields", 15),
