@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use dnswall_agent::blocklist::Answer;
 use dnswall_agent::control::api::{
-    Applied, ApplyRequest, Blocklists, EventsQuery, ExplainRequest, Explained, NameChecked, NameRequest,
-    PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status, UpdateRequest, Updated,
+    AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, EventsQuery, ExplainRequest, Explained,
+    NameChecked, NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status, UpdateRequest,
+    Updated,
 };
 use dnswall_agent::control::server::{Agent, Patience, Refusal, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -124,6 +125,10 @@ impl Agent for Echo {
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {
         let answer = Answer { name: request.name, ..Answer::default() };
         Ok(NameChecked { answer, ..NameChecked::default() })
+    }
+
+    fn test_alerts(&self, _: AlertTestRequest) -> Result<AlertTested, Refusal> {
+        Ok(AlertTested::default())
     }
 
     fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
