@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use dnswall_common::image::Active;
 use dnswall_tests::act::{MessageBy, address, dns, tcp, udp};
 use dnswall_tests::ask::{asked, message, wire};
-use dnswall_tests::list_server::{ListServer, Shown, authority};
+use dnswall_tests::authority::Authority;
+use dnswall_tests::list_server::{ListServer, Shown};
 use dnswall_tests::pace::within;
 use dnswall_tests::prometheus::{Prometheus, ask, free_address, get, promtool, wait_for};
 use dnswall_tests::resolver::RESOLVER;
@@ -79,13 +80,13 @@ fn panels(dashboard: &Value) -> Result<Vec<(String, Vec<String>)>> {
 #[test]
 fn a_real_prometheus_reads_a_real_agent() -> Result<()> {
     let mut wall = Wall::prepare()?;
-    let ca = authority(wall.scratch("").as_path())?;
+    let ca = Authority::make(&wall.scratch(""))?;
     let mut server = ListServer::start(wall.probe(), wall.scratch("lists"), &ca, None, HERE, Shown::Good)?;
     server.serve("listed.example\n", &json!({}))?;
     let target = free_address()?;
     configure(
         &wall,
-        &format!("[lists]\nca = {ca:?}\ntimeout = \"3s\"\n[metrics]\naddress = \"{target}\"\n"),
+        &format!("[lists]\nca = {:?}\ntimeout = \"3s\"\n[metrics]\naddress = \"{target}\"\n", ca.pem()),
     )?;
     wall.echo(&[address("10.0.3.7:5432")].into(), &[].into())?;
     wall.agent.start(Some(&policy(&server.url(&format!("/list.txt?token={SECRET}")))))?;

@@ -83,6 +83,7 @@ fn write_spool(sheet: &mut Sheet<'_>, spool: &SpoolStatus) -> fmt::Result {
         room_used,
         taken,
         refused,
+        refused_refusals,
         evicted,
         unsaved,
         unsaved_lost,
@@ -103,6 +104,11 @@ fn write_spool(sheet: &mut Sheet<'_>, spool: &SpoolStatus) -> fmt::Result {
         "dnswall_spool_alerts_refused",
         "Alerts that came when too many were waiting for the disk: no sink has them.",
         *refused,
+    )?;
+    sheet.counter(
+        "dnswall_spool_refusals_refused",
+        "Refusals that those alerts stood for.",
+        *refused_refusals,
     )?;
     sheet.counter(
         "dnswall_spool_alerts_evicted",

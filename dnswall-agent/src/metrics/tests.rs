@@ -98,6 +98,7 @@ fn sample() -> Sample {
             room_used: 0.25,
             taken: 30,
             refused: 5,
+            refused_refusals: 50,
             evicted: 6,
             unsaved: 7,
             unsaved_lost: 8,

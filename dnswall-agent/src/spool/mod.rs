@@ -107,6 +107,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     refused: u64,
+    refused_refusals: u64,
     taken: u64,
     evicted: u64,
     unsaved_lost: u64,
@@ -153,6 +154,7 @@ impl Spool {
         let mut inner = self.inner();
         if inner.closed || inner.queue.len() >= QUEUE_ALERTS_MAX {
             inner.counters.refused += 1;
+            inner.counters.refused_refusals += alert.count;
             return false;
         }
         inner.queue.push_back(Arc::new(alert.clone()));
@@ -187,7 +189,7 @@ impl Spool {
             let first = held.map_or(0, |held: Held| held.first);
             inner.lanes.iter().map(|lane| lane.status(&inner, first, &now)).collect()
         };
-        let Counters { refused, taken, evicted, unsaved_lost, failures } = inner.counters;
+        let Counters { refused, refused_refusals, taken, evicted, unsaved_lost, failures } = inner.counters;
         let spool = SpoolStatus {
             path: self.path.display().to_string(),
             alerts: held.map_or(0, |held| held.alerts),
@@ -196,6 +198,7 @@ impl Spool {
             room_used: held.zip(room).map_or(0.0, |(held, room)| held.cost as f64 / room.max(1) as f64),
             taken,
             refused,
+            refused_refusals,
             evicted,
             unsaved: inner.end - inner.saved,
             unsaved_lost,

@@ -19,6 +19,8 @@ pub struct SpoolStatus {
     pub taken: u64,
     /// Alerts that came when too many were waiting for the disk: no sink has them.
     pub refused: u64,
+    /// How many refusals those alerts stood for.
+    pub refused_refusals: u64,
     /// The oldest alerts that made room, delivered or not.
     pub evicted: u64,
     /// Alerts that are only in memory, because the disk cannot be written.
