@@ -45,6 +45,8 @@ pub const REFUSED_FLOWS_MAX: usize = 65_536;
 pub const EVENT_INTERVAL_NS: u64 = 1_000_000_000;
 /// Bytes of the ring that carries events.
 pub const RING_BYTES: usize = 8 * 1024 * 1024;
+/// Workloads whose events may take of the second half of that ring, once in [`EVENT_INTERVAL_NS`].
+pub const CROWD_MAX: usize = 4_096;
 /// Bytes of the ring that carries questions and answers.
 pub const QUESTIONS_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a DNS message that go with its event: any question, and of an answer what was once all there could be (RFC 1035).

@@ -2,19 +2,22 @@
 
 use crate::answer::{OFFSET, OVER_IPV6, OVER_TCP};
 use crate::image::KernelImage;
-use crate::maps::{EVENTS, QUESTIONS, REASONS, REFUSED, RULES, count};
+use crate::maps::{CROWD, EVENTS, QUESTIONS, REASONS, REFUSED, RULES, count};
 use crate::packet::Packet;
 use crate::socket::{self, Owner};
 use crate::wire;
-use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes};
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, BPF_RB_AVAIL_DATA};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_ringbuf_query, bpf_skb_load_bytes,
+};
+use core::ffi::c_void;
 use dnswall_common::counter::Counter;
 use dnswall_common::event::{
     Event, IDENTITY_OLD_SOCKET, IDENTITY_SOCKET, Refused, RefusedKey, TELLS_NONE, hook, is_sampled,
 };
 use dnswall_common::flow::{PORT_DNS, protocol};
 use dnswall_common::image::MODE_ENFORCE;
-use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, RULES_MAX};
+use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, RING_BYTES, RULES_MAX};
 use dnswall_common::reason::{Reason, Verdict};
 use dnswall_common::socket::SocketState;
 use dnswall_common::verifier::opaque;
@@ -138,7 +141,36 @@ fn tell(
         count(Counter::EventsSuppressed);
         return;
     }
+    if !has_place(refusal.key.cgroup, now) {
+        count(Counter::EventsLost);
+        return;
+    }
     send(image, owner, recorded, verdict, refusal, refusals);
+}
+
+/// Whether there is room for an event of this workload's: in the second half of the ring for one a second, so that a flood of one
+/// workload's does not bury what another one does.
+#[inline(always)]
+fn has_place(cgroup: u64, now: u64) -> bool {
+    let ring = core::ptr::addr_of!(EVENTS).cast_mut().cast::<c_void>();
+    // SAFETY: that map is a ring (`bpf_ringbuf_query`, from 5.8).
+    let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA.into()) };
+    if waiting < RING_BYTES as u64 / 2 {
+        return true;
+    }
+    let Some(last) = CROWD.get_ptr_mut(&cgroup) else {
+        // Without room to remember it there is place all the same.
+        let _ = CROWD.insert(&cgroup, now, 0);
+        return true;
+    };
+    // SAFETY: a live entry of the map; a lost race costs one event more.
+    unsafe {
+        if now.wrapping_sub(last.read_volatile()) < EVENT_INTERVAL_NS {
+            return false;
+        }
+        last.write_volatile(now);
+    }
+    true
 }
 
 /// Counts one more refusal of a flow; 0 when it had an event a moment ago, else how many there were.

@@ -14,7 +14,7 @@ use dnswall_common::event::{Event, Refused, RefusedKey};
 use dnswall_common::identity::{CgroupKey, ExeKey, KernelOffsets, NameKey, PathKey, UserKey};
 use dnswall_common::image::{Active, Cell, ImageHeader, Meta, Term};
 use dnswall_common::limits::{
-    CELLS_MAX, CGROUPS_MAX, EXCEPTIONS_MAX, LEARNED_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX,
+    CELLS_MAX, CGROUPS_MAX, CROWD_MAX, EXCEPTIONS_MAX, LEARNED_MAX, NODES_PORT_MAX, NODES4_MAX, NODES6_MAX,
     PATTERNS_MAX, QUESTIONS_BYTES, REFUSED_FLOWS_MAX, REPLIES_MAX, RING_BYTES, RULES_MAX, SCRATCHES_MAX,
     TERMS_MAX, TYPE_WORDS, WHO_ENTRIES_MAX,
 };
@@ -164,6 +164,9 @@ pub static DISTINCT_EMPTY: Array<Distinct, 1> = Array::new();
 
 #[btf_map]
 pub static REFUSED: LruHashMap<RefusedKey, Refused, REFUSED_FLOWS_MAX> = LruHashMap::new();
+/// When a workload's event last took of the second half of the ring, by cgroup. Not pinned: other programs begin anew.
+#[btf_map]
+pub static CROWD: LruHashMap<u64, u64, CROWD_MAX> = LruHashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Event, RING_BYTES> = RingBuf::new();
 /// Questions and answers, in a ring of their own: however many they are, no refusal is lost for them.
