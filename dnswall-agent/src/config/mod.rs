@@ -33,7 +33,7 @@ pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
 /// Least and most time between two tests of whether alerts arrive.
 pub const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(86_400));
 /// Least and most bytes of the spool.
-pub const SPOOL_BYTES_RANGE: (i64, i64) = (4 << 20, 64 << 30);
+pub const SPOOL_BYTES_RANGE: (i64, i64) = (4 << 20, 4 << 30);
 /// Least and most time between two alerts of one flow.
 pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 /// Least and most time between two proofs: the kernel tells of one flow once a second.

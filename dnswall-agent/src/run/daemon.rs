@@ -211,13 +211,15 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let ticked = join("ticker", ticker);
     give_back(&mut lock(&engine));
     inbox.stop();
-    let read = join("events", reader).map(|told| {
-        let left = told.map(|told| lock(&engine).leave_told(&told));
+    let told = join("events", reader);
+    // What the next agent is not to tell again has to be on disk first.
+    let settled = settle(&outlet);
+    let read = told.map(|told| {
+        let left = told.filter(|_| settled).map(|told| lock(&engine).leave_told(&told));
         if let Some(Err(error)) = left {
             tracing::warn!("the next agent will tell some refusals again: {error}");
         }
     });
-    settle(&outlet);
     // Not waited for: a client may hold its request open.
     runtime.shutdown_background();
     tracing::info!(
@@ -443,13 +445,14 @@ const SPOOL_FILE: &str = "alerts.redb";
 const SETTLE: Duration = Duration::from_secs(3);
 
 // A sink that hangs (a full pipe, a dead disk) may not keep the agent from ending.
-fn settle(outlet: &Outlet) {
+// Whether all that was told is on disk.
+fn settle(outlet: &Outlet) -> bool {
     outlet.close();
     let until = Instant::now() + SETTLE;
     while !outlet.is_settled() && Instant::now() < until {
         thread::sleep(Duration::from_millis(10));
     }
-    let (_, sinks) = outlet.status();
+    let (spool, sinks) = outlet.status();
     for sink in sinks.iter().filter(|sink| sink.waiting > 0) {
         tracing::warn!(
             sink = sink.name,
@@ -457,4 +460,5 @@ fn settle(outlet: &Outlet) {
             "alerts wait in the spool for the next agent"
         );
     }
+    outlet.is_saved() && spool.unsaved == 0
 }

@@ -92,6 +92,11 @@ impl Outlet {
         self.spool.close();
     }
 
+    /// Whether all that was taken is on disk, or as good as.
+    pub fn is_saved(&self) -> bool {
+        self.spool.is_saved()
+    }
+
     /// Whether the sinks have all there is.
     pub fn is_settled(&self) -> bool {
         self.spool.is_settled()

@@ -54,14 +54,17 @@ impl Selftests {
 
     /// What the next test's alert says; `trace` knows how far an alert has come.
     pub fn next(&self, asked: Asked, trace: impl FnOnce(Uuid) -> Option<Trace>) -> Telling {
-        let mut inner = self.inner();
-        inner.number += 1;
+        let (number, file, last) = {
+            let mut inner = self.inner();
+            inner.number += 1;
+            (inner.number, inner.file.clone(), inner.last.clone())
+        };
         // A number that is used twice is better than no test.
-        if let Err(error) = durable::replace(&inner.file, format!("{}\n", inner.number).as_bytes()) {
+        if let Err(error) = durable::replace(&file, format!("{number}\n").as_bytes()) {
             tracing::warn!(%error, "the number of the test is not kept");
         }
-        let previous = inner.last.as_ref().and_then(|last| Some(delivered(last.number, &trace(last.id)?)));
-        Telling { id: group::new_id(Timestamp::now()), number: inner.number, asked, previous }
+        let previous = last.and_then(|last| Some(delivered(last.number, &trace(last.id)?)));
+        Telling { id: group::new_id(Timestamp::now()), number, asked, previous }
     }
 
     /// The test's alert is on its way.
@@ -108,8 +111,7 @@ fn delivered(number: u64, trace: &Trace) -> AlertDelivered {
     }
 }
 
-/// A test, step by step. `spool_trouble` is why the disk cannot be written, `stuck` that nobody reads events, `lost` how many
-/// events found their ring full.
+/// A test, step by step. `spool_trouble` is why the disk cannot be written.
 pub fn shown(
     begun: &Begun,
     trace: Option<&Trace>,

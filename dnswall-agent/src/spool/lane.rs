@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::stamp::Stamp;
 use super::status::SinkStatus;
 use super::{Entry, Inner, Limits, Spool};
+use crate::format::value::bounded;
 
 /// The sink's end of the spool.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl Lane {
         let before = std::mem::replace(&mut lane.next, next);
         lane.holds = batch.get(alerts).map(|entry| (entry.sequence, entry.stamp));
         self.next = next;
-        inner.cursors_changed = true;
+        inner.cursors_changed = !inner.without_disk;
         let is_lost = |sequence: u64| {
             let place = batch[..alerts].iter().position(|entry| entry.sequence == sequence);
             place.is_none_or(|place| rejected.contains(&place))
@@ -135,13 +136,13 @@ impl Lane {
         lane.failing = result.is_err();
         if let Err(why) = result {
             lane.failures += 1;
-            lane.last_error = Some(why.to_owned());
+            lane.last_error = Some(words(why));
         }
     }
 
     /// Notes what is wrong although alerts are taken.
     pub fn trouble(&self, what: &str) {
-        self.spool.inner().lanes[self.index].last_error = Some(what.to_owned());
+        self.spool.inner().lanes[self.index].last_error = Some(words(what));
     }
 
     /// Waits before another attempt; `false` when there is to be none, because the agent ends.
@@ -162,36 +163,51 @@ impl Lane {
 
     /// From memory what is there, else from disk.
     fn read(&self, limits: Limits) -> Vec<Entry> {
-        let from_memory = |from: u64| {
-            let inner = self.spool.inner();
-            let entries = inner.recent.iter().skip_while(|entry| entry.sequence < from);
-            let mut bytes = 0;
-            let mut batch = Vec::new();
-            for entry in entries.take(limits.alerts) {
-                bytes += entry.json.len();
-                if bytes > limits.bytes && !batch.is_empty() {
-                    break;
-                }
-                batch.push(entry.clone());
-            }
-            batch
-        };
-        let oldest = self.spool.inner().recent.front().map(|entry| entry.sequence);
-        if oldest.is_some_and(|oldest| oldest <= self.next) {
-            return from_memory(self.next);
+        let (from_memory, begins) = self.in_memory(limits);
+        if begins.is_some_and(|begins| begins <= self.next) {
+            return from_memory;
         }
         match self.spool.with_store(|store| store.map(|store| store.read(self.next, limits))) {
             Some(Ok(batch)) if !batch.is_empty() => batch,
-            // Evicted, all of them.
-            Some(Ok(_)) => from_memory(self.next),
+            // What was there between has made room, or cannot be understood.
+            Some(Ok(_)) => self.in_memory(limits).0,
             Some(Err(error)) => {
                 self.attempted(Err(&format!("read the spool: {error}")));
                 Vec::new()
             }
-            None => Vec::new(),
+            None if self.spool.inner().without_disk => from_memory,
+            None => {
+                self.attempted(Err("what it is to get next is on a disk that cannot be read"));
+                Vec::new()
+            }
         }
     }
+
+    /// What is in memory from where this lane is, and the number with which memory begins.
+    fn in_memory(&self, limits: Limits) -> (Vec<Entry>, Option<u64>) {
+        let inner = self.spool.inner();
+        let begins = inner.recent.front().map(|entry| entry.sequence);
+        let entries = inner.recent.iter().skip_while(|entry| entry.sequence < self.next);
+        let mut bytes = 0;
+        let mut batch = Vec::new();
+        for entry in entries.take(limits.alerts) {
+            bytes += entry.json.len();
+            if bytes > limits.bytes && !batch.is_empty() {
+                break;
+            }
+            batch.push(entry.clone());
+        }
+        (batch, begins)
+    }
 }
+
+/// What a far end said may be anything, and goes to terminals and into other sinks' alerts.
+fn words(said: &str) -> String {
+    bounded(said, WORDS_BYTES_MAX)
+}
+
+/// Bytes of what went wrong that are kept.
+const WORDS_BYTES_MAX: usize = 512;
 
 impl LaneState {
     pub(super) fn new(name: &str, next: u64) -> Self {
@@ -203,11 +219,10 @@ impl LaneState {
         self.last_error.as_deref().filter(|_| self.failing)
     }
 
-    /// `first` is the number of the oldest on disk.
-    pub(super) fn status(&self, inner: &Inner, first: u64, now: &Stamp) -> SinkStatus {
+    pub(super) fn status(&self, inner: &Inner, now: &Stamp) -> SinkStatus {
         // What made room is lost already, though the sink learns of it only when it takes what comes after.
-        let gone = first.min(inner.saved).saturating_sub(self.next);
-        let waiting = inner.end.saturating_sub(self.next + gone) + inner.queue.len() as u64;
+        let gone = inner.first.min(inner.saved).saturating_sub(self.next);
+        let waiting = inner.end.saturating_sub(self.next + gone) + inner.in_flight + inner.queue.len() as u64;
         let held = self.holds.filter(|(sequence, _)| *sequence >= self.next + gone).map(|(_, stamp)| stamp);
         let known =
             || inner.recent.iter().find(|entry| entry.sequence >= self.next + gone).map(|entry| entry.stamp);

@@ -89,9 +89,17 @@ struct Inner {
     saved: u64,
     /// The number of the next alert.
     end: u64,
+    /// Alerts that the writer has and lanes do not see yet.
+    in_flight: u64,
+    /// Everything before it is gone from the disk; never less than it was.
+    first: u64,
+    /// The same, when the spool was opened.
+    began: u64,
     lanes: Vec<LaneState>,
     /// A lane has come further than is saved.
     cursors_changed: bool,
+    /// There is no disk for as long as this agent lives.
+    without_disk: bool,
     closed: bool,
     /// Closed, and the queue is empty for good.
     ended: bool,
@@ -109,7 +117,6 @@ struct Counters {
     refused: u64,
     refused_refusals: u64,
     taken: u64,
-    evicted: u64,
     unsaved_lost: u64,
     failures: u64,
 }
@@ -118,21 +125,34 @@ impl Spool {
     /// Opens the spool at `path`, a file of at most `bytes_max`, for sinks of these names, with the writer and a lane for
     /// each. A sink that was not there before gets what comes from now on.
     ///
-    /// A damaged file is moved aside, to `PATH.damaged`, and said to be so in `status`.
+    /// A damaged file is moved aside, to `PATH.damaged`, and said to be so in `status`. Where the file cannot be used at all, alerts
+    /// go to the sinks from memory until the agent starts anew: a full disk is no reason to be without a wall.
     ///
     /// # Errors
-    /// When the file cannot be used at all.
+    /// When another agent has it.
     pub fn open(path: &Path, bytes_max: u64, sinks: &[String]) -> io::Result<(Arc<Self>, Writer, Vec<Lane>)> {
-        let Opened { store, damage } = open_store(path, bytes_max)
-            .map_err(|error| io::Error::other(format!("open the spool {}: {error}", path.display())))?;
-        let cursors = store.cursors().map_err(io::Error::other)?;
-        let end = store.what_is_held().end;
+        let named = |error: StoreError| format!("open the spool {}: {error}", path.display());
+        let (store, damage, trouble) = match open_store(path, bytes_max) {
+            Ok(Opened { store, damage }) => (Some(store), damage, None),
+            Err(StoreError::Taken(error)) => return Err(io::Error::other(named(StoreError::Taken(error)))),
+            Err(error) => {
+                let said = named(error);
+                tracing::error!("{said}; alerts are only kept in memory until the agent starts anew");
+                (None, None, Some(said))
+            }
+        };
+        let cursors = store.as_ref().and_then(|store| store.cursors().ok()).unwrap_or_default();
+        let Held { first, end, .. } = store.as_ref().map(Store::what_is_held).unwrap_or_default();
         let lanes = sinks.iter().map(|name| LaneState::new(name, cursors.get(name).copied().unwrap_or(end)));
         let inner = Inner {
             saved: end,
             end,
+            first,
+            began: first,
             lanes: lanes.collect(),
-            cursors_changed: true,
+            cursors_changed: store.is_some(),
+            without_disk: store.is_none(),
+            trouble,
             damage,
             ..Inner::default()
         };
@@ -140,7 +160,7 @@ impl Spool {
             inner: Mutex::new(inner),
             pushed: Condvar::new(),
             saved: Condvar::new(),
-            store: RwLock::new(Some(store)),
+            store: RwLock::new(store),
             path: path.to_owned(),
             bytes_max,
             boot: stamp::boot(),
@@ -178,6 +198,12 @@ impl Spool {
             && inner.lanes.iter().all(|lane| lane.next >= inner.end)
     }
 
+    /// Whether nothing is on its way to the disk.
+    pub fn is_saved(&self) -> bool {
+        let inner = self.inner();
+        inner.queue.is_empty() && inner.in_flight == 0
+    }
+
     /// What is in it, and how each sink is.
     pub fn status(&self) -> (SpoolStatus, Vec<SinkStatus>) {
         let now = self.now();
@@ -185,11 +211,8 @@ impl Spool {
             self.with_store(|store| store.map(|store| (store.what_is_held(), store.room()))).unzip();
         let bytes = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
         let inner = self.inner();
-        let sinks: Vec<SinkStatus> = {
-            let first = held.map_or(0, |held: Held| held.first);
-            inner.lanes.iter().map(|lane| lane.status(&inner, first, &now)).collect()
-        };
-        let Counters { refused, refused_refusals, taken, evicted, unsaved_lost, failures } = inner.counters;
+        let sinks: Vec<SinkStatus> = inner.lanes.iter().map(|lane| lane.status(&inner, &now)).collect();
+        let Counters { refused, refused_refusals, taken, unsaved_lost, failures } = inner.counters;
         let spool = SpoolStatus {
             path: self.path.display().to_string(),
             alerts: held.map_or(0, |held| held.alerts),
@@ -199,7 +222,7 @@ impl Spool {
             taken,
             refused,
             refused_refusals,
-            evicted,
+            evicted: inner.first - inner.began,
             unsaved: inner.end - inner.saved,
             unsaved_lost,
             failures,
@@ -273,7 +296,10 @@ fn open_store(path: &Path, bytes_max: u64) -> Result<Opened, StoreError> {
 }
 
 fn open_whole(path: &Path, bytes_max: u64) -> Result<Store, StoreError> {
-    let disk = Disk::open(path, bytes_max).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let disk = Disk::open(path, bytes_max).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StoreError::Taken(error.to_string()),
+        _ => StoreError::Failed(error.to_string()),
+    })?;
     if let Err(error) = disk.reserve() {
         tracing::warn!(
             "room for {bytes_max} bytes could not be taken beforehand for {}: {error}; a full disk stops the spool",
@@ -287,11 +313,21 @@ fn room_for_alerts(bytes_max: u64) -> u64 {
     bytes_max - bytes_max / SLACK_DIVISOR
 }
 
+/// Beside it, under a name that is free: what an earlier one still has is not overwritten.
 fn aside(path: &Path) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(".damaged");
-    PathBuf::from(path)
+    let names =
+        std::iter::once(".damaged".to_owned()).chain((2..DAMAGED_MAX).map(|n| format!(".damaged-{n}")));
+    let named = |suffix: &str| {
+        let mut path = path.as_os_str().to_owned();
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    let free = names.map(|suffix| named(&suffix)).find(|path| !path.exists());
+    free.unwrap_or_else(|| named(&format!(".damaged-{DAMAGED_MAX}")))
 }
+
+/// Damaged files that are kept.
+const DAMAGED_MAX: u32 = 9;
 
 #[cfg(test)]
 pub(crate) mod tests;

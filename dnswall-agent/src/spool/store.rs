@@ -33,16 +33,21 @@ const ALERT_BYTES: u64 = 128;
 const JSON_BYTES_MAX: u64 = 16 << 20;
 /// When alerts make room, so many more of this part of the whole go as well, so that it is not done for each.
 const EVICTED_DIVISOR: u64 = 32;
+/// What goes into one transaction takes this part of the whole at most.
+const PORTION_DIVISOR: u64 = 8;
 
 /// What the store would not do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no room, in the file or on the disk.
+    /// The file has its full size, with less in it than was thought.
     #[error("{0}")]
     Full(String),
     /// The file is not a spool, or is damaged.
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// Another agent has it.
+    #[error("{0}")]
+    Taken(String),
     /// The system refused.
     #[error("{0}")]
     Failed(String),
@@ -82,6 +87,10 @@ impl Store {
             .map_err(|error| match error {
                 redb::DatabaseError::Storage(redb::StorageError::Io(error)) if !is_no_database(&error) => {
                     StoreError::Failed(error.to_string())
+                }
+                // Whole, and of another version.
+                redb::DatabaseError::UpgradeRequired(version) => {
+                    StoreError::Failed(format!("it is of version {version}"))
                 }
                 other => StoreError::Damaged(other.to_string()),
             })?;
@@ -129,36 +138,74 @@ impl Store {
             .collect()
     }
 
-    /// Puts alerts in and replaces all cursors, whole or not at all. Where room is short the oldest make it, whoever
-    /// still waits for them; how many those were is returned.
+    /// Puts alerts in and replaces all cursors. Where room is short the oldest make it, whoever still waits for them. What
+    /// does not fit into one transaction goes into several, each of which is there whole or not at all, the cursors last.
     ///
     /// # Errors
     /// When it cannot be written. What the store holds is then known when it was opened anew.
-    pub fn save(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<u64, StoreError> {
+    pub fn save(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<(), StoreError> {
         let packed: Vec<Vec<u8>> = entries.iter().map(|entry| deflated(&entry.json)).collect();
-        let more = packed.iter().map(|bytes| cost(bytes)).sum();
-        // In a transaction before: what one frees only the next can use.
-        let evicted = self.make_room(more)?;
+        let mut rows: &[Vec<u8>] = &packed;
+        let mut rest = entries;
+        loop {
+            let (count, cost) = self.portion(rows);
+            // In a transaction before: what one frees only the next can use.
+            self.make_room(cost)?;
+            self.write(&rest[..count], &rows[..count], cursors, count == rest.len())?;
+            (rest, rows) = (&rest[count..], &rows[count..]);
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How many of these go into one transaction, and the room they take.
+    fn portion(&self, rows: &[Vec<u8>]) -> (usize, u64) {
+        let mut taken = 0;
+        let fits = |row: &&Vec<u8>| {
+            taken += cost(row);
+            taken <= self.cost_max / PORTION_DIVISOR
+        };
+        let count = rows.iter().take_while(fits).count().max(1).min(rows.len());
+        (count, rows[..count].iter().map(|row| cost(row)).sum())
+    }
+
+    fn write(
+        &self,
+        entries: &[Entry],
+        rows: &[Vec<u8>],
+        cursors: &BTreeMap<String, u64>,
+        is_last: bool,
+    ) -> Result<(), StoreError> {
         let mut held = self.what_is_held();
         let write = self.database.begin_write().map_err(failed)?;
         {
             let mut alerts = write.open_table(ALERTS).map_err(failed)?;
-            for (Entry { sequence, stamp, json: _, alert: _ }, packed) in entries.iter().zip(&packed) {
+            for (Entry { sequence, stamp, json: _, alert: _ }, row) in entries.iter().zip(rows) {
                 let Stamp { boot, boot_ns, wall_ms } = *stamp;
-                alerts.insert(sequence, (boot, boot_ns, wall_ms, &**packed)).map_err(failed)?;
-                held.alerts += 1;
-                held.cost += cost(packed);
-                held.end = held.end.max(sequence + 1);
+                let before =
+                    alerts.insert(sequence, (boot, boot_ns, wall_ms, row.as_slice())).map_err(failed)?;
+                // One that was there already: the write after it failed.
+                if before.is_none() {
+                    if held.alerts == 0 {
+                        held.first = *sequence;
+                    }
+                    held.alerts += 1;
+                    held.cost += cost(row);
+                    held.end = held.end.max(sequence + 1);
+                }
             }
-            let mut table = write.open_table(CURSORS).map_err(failed)?;
-            table.retain(|name, _| cursors.contains_key(name)).map_err(failed)?;
-            for (name, next) in cursors {
-                table.insert(name.as_str(), next).map_err(failed)?;
+            if is_last {
+                let mut table = write.open_table(CURSORS).map_err(failed)?;
+                table.retain(|name, _| cursors.contains_key(name)).map_err(failed)?;
+                for (name, next) in cursors {
+                    table.insert(name.as_str(), next).map_err(failed)?;
+                }
             }
         }
         write.commit().map_err(failed)?;
         *self.held() = held;
-        Ok(evicted)
+        Ok(())
     }
 
     /// Gives the file back some of the room that alerts may take. For when they filled it all the same: pages of many
@@ -172,13 +219,12 @@ impl Store {
         self.cost_max
     }
 
-    fn make_room(&self, more: u64) -> Result<u64, StoreError> {
+    fn make_room(&self, more: u64) -> Result<(), StoreError> {
         let mut held = self.what_is_held();
         if held.cost + more <= self.cost_max || held.alerts == 0 {
-            return Ok(0);
+            return Ok(());
         }
         let goal = self.cost_max.saturating_sub(more + self.cost_max / EVICTED_DIVISOR);
-        let mut evicted = 0;
         let write = self.database.begin_write().map_err(failed)?;
         {
             let mut alerts = write.open_table(ALERTS).map_err(failed)?;
@@ -187,12 +233,11 @@ impl Store {
                 held.first = number.value() + 1;
                 held.alerts -= 1;
                 held.cost = held.cost.saturating_sub(cost(value.value().3));
-                evicted += 1;
             }
         }
         write.commit().map_err(failed)?;
         *self.held() = held;
-        Ok(evicted)
+        Ok(())
     }
 
     /// Alerts from this number on, in order. Which are missing at the front were evicted; one that cannot be
@@ -281,7 +326,10 @@ fn is_no_database(error: &io::Error) -> bool {
 fn failed(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Corrupted(what) => StoreError::Damaged(what),
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+        // Of the file's own bound; the system's error has a number.
+        redb::Error::Io(error)
+            if error.kind() == io::ErrorKind::StorageFull && error.raw_os_error().is_none() =>
+        {
             StoreError::Full(error.to_string())
         }
         other => StoreError::Failed(other.to_string()),

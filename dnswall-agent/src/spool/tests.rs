@@ -231,7 +231,7 @@ fn only_one_agent_has_it() {
     let running = Running::start(&path, &["a"]);
     let error = Spool::open(&path, BYTES_MAX, &[]).unwrap_err().to_string();
     assert!(error.ends_with("another agent uses it"), "{error}");
-    assert!(!aside(&path).exists());
+    assert!(!directory.path().join("alerts.damaged").exists());
     running.end();
 }
 
@@ -246,7 +246,12 @@ fn a_damaged_one_is_moved_aside_and_said_to_be() {
     running.push(0..3);
     assert_eq!(running.take(0), [0, 1, 2]);
     running.end();
-    assert!(std::fs::read(aside(&path)).unwrap().starts_with(b"no spool"));
+    assert!(std::fs::read(directory.path().join("alerts.damaged")).unwrap().starts_with(b"no spool"));
+    // Another one does not take its place.
+    std::fs::write(&path, "nor is this".repeat(1_000)).unwrap();
+    Running::start(&path, &["a"]).end();
+    assert!(std::fs::read(directory.path().join("alerts.damaged")).unwrap().starts_with(b"no spool"));
+    assert!(std::fs::read(directory.path().join("alerts.damaged-2")).unwrap().starts_with(b"nor is"));
 }
 
 #[test]
@@ -317,4 +322,50 @@ fn an_alert_is_followed_to_every_sink() {
     assert_eq!(running.take(1).len(), 5);
     assert!(running.spool.trace(id, SOON).unwrap().is_done());
     running.end();
+}
+
+#[test]
+fn without_a_usable_file_alerts_go_from_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alerts");
+    std::fs::create_dir(&path).unwrap();
+    let mut running = Running::start(&path, &["a"]);
+    assert!(running.spool.status().0.trouble.unwrap().starts_with("open the spool "));
+    running.push(0..500);
+    assert!(running.take(0).into_iter().eq(0..500));
+    assert!(running.spool.is_settled());
+    running.end();
+}
+
+#[test]
+fn what_is_more_than_the_file_holds_is_taken_in_pieces() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alerts");
+    let names = ["a".to_owned()];
+    let (spool, writer, mut lanes) = Spool::open(&path, BYTES_MAX, &names).unwrap();
+    let mut alert = sample::alert();
+    // All at once, and more than three mebibytes of them.
+    for count in 0..QUEUE_ALERTS_MAX as u64 {
+        (alert.count, alert.process.command_line) = (count, Some(noise(2_500)));
+        assert!(spool.push(&alert));
+    }
+    let writer = std::thread::spawn(move || writer.run(|_| {}));
+    let until = Instant::now() + SOON;
+    while spool.inner().end == 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (status, sinks) = spool.status();
+    assert_eq!((status.failures, status.unsaved, status.trouble), (0, 0, None));
+    assert_eq!(status.evicted + status.alerts, QUEUE_ALERTS_MAX as u64);
+    assert!(status.alerts > 300, "{}", status.alerts);
+    assert_eq!(sinks[0].waiting + sinks[0].lost, QUEUE_ALERTS_MAX as u64);
+    let mut last = None;
+    while let Taken::Batch(batch) = lanes[0].wait(ALL, Duration::from_millis(200)) {
+        last = batch.last().map(|entry| entry.alert.count);
+        let settled = Settled { alerts: batch.len(), rejected: Vec::new(), bytes: 0 };
+        lanes[0].settle(&batch, settled);
+    }
+    assert_eq!(last, Some(QUEUE_ALERTS_MAX as u64 - 1));
+    spool.close();
+    writer.join().unwrap();
 }

@@ -1,6 +1,6 @@
 //! Takes what was pushed, puts it on disk, and lets the lanes see it. The only one that writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use super::{
     Entry, Inner, Opened, RECENT_ALERTS_MAX, Spool, Store, StoreError, UNSAVED_ALERTS_MAX, open_store,
     room_for_alerts,
 };
+use crate::alert::Alert;
 
 /// How far the sinks have come is saved at most so often, beside what is saved with alerts.
 const CURSORS_EVERY: Duration = Duration::from_secs(1);
@@ -46,13 +47,21 @@ impl Writer {
         loop {
             let due =
                 |last: Option<Instant>, every: Duration| last.is_none_or(|last| last.elapsed() >= every);
-            let may_save = due(self.tried, AGAIN_AFTER);
+            let may_save = !inner.without_disk && due(self.tried, AGAIN_AFTER);
             let is_behind = inner.saved < inner.end && may_save;
             let cursors = inner.cursors_changed
                 && may_save
                 && (inner.closed || due(Some(self.cursors_saved), CURSORS_EVERY));
             if !inner.queue.is_empty() || is_behind || cursors {
-                return Some(self.numbered(&mut inner));
+                let alerts = std::mem::take(&mut inner.queue);
+                inner.in_flight = alerts.len() as u64;
+                inner.counters.taken += inner.in_flight;
+                let end = inner.end;
+                for (sequence, alert) in (end..).zip(&alerts) {
+                    inner.trace_numbered(alert.id, sequence);
+                }
+                drop(inner);
+                return Some(self.entries(end, alerts));
             }
             if inner.closed && !inner.ended {
                 inner.ended = true;
@@ -66,15 +75,10 @@ impl Writer {
         }
     }
 
-    fn numbered(&self, inner: &mut Inner) -> Vec<Entry> {
+    /// Without the lock: whoever brings alerts does not wait for their JSON.
+    fn entries(&self, end: u64, alerts: VecDeque<Arc<Alert>>) -> Vec<Entry> {
         let stamp = self.spool.now();
-        let alerts = std::mem::take(&mut inner.queue);
-        inner.counters.taken += alerts.len() as u64;
-        for (sequence, alert) in (inner.end..).zip(&alerts) {
-            inner.trace_numbered(alert.id, sequence);
-        }
-        let numbers = inner.end..;
-        let entries = numbers.zip(alerts).map(|(sequence, alert)| Entry {
+        let entries = (end..).zip(alerts).map(|(sequence, alert)| Entry {
             sequence,
             stamp,
             json: Arc::from(alert.to_json()),
@@ -84,32 +88,34 @@ impl Writer {
     }
 
     fn save(&mut self, batch: Vec<Entry>, each: &mut impl FnMut(&Entry)) {
-        let (entries, cursors) = {
+        let (entries, cursors, without_disk) = {
             let mut inner = self.spool.inner();
             inner.cursors_changed = false;
             let saved = inner.saved;
             let unsaved = inner.recent.iter().filter(|entry| entry.sequence >= saved);
-            (unsaved.chain(&batch).cloned().collect::<Vec<_>>(), inner.cursors())
+            (unsaved.chain(&batch).cloned().collect::<Vec<_>>(), inner.cursors(), inner.without_disk)
         };
         let rested = self.tried.is_none_or(|tried| tried.elapsed() >= AGAIN_AFTER);
-        let result = if rested { self.written(&entries, &cursors) } else { Err(None) };
+        let result = if rested && !without_disk { self.written(&entries, &cursors) } else { Err(None) };
+        let first = self.spool.with_store(|store| store.map(|store| store.what_is_held().first));
         batch.iter().for_each(&mut *each);
         let mut inner = self.spool.inner();
         inner.end += batch.len() as u64;
+        inner.in_flight = 0;
+        inner.first = inner.first.max(first.unwrap_or(0));
         inner.recent.extend(batch);
         match result {
-            Ok(evicted) => {
+            Ok(()) => {
                 if self.tried.take().is_some() {
                     tracing::info!("the spool {} can be written again", self.spool.path.display());
                     inner.trouble = None;
                 }
-                inner.counters.evicted += evicted;
                 inner.saved = inner.end;
                 inner.trace_saved();
                 self.cursors_saved = Instant::now();
             }
             Err(error) => {
-                inner.cursors_changed = true;
+                inner.cursors_changed = !without_disk;
                 if let Some(error) = error {
                     inner.counters.failures += 1;
                     let said = format!("write {}: {error}", self.spool.path.display());
@@ -128,17 +134,17 @@ impl Writer {
         self.spool.saved.notify_all();
     }
 
-    fn written(&mut self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<u64, Option<String>> {
+    fn written(&mut self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<(), Option<String>> {
         let saved = self.spool.with_store(|store| store.map(|store| store.save(entries, cursors)));
         let error = match saved {
-            Some(Ok(evicted)) => return Ok(evicted),
+            Some(Ok(())) => return Ok(()),
             Some(Err(error)) => {
                 // After an error the store is of no use; what it holds is known when it was opened anew.
                 self.replace(None);
                 error
             }
             None => match self.written_anew(entries, cursors) {
-                Ok(evicted) => return Ok(evicted),
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             },
         };
@@ -148,22 +154,25 @@ impl Writer {
         while matches!(error, StoreError::Full(_)) && self.cost_max > least {
             self.cost_max = (self.cost_max - self.cost_max / SHRINK_DIVISOR).max(least);
             match self.written_anew(entries, cursors) {
-                Ok(evicted) => return Ok(evicted),
+                Ok(()) => return Ok(()),
                 Err(again) => error = again,
             }
         }
         Err(Some(error.to_string()))
     }
 
-    fn written_anew(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<u64, StoreError> {
+    fn written_anew(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<(), StoreError> {
         let Opened { mut store, damage } = open_store(&self.spool.path, self.spool.bytes_max)?;
         if damage.is_some() {
-            self.spool.inner().damage = damage;
+            let mut inner = self.spool.inner();
+            inner.damage = damage;
+            // With what was there: it is in the file that was moved aside.
+            inner.first = inner.saved;
         }
         store.shrink(self.cost_max);
-        let evicted = store.save(entries, cursors)?;
+        store.save(entries, cursors)?;
         self.replace(Some(store));
-        Ok(evicted)
+        Ok(())
     }
 
     fn replace(&self, store: Option<Store>) {
