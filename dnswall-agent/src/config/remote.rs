@@ -106,3 +106,20 @@ pub(super) fn read_secret(section: &mut Section<'_, '_>) -> Option<Secret> {
     }
     file.or(variable)
 }
+
+/// A server to whose URL a path is added.
+pub(super) fn without_query(
+    section: &mut Section<'_, '_>,
+    server: Option<ServerConfig>,
+) -> Option<ServerConfig> {
+    if server.as_ref().is_some_and(|server| server.url.has_query()) {
+        let problem = Problem::error(section.value_span("url"), "there is something behind a `?`");
+        section.note(
+            problem
+                .why("a path is added to it")
+                .hint("write only the server, and a path before it if it has one"),
+        );
+        return None;
+    }
+    server
+}

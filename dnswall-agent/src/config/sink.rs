@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::remote::{RemoteConfig, ServerConfig, authorized, read_remote, read_secret, read_server};
+use super::remote::{
+    RemoteConfig, ServerConfig, authorized, read_remote, read_secret, read_server, without_query,
+};
 use super::section::Section;
 use crate::format::Format;
 use crate::format::syslog::{Facility, Syslog};
@@ -32,6 +34,8 @@ pub(super) const FILE_KEEP_DEFAULT: i64 = 4;
 const ACKNOWLEDGED_DEFAULT: Duration = Duration::from_secs(60);
 /// Brokers at most; any one of them knows the others.
 const BROKERS_MAX: usize = 32;
+/// Digits by which a webhook's URL is told from others of the same server.
+const URL_DIGITS: usize = 8;
 const TOPIC_DEFAULT: &str = "dnswall-alerts";
 /// A data stream, whose name says what is in it.
 const INDEX_DEFAULT: &str = "logs-dnswall.alerts-default";
@@ -238,6 +242,11 @@ impl Sinks {
         let Some(target) = target else { return };
         let has_name = written.is_some();
         let name = written.unwrap_or_else(|| target.usual_name());
+        if name == STDOUT && !matches!(target, SinkTarget::Stdout(_)) {
+            let problem =
+                Problem::error(section.value_span("name"), "that is what standard output is called");
+            section.note(problem.hint("write another name = \"…\""));
+        }
         if self.list.iter().any(|sink| sink.name == name) {
             let span = section.value_span(if has_name { "name" } else { "type" });
             let problem = Problem::error(span, format!("another sink is called \"{name}\" too"));
@@ -294,6 +303,7 @@ fn read_webhook(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
 
 fn read_splunk(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
     let server = read_server(section, "write url = \"https://splunk.example.net:8088\"");
+    let server = without_query(section, server);
     if section.lacks("token-file") && section.lacks("token-env") {
         section
             .require("token-file", "write token-file = \"/etc/dnswall/splunk.token\", or token-env = \"…\"");
@@ -315,6 +325,7 @@ fn read_splunk(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
 
 fn read_elastic(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
     let server = read_server(section, "write url = \"https://elastic.example.net:9200\"");
+    let server = without_query(section, server);
     let server = authorized(section, server, Scheme::ApiKey);
     let format = read_format(section, &["ecs", "ocsf", "json"]).unwrap_or(Format::Ecs);
     let index = section.name("index", NAME_BYTES_MAX).unwrap_or_else(|| INDEX_DEFAULT.to_owned());
@@ -365,10 +376,12 @@ fn read_kafka(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
         for key in ["ca", "certificate", "key"] {
             section.refuse(key, "without TLS there are no certificates");
         }
+        if let Some((span, Sasl::Plain)) = section.choice("sasl", &SASL) {
+            let problem = Problem::error(span, "without TLS everybody on the way could read the password");
+            section.note(problem.hint("take tls = false out, or write sasl = \"scram-sha-512\""));
+        }
     }
-    let choices =
-        [("plain", Sasl::Plain), ("scram-sha-256", Sasl::ScramSha256), ("scram-sha-512", Sasl::ScramSha512)];
-    let sasl = section.choice("sasl", &choices).map(|(_, sasl)| sasl);
+    let sasl = section.choice("sasl", &SASL).map(|(_, sasl)| sasl);
     let secret = read_secret(section);
     if !section.lacks("sasl") && section.lacks("token-file") && section.lacks("token-env") {
         let problem = Problem::error(section.value_span("sasl"), "there is no secret to go with it");
@@ -385,6 +398,9 @@ fn read_kafka(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
     Some(SinkTarget::Kafka(config))
 }
 
+const SASL: [(&str, Sasl); 3] =
+    [("plain", Sasl::Plain), ("scram-sha-256", Sasl::ScramSha256), ("scram-sha-512", Sasl::ScramSha512)];
+
 fn is_place(broker: &str) -> bool {
     let authority = broker.parse::<http::uri::Authority>();
     authority
@@ -397,10 +413,12 @@ impl SinkTarget {
         match self {
             Self::File(FileOptions { path, .. }) => format!("file {}", path.display()),
             Self::Stdout(_) => STDOUT.to_owned(),
-            Self::Webhook { server, .. } => format!("webhook {}", server.url),
-            Self::Splunk { server, .. } => format!("splunk {}", server.url),
-            Self::Elastic { server, .. } => format!("elastic {}", server.url),
-            Self::Otlp { server } => format!("otlp {}", server.url),
+            Self::Webhook { server, .. } => {
+                format!("webhook {} {}", server.url.origin(), &server.url.key()[..URL_DIGITS])
+            }
+            Self::Splunk { server, .. } => format!("splunk {}", server.url.origin()),
+            Self::Elastic { server, .. } => format!("elastic {}", server.url.origin()),
+            Self::Otlp { server } => format!("otlp {}", server.url.origin()),
             Self::Syslog { place, .. } => format!("syslog {place}"),
             Self::Kafka(KafkaConfig { brokers, topic, .. }) => {
                 format!("kafka {topic} at {}", brokers.first().map_or("", String::as_str))

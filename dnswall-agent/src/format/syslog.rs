@@ -15,7 +15,7 @@ use super::{Format, PRODUCT};
 use crate::alert::{Alert, Severity};
 use crate::event::Outcome;
 
-/// What receivers should take (RFC 5425, 4.3.1), and a message without another format's line stays below.
+/// What receivers should take (RFC 5425, 4.3.1), and no message is longer.
 pub const MESSAGE_BYTES_MAX: usize = 8_192;
 /// Stands in the name of the structured data until a configuration says another: the number for documentation
 /// (RFC 5612), as nobody registered one for this project.
@@ -86,8 +86,18 @@ impl Default for Syslog {
 
 impl Syslog {
     /// The message, without an end of line. `nth` counts messages from 1, whence comes the `sequenceId`.
+    ///
+    /// One that would be longer than receivers take is text instead: what they cut off is lost, or taken for another message.
     pub fn message(&self, alert: &Alert, nth: Option<u64>) -> String {
-        let Self { facility, enterprise, process, body } = self;
+        let message = self.message_of(alert, nth, self.body);
+        if message.len() <= MESSAGE_BYTES_MAX {
+            return message;
+        }
+        self.message_of(alert, nth, Format::Text { colour: false })
+    }
+
+    fn message_of(&self, alert: &Alert, nth: Option<u64>, body: Format) -> String {
+        let Self { facility, enterprise, process, body: _ } = self;
         let priority = facility.0 * 8 + severity(alert.severity);
         let process = process.map_or_else(|| NIL.to_owned(), |process| process.to_string());
         let mut message = format!(

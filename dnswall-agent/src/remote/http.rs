@@ -1,6 +1,7 @@
 //! Requests that carry something to a server: takes where it is and what is sent, gives what it answers. Bounded in time
 //! and in bytes; no redirect is followed, for what is sent is for this server alone.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
@@ -12,7 +13,7 @@ use super::url::ServerUrl;
 use super::words::words;
 
 /// Bytes of an answer.
-const REPLY_BYTES_MAX: u64 = 4 << 20;
+const REPLY_BYTES_MAX: u64 = 1 << 20;
 
 /// A server, and how it and this host know each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,6 @@ pub enum Scheme {
 }
 
 /// Asks a server, over one connection as long as it lasts.
-#[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
     url: ServerUrl,
@@ -60,6 +60,12 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Client").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 impl Server {

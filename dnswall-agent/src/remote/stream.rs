@@ -17,6 +17,9 @@ use crate::kernel::unacknowledged;
 /// Between two looks at what was acknowledged.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// What is encrypted at once: less than TLS keeps back by itself.
+const PIECE_BYTES: usize = 16 << 10;
+
 /// How bytes get there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -128,8 +131,9 @@ impl Peer {
                 let mut connection =
                     ClientConnection::new(config, name).map_err(|error| format!("TLS: {error}"))?;
                 // Now, so that what is wrong with it is known before anything is written.
+                let until = Instant::now() + *timeout;
                 while connection.is_handshaking() {
-                    connection.complete_io(&mut socket).map_err(|error| io_words(&error))?;
+                    step(&mut connection, &mut socket, until).map_err(|error| io_words(&error))?;
                 }
                 Ok(Stream::Tls(Box::new(StreamOwned::new(connection, socket))))
             }
@@ -143,6 +147,48 @@ fn tcp(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(timeout))?;
     Ok(socket)
+}
+
+/// One step of a handshake, not later than `until`: a byte now and then does not keep it up.
+fn step(connection: &mut ClientConnection, socket: &mut TcpStream, until: Instant) -> io::Result<()> {
+    if connection.wants_write() {
+        socket.set_write_timeout(Some(left(until)?))?;
+        connection.write_tls(socket)?;
+        return Ok(());
+    }
+    socket.set_read_timeout(Some(left(until)?))?;
+    if connection.read_tls(socket)? == 0 {
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the other end has closed the connection"));
+    }
+    let result = connection.process_new_packets();
+    if result.is_err() && connection.wants_write() {
+        // Tells the other end why.
+        let _ = connection.write_tls(socket);
+    }
+    result.map(drop).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
+/// How long until then.
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::Error::new(ErrorKind::TimedOut, "it was not done in time"));
+    }
+    Ok(left)
+}
+
+/// All of it, not later than `until`, however small the pieces that the other end takes.
+fn write_all(socket: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        socket.set_write_timeout(Some(left(until)?))?;
+        match socket.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The first that works, else what went wrong with the last.
@@ -161,15 +207,25 @@ fn each(
 }
 
 impl Stream {
-    /// Writes all of it; over UDP it is one datagram.
+    /// Writes all of it within `patience`; over UDP it is one datagram.
     ///
     /// # Errors
     /// When it could not be written. A connection is of no use then.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, bytes: &[u8], patience: Duration) -> io::Result<()> {
+        let until = Instant::now() + patience;
         match self {
             Self::Udp(socket) => socket.send(bytes).map(drop),
-            Self::Tcp(socket) => socket.write_all(bytes),
-            Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            Self::Tcp(socket) => write_all(socket, bytes, until),
+            Self::Tls(stream) => {
+                for piece in bytes.chunks(PIECE_BYTES) {
+                    stream.conn.writer().write_all(piece)?;
+                    while stream.conn.wants_write() {
+                        stream.sock.set_write_timeout(Some(left(until)?))?;
+                        stream.conn.write_tls(&mut stream.sock)?;
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -270,7 +326,7 @@ mod tests {
         let peer = Peer { place, trust, identity: None, timeout: Duration::from_secs(5) };
         let mut stream = peer.connect().unwrap();
         let (accepted, _) = listener.accept().unwrap();
-        stream.write(b"hello").unwrap();
+        stream.write(b"hello", Duration::from_secs(5)).unwrap();
         stream.drain(Duration::from_secs(5)).unwrap();
         drop(accepted);
         let until = Instant::now() + Duration::from_secs(5);

@@ -130,6 +130,16 @@ impl ServerUrl {
         self.uri.scheme_str() == Some("https")
     }
 
+    /// Where it is, without what may be secret in it: a path may be, as those of chat services' hooks are.
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.uri.scheme_str().unwrap_or_default(), self.place())
+    }
+
+    /// Whether there is something behind a question mark.
+    pub fn has_query(&self) -> bool {
+        self.uri.query().is_some()
+    }
+
     /// What its files are called: a part of the SHA-256 of it, hexadecimal.
     pub fn key(&self) -> String {
         let mut key = sha256(&self.text);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Failure, Sent, Sink};
+use crate::format::value::bounded;
 use crate::spool::{Entry, Lane, Settled, Taken};
 
 /// How long a lane is waited for at once.
@@ -18,6 +19,12 @@ const DOUBLINGS_MAX: u32 = 7;
 /// the wrong one, and whoever mends that is to find most of them still there.
 const REFUSALS_MAX: u32 = 6;
 
+/// After so many failures in a row at the same alert, the one behind it is tried alone: if that one is taken, it is the alert
+/// that is not wanted, whatever the far end says.
+const FAILURES_BEFORE_PROBE: u32 = 4;
+/// Bytes of what a far end said that go into the log.
+const WORDS_BYTES_MAX: usize = 512;
+
 /// A sink and its lane.
 pub struct Delivery {
     lane: Lane,
@@ -26,12 +33,14 @@ pub struct Delivery {
     failures: u32,
     /// Which alert was refused last for what it is, and how often.
     refusals: (u64, u32),
+    /// At which alert attempts failed last, and how often.
+    stuck: (u64, u32),
 }
 
 impl Delivery {
     /// Of this lane's alerts to this sink.
     pub fn new(lane: Lane, sink: Box<dyn Sink>) -> Self {
-        Self { lane, sink, failures: 0, refusals: (0, 0) }
+        Self { lane, sink, failures: 0, refusals: (0, 0), stuck: (0, 0) }
     }
 
     /// The sink's name.
@@ -79,8 +88,9 @@ impl Delivery {
                 }
                 self.lane.attempted(Err(&why));
                 self.settle(batch, settled.min(batch.len()), sent);
-                if refused {
-                    self.refused(&batch[settled.min(batch.len())..], &why);
+                let left = &batch[settled.min(batch.len())..];
+                if refused || self.is_alone_in_it(left) {
+                    self.refused(left, &why);
                 }
                 let rest = after.unwrap_or_default().min(REST_MAX).max(rest_after(self.failures));
                 self.failures = self.failures.saturating_add(1);
@@ -97,6 +107,16 @@ impl Delivery {
         self.lane.settle(batch, Settled { alerts, rejected, bytes });
     }
 
+    /// Whether it is the first of these that is not wanted, and the far end takes others.
+    fn is_alone_in_it(&mut self, left: &[Entry]) -> bool {
+        let Some(first) = left.first() else { return false };
+        let (sequence, times) = self.stuck;
+        self.stuck = (first.sequence, if sequence == first.sequence { times + 1 } else { 1 });
+        // It comes again later, with the same id.
+        self.stuck.1 > FAILURES_BEFORE_PROBE
+            && left.get(1..2).is_some_and(|next| !next.is_empty() && self.sink.send(next).is_ok())
+    }
+
     /// An alert that is refused again and again for what it is does not keep the others waiting for ever.
     fn refused(&mut self, left: &[Entry], why: &str) {
         let Some(first) = left.first() else { return };
@@ -106,11 +126,14 @@ impl Delivery {
         if times >= REFUSALS_MAX {
             self.note_rejected(Some(first), why);
             self.lane.settle(left, Settled { alerts: 1, rejected: vec![0], bytes: 0 });
+            // What was in the way is gone.
+            self.failures = 0;
         }
     }
 
     fn note_rejected(&self, entry: Option<&Entry>, why: &str) {
         let id = entry.map(|entry| entry.alert.id.to_string()).unwrap_or_default();
+        let why = bounded(why, WORDS_BYTES_MAX);
         tracing::error!(sink = self.sink.name(), id, why, "an alert will never be taken");
         self.lane.trouble(&format!("alert {id} was rejected: {why}"));
     }

@@ -65,8 +65,22 @@ impl ElasticSink {
         if bulk.items.len() != batch.len() {
             return Err(Failure::of("the cluster does not say what became of each document"));
         }
+        if let Some(why) = refused(&bulk.items) {
+            return Ok(Answer::Refused(why));
+        }
         each(bulk.items, body.len())
     }
+}
+
+/// Why not one of them was wanted: then it is more likely the index, or what it makes of documents, than each of the alerts.
+fn refused(items: &[Item]) -> Option<String> {
+    let is_unwanted = |item: &Item| matches!(item.create.status, 400 | 402 | 405..=408 | 410..=428);
+    let first = items.first().filter(|_| items.iter().all(is_unwanted))?;
+    Some(format!(
+        "the cluster answers {} to every document: {}",
+        first.create.status,
+        reason(&first.create.error)
+    ))
 }
 
 /// 409 is a document that is there already.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix};
@@ -16,6 +17,9 @@ use crate::spool::Entry;
 
 /// Where the journal listens.
 pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+
+/// How long an entry may wait for room in the journal's socket.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Writes to the journal.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ impl JournalSink {
     fn write(&self, alert: &Alert) -> io::Result<usize> {
         let fields = journal::fields(alert);
         let socket = UnixDatagram::unbound()?;
+        // A journal that hangs does not take this thread along.
+        socket.set_write_timeout(Some(WRITE_WITHIN))?;
         match socket.send_to(&fields, &self.socket) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => {
                 pass(&socket, &self.socket, &fields)?;

@@ -10,19 +10,23 @@ use std::time::Duration;
 
 use rskafka::BackoffConfig;
 use rskafka::chrono::DateTime;
+use rskafka::client::error::{Error, ProtocolError};
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{ClientBuilder, Credentials, SaslConfig};
 use rskafka::record::Record;
 use tokio::runtime::Runtime;
 
+use super::halves::{self, Answer};
 use super::{Failure, Sent, Sink, line};
 use crate::digest::sha256;
 use crate::format::Format;
 use crate::remote::{Identity, Secret, Trust};
-use crate::spool::Entry;
+use crate::spool::{Entry, Limits};
 
 /// What this producer calls itself.
 const CLIENT_ID: &str = "dnswall";
+/// Bytes of a broker's answer: it has the topics and brokers of a whole cluster.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// How brokers let this host in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ impl KafkaSink {
         Self { name: name.to_owned(), options, partition: None }
     }
 
-    fn produce(&mut self, batch: &[Entry]) -> Result<Sent, String> {
+    fn produce(&mut self, batch: &[Entry]) -> Result<Answer, String> {
         let host = batch.first().map(|entry| entry.alert.host.clone()).unwrap_or_default();
         let (runtime, partition) = match self.partition.take() {
             Some(connected) => connected,
@@ -79,10 +83,14 @@ impl KafkaSink {
         });
         match produced {
             Err(_) => Err(format!("the brokers have not taken it within {} s", timeout.as_secs_f32().ceil())),
+            Ok(Err(error)) if is_too_large(&error) => {
+                self.partition = Some((runtime, partition));
+                Ok(Answer::Refused(error.to_string()))
+            }
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(_)) => {
                 self.partition = Some((runtime, partition));
-                Ok(Sent { bytes, rejected: Vec::new() })
+                Ok(Answer::Sent(Sent { bytes, rejected: Vec::new() }))
             }
         }
     }
@@ -95,7 +103,10 @@ impl KafkaSink {
             .map_err(|error| error.to_string())?;
         // Its own patience has no end: what fails is tried again by who gives it the alerts.
         let backoff = BackoffConfig { deadline: Some(*timeout), ..BackoffConfig::default() };
-        let mut builder = ClientBuilder::new(brokers.clone()).client_id(CLIENT_ID).backoff_config(backoff);
+        let mut builder = ClientBuilder::new(brokers.clone())
+            .client_id(CLIENT_ID)
+            .max_message_size(ANSWER_BYTES_MAX)
+            .backoff_config(backoff);
         if let Some((trust, identity)) = tls {
             builder = builder.tls_config(Arc::new(trust.for_tls(identity.as_ref())?));
         }
@@ -146,6 +157,12 @@ impl KafkaSink {
     }
 }
 
+/// The broker has a bound for what comes at once.
+fn is_too_large(error: &Error) -> bool {
+    let Error::ServerError { protocol_error, .. } = error else { return false };
+    matches!(protocol_error, ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge)
+}
+
 /// The same for the same host, whatever version this is.
 fn place(host: &str, partitions: usize) -> usize {
     let digits = sha256(host);
@@ -164,8 +181,13 @@ impl Sink for KafkaSink {
         &self.name
     }
 
+    fn limits(&self) -> Limits {
+        // Of the alerts' own JSON; with keys and headers below what brokers take by default, a mebibyte.
+        Limits { alerts: 256, bytes: 512 << 10 }
+    }
+
     fn send(&mut self, batch: &[Entry]) -> Result<Sent, Failure> {
-        self.produce(batch).map_err(Failure::of)
+        halves::send(batch, &mut |part| self.produce(part).map_err(Failure::of))
     }
 }
 

@@ -21,6 +21,11 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// `event` missing or blank, invalid fields. All others are about the token, the index or the moment.
 const CODES_OF_EVENTS: [u64; 5] = [5, 6, 12, 13, 15];
 
+/// Acknowledgement is off for the token.
+const CODE_NO_ACKNOWLEDGEMENT: u64 = 14;
+const NO_ACKNOWLEDGEMENT: &str =
+    "the collector acknowledges nothing: enable acknowledgement for the token, or write acknowledge = false";
+
 /// What events are called there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplunkOptions {
@@ -44,6 +49,8 @@ pub struct SplunkSink {
     options: SplunkOptions,
     /// Acknowledgements are of a channel, which the client chooses.
     channel: String,
+    /// Whether the token acknowledges.
+    is_asked: bool,
 }
 
 /// What the collector says.
@@ -59,10 +66,26 @@ impl SplunkSink {
     /// To this collector.
     pub fn new(name: &str, server: Server, options: SplunkOptions) -> Self {
         let channel = Uuid::new_v4().to_string();
-        Self { name: name.to_owned(), requests: Requests::to(server), options, channel }
+        Self { name: name.to_owned(), requests: Requests::to(server), options, channel, is_asked: false }
+    }
+
+    /// Before anything is sent: events that nobody can acknowledge would be sent again and again.
+    fn ask_for_acknowledgement(&mut self) -> Result<(), Failure> {
+        let path = format!("/services/collector/ack?channel={}", self.channel);
+        let headers = [("content-type", "application/json")];
+        let reply = self.requests.post(&path, &headers, b"{\"acks\":[0]}")?;
+        let said: Said = serde_json::from_slice(&reply.body).unwrap_or_default();
+        if said.code == Some(CODE_NO_ACKNOWLEDGEMENT) {
+            return Err(Failure::of(NO_ACKNOWLEDGEMENT));
+        }
+        self.is_asked = true;
+        Ok(())
     }
 
     fn post(&mut self, batch: &[Entry]) -> Result<Answer, Failure> {
+        if self.options.acknowledged_within.is_some() && !self.is_asked {
+            self.ask_for_acknowledgement()?;
+        }
         let body: String = batch.iter().map(|entry| self.event(entry)).collect();
         let channel = self.channel.clone();
         let headers = [("content-type", "application/json"), ("x-splunk-request-channel", channel.as_str())];
@@ -73,9 +96,7 @@ impl SplunkSink {
         }
         let answer = judged(&reply, body.len())?;
         if let (Answer::Sent(_), Some(within)) = (&answer, self.options.acknowledged_within) {
-            let id = said.ack_id.ok_or_else(|| {
-                Failure::of("the collector acknowledges nothing: enable acknowledgement for the token, or write acknowledge = false")
-            })?;
+            let id = said.ack_id.ok_or_else(|| Failure::of(NO_ACKNOWLEDGEMENT))?;
             self.wait(id, within)?;
         }
         Ok(answer)

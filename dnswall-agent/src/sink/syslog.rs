@@ -51,7 +51,7 @@ impl SyslogSink {
             let message = self.framed(entry);
             // What was sent before may have been refused meanwhile (ICMP): the next call says so.
             let refused = |error: &std::io::Error| error.raw_os_error() == Some(libc::EMSGSIZE);
-            match stream.write(&message) {
+            match stream.write(&message, self.peer.timeout) {
                 Ok(()) => sent.bytes += message.len(),
                 Err(error) if refused(&error) => {
                     sent.rejected
@@ -67,7 +67,8 @@ impl SyslogSink {
         let bytes: Vec<u8> = batch.iter().flat_map(|entry| self.framed(entry)).collect();
         let patience: Duration = self.peer.timeout;
         // A receiver that is gone would be noticed only by the write after the next.
-        let done = stream.look().and_then(|()| stream.write(&bytes)).and_then(|()| stream.drain(patience));
+        let done =
+            stream.look().and_then(|()| stream.write(&bytes, patience)).and_then(|()| stream.drain(patience));
         done.map_err(Failure::of)?;
         Ok(Sent { bytes: bytes.len(), rejected: Vec::new() })
     }

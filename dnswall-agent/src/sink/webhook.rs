@@ -3,6 +3,7 @@
 use super::halves::{self, Answer};
 use super::request::{Requests, judged};
 use super::{Failure, Sent, Sink, line};
+use crate::digest::sha256;
 use crate::format::Format;
 use crate::remote::Server;
 use crate::spool::{Entry, Limits};
@@ -45,9 +46,10 @@ impl WebhookSink {
             (_, true) => "application/json",
             (_, false) => "text/plain; charset=utf-8",
         };
-        // Whoever gets it twice can tell by this, without a look at the body.
-        let first = batch.first().map(|entry| entry.alert.id.to_string()).unwrap_or_default();
-        let headers = [("content-type", kind), ("idempotency-key", first.as_str())];
+        // Of all that is in it: whoever gets the same body twice can tell, and no other body is taken for it.
+        let ids: Vec<String> = batch.iter().map(|entry| entry.alert.id.to_string()).collect();
+        let key = sha256(&ids.concat());
+        let headers = [("content-type", kind), ("idempotency-key", key.as_str())];
         let reply = self.requests.post("", &headers, body.as_bytes())?;
         judged(&reply, body.len())
     }

@@ -44,10 +44,10 @@ type = "journald"
         names,
         [
             "syslog tls://siem.example.net:6514",
-            "webhook https://hooks.example.net/dnswall?…",
-            "splunk https://splunk.example.net:8088/",
-            "elastic https://elastic.example.net:9200/",
-            "otlp http://127.0.0.1:4318/v1/logs",
+            "webhook https://hooks.example.net 8432de78",
+            "splunk https://splunk.example.net:8088",
+            "elastic https://elastic.example.net:9200",
+            "otlp http://127.0.0.1:4318",
             "journald",
         ]
     );
