@@ -26,6 +26,17 @@ impl Mounted {
         Ok(Self(at.to_owned()))
     }
 
+    /// A file system in memory that holds so much, as tmpfs takes it, in a directory of its own.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn small(at: &Path, size: &str) -> Result<Self> {
+        fs::create_dir(at)?;
+        let options = CString::new(format!("size={size}"))?;
+        mount("tmpfs", at, "tmpfs", MountFlags::empty(), options.as_c_str()).context("mount a tmpfs")?;
+        Ok(Self(at.to_owned()))
+    }
+
     /// One layer over another, whose files keep their numbers.
     ///
     /// # Errors

@@ -5,11 +5,14 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use dnswall_common::ABI_VERSION;
+use dnswall_common::limits::RING_BYTES;
 use dnswall_common::socket::ReplyKey;
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 use crate::lab::raw::bpf;
 
@@ -101,4 +104,30 @@ pub fn edit<K>(path: &Path, key: K, bytes: usize, change: impl FnOnce(&mut [u8])
     bpf(MAP_LOOKUP_ELEM, &mut attributes).context("read the map")?;
     change(&mut value);
     bpf(MAP_UPDATE_ELEM, &mut attributes).context("write the map").map(drop)
+}
+
+/// Has the kernel believe that nobody has read the ring of events for long: no event finds room in it, and the agent's reader,
+/// which knows better, finds none.
+///
+/// # Errors
+/// The kernel's.
+pub fn fill_ring(pins: &Path) -> Result<()> {
+    let ring = open(&map(pins, "EVENTS"))?;
+    let page_bytes = rustix::param::page_size();
+    let page = |protection, offset: usize| {
+        // SAFETY: a new mapping of a whole page, at an address that the kernel chooses; nothing else refers to it.
+        let mapped = unsafe {
+            mmap(std::ptr::null_mut(), page_bytes, protection, MapFlags::SHARED, &ring, offset as u64)
+        };
+        mapped.map(|page| page.cast::<AtomicU64>()).context("map the ring")
+    };
+    // Where reading stopped, and where writing did (Documentation/bpf/ringbuf.rst, from 5.8).
+    let consumer = page(ProtFlags::READ | ProtFlags::WRITE, 0)?;
+    let producer = page(ProtFlags::READ, page_bytes)?;
+    // SAFETY: both pages are mapped, begin with a position of eight bytes, and stay mapped as long as this process lives.
+    unsafe {
+        let written = (*producer).load(Ordering::Acquire);
+        (*consumer).store(written.wrapping_sub(RING_BYTES as u64), Ordering::Release);
+    }
+    Ok(())
 }
