@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod durable;
 pub mod event;
 pub mod format;
+pub mod glob;
 pub mod host;
 pub mod kernel;
 pub mod metrics;

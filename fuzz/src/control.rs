@@ -4,13 +4,15 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dnswall_agent::alert::filter::Filter;
 use dnswall_agent::blocklist::Answer;
 use dnswall_agent::control::api::{
     AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, EventsQuery, ExplainRequest, Explained,
     NameChecked, NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status, UpdateRequest,
     Updated,
 };
-use dnswall_agent::control::server::{Agent, Patience, Refusal, Server};
+use dnswall_agent::control::server::{Agent, Patience, Refusal, Server, Told};
+use dnswall_agent::event::Clocks;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, broadcast};
@@ -131,7 +133,9 @@ impl Agent for Echo {
         Ok(AlertTested::default())
     }
 
-    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        ((0..query.last.min(8)).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect(), self.live.subscribe())
+    fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {
+        let filter = Filter::parse(&query.filter(), Clocks::read().now).unwrap_or_default();
+        let last = (0..query.last.min(8)).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect();
+        Ok(Told { last, live: self.live.subscribe(), filter })
     }
 }

@@ -99,10 +99,77 @@ fn every_refusal_is_delivered_or_counted() -> Result<()> {
 }
 
 #[test]
+fn what_was_alerted_is_found_again() -> Result<()> {
+    let mut wall = Wall::raise(POLICY)?;
+    let before = date_now()?;
+    for (unit, act) in [("web.service", tcp("198.51.100.1:443")), ("db.service", udp("198.51.100.2:9"))] {
+        ensure!(wall.run(&at(unit), act)?.is_refused(), "{unit}");
+    }
+    ensure!(wall.run(&at("db.service"), dns(FOREIGN))?.is_refused(), "the resolver");
+    let found = |more: &[&str]| -> Result<Vec<Value>> {
+        let said = wall.agent.say(&[&["events", "--output", "json"], more].concat())?;
+        ensure!(said.code == 0, "{more:?}: {said:?}");
+        said.text.lines().map(|line| serde_json::from_str(line).context("read an alert")).collect()
+    };
+    let until = Instant::now() + within(Duration::from_secs(10));
+    while found(&[])?.len() < 3 {
+        ensure!(Instant::now() < until, "{:?}", found(&[])?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let foreign = FOREIGN.to_string();
+    let cases: [(&[&str], usize); 10] = [
+        (&["--kind", "dns.*"], 1),
+        (&["--kind", "egress.denied"], 2),
+        (&["--severity", "medium"], 1),
+        (&["--workload", "db*"], 2),
+        (&["--workload", "db*", "--kind", "egress.*"], 1),
+        (&["--rule", "default"], 3),
+        (&["--rule", "allow.*"], 0),
+        (&["--name", foreign.as_str()], 1),
+        (&["--since", "1h", "-n", "2"], 2),
+        (&["--until", before.as_str()], 0),
+    ];
+    for (more, count) in cases {
+        let alerts = found(more)?;
+        ensure!(alerts.len() == count, "{more:?}: {alerts:?}");
+    }
+    for wrong in [["--since", "yesterday"], ["--severity", "bad"]] {
+        let said = wall.agent.say(&[&["events"], wrong.as_slice()].concat())?;
+        ensure!(said.code == 1 && said.errors.contains(wrong[1]), "{said:?}");
+    }
+
+    // The next agent has them, too, and those that follow are filtered like those before.
+    wall.agent.stop()?;
+    wall.agent.start(None)?;
+    ensure!(wall.agent.say(&["events", "--workload", "web*"])?.text.lines().count() == 1, "after a restart");
+    let arguments = ["events", "--follow", "--workload", "web*", "--output", "json"];
+    let mut child = wall.agent.command(&arguments).stdout(Stdio::piped()).spawn().context("follow events")?;
+    let mut lines = BufReader::new(child.stdout.take().context("take the output")?);
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    ensure!(line.contains("198.51.100.1"), "{line}");
+    for (unit, to) in [("db.service", "198.51.100.3:9"), ("web.service", "198.51.100.4:9")] {
+        wall.run(&at(unit), udp(to))?;
+    }
+    line.clear();
+    lines.read_line(&mut line)?;
+    ensure!(line.contains("198.51.100.4"), "{line}");
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+/// As the commands write it.
+fn date_now() -> Result<String> {
+    let output = std::process::Command::new("date").args(["--utc", "+%FT%TZ"]).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+#[test]
 fn events_are_followed_live() -> Result<()> {
     let wall = Wall::raise(POLICY)?;
     let said = wall.agent.say(&["events"])?;
-    ensure!(said.code == 0 && said.text.is_empty() && said.errors.starts_with("no alert since"), "{said:?}");
+    ensure!(said.code == 0 && said.text.is_empty() && said.errors.starts_with("no alert yet"), "{said:?}");
     let said = wall.agent.say(&["events", "--output", "json"])?;
     ensure!(said.code == 0 && said.text.is_empty() && said.errors.is_empty(), "{said:?}");
     let app = at("app.service");

@@ -5,6 +5,7 @@
 
 pub mod attack;
 pub mod community_id;
+pub mod filter;
 pub mod flow;
 pub mod group;
 pub mod icmp;

@@ -290,7 +290,7 @@ pub struct ExplainArguments {
 }
 
 /// `dnswall events`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct EventsArguments {
     /// Questions of DNS and their answers instead of alerts, as far as the policy tells of them (`events` in [dns])
     #[arg(long)]
@@ -298,9 +298,30 @@ pub struct EventsArguments {
     /// Go on with each new one until interrupted
     #[arg(long, short)]
     pub follow: bool,
-    /// How many of the last to show (the agent keeps 1000)
+    /// How many of the last to show, 10000 at most
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
     pub last: usize,
+    /// Only of these kinds: dns.name, dns.*
+    #[arg(long, value_name = "KIND", conflicts_with = "dns")]
+    pub kind: Option<String>,
+    /// Only of this severity or worse: info, low, medium, high, critical
+    #[arg(long, value_name = "SEVERITY", conflicts_with = "dns")]
+    pub severity: Option<String>,
+    /// Only of this unit, slice, container or cgroup: orders.service, /kubepods*
+    #[arg(long, value_name = "WORKLOAD", conflicts_with = "dns")]
+    pub workload: Option<String>,
+    /// Only by this rule: default, deny.*
+    #[arg(long, value_name = "RULE", conflicts_with = "dns")]
+    pub rule: Option<String>,
+    /// Only about this name and those below it, or about this address
+    #[arg(long, value_name = "NAME", conflicts_with = "dns")]
+    pub name: Option<String>,
+    /// Not before: 2026-03-01T12:00:00Z, or 2h for two hours ago
+    #[arg(long, value_name = "TIME", conflicts_with = "dns")]
+    pub since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "TIME", conflicts_with = "dns")]
+    pub until: Option<String>,
 }
 
 /// `dnswall doctor`

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::args::{EventsArguments, Form};
 use super::exit::{Exit, Failure};
 use super::output;
+use crate::alert::filter::FilterText;
 use crate::alert::{Alert, text};
 use crate::asked::{self, DnsRecord};
 use crate::control::api::EventsQuery;
@@ -16,7 +17,10 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
         tells_of_questions(client).await?;
     }
     let what = if arguments.dns { "question" } else { "alert" };
-    let query = EventsQuery { last: arguments.last, follow: arguments.follow, dns: arguments.dns };
+    let EventsArguments { dns, follow, last, kind, severity, workload, rule, name, since, until } =
+        arguments.clone();
+    let query = EventsQuery { last, follow, dns, kind, severity, workload, rule, name, since, until };
+    let is_filtered = query.filter() != FilterText::default();
     let mut events = client.events(&query).await?;
     let mut shown = 0;
     let mut quiet = form == Form::Json || arguments.last == 0;
@@ -25,7 +29,7 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
             line = events.next() => line?,
             () = tokio::time::sleep(SILENCE), if arguments.follow && !quiet => {
                 quiet = true;
-                output::note(&format!("no {what} yet since the agent started; each one follows here, Ctrl-C ends"));
+                output::note(&format!("no {what} yet; each one follows here, Ctrl-C ends"));
                 continue;
             }
             // The usual way to stop following.
@@ -46,9 +50,11 @@ pub async fn events(form: Form, client: &Client, arguments: &EventsArguments) ->
         ));
     }
     if shown == 0 && !quiet {
-        output::note(&format!(
-            "no {what} since the agent started; `dnswall status` shows what the wall counted before"
-        ));
+        output::note(&if is_filtered {
+            "no such alert".to_owned()
+        } else {
+            format!("no {what} yet; `dnswall status` shows what the wall counted")
+        });
     }
     Ok(Exit::Done)
 }

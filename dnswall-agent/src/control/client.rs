@@ -124,8 +124,8 @@ impl Client {
 
     /// The alerts in memory and, when asked for, each that follows them.
     pub async fn events(&self, query: &EventsQuery) -> Result<Events, ClientError> {
-        let EventsQuery { last, follow, dns } = query;
-        let path = format!("{}?last={last}&follow={follow}&dns={dns}", path::EVENTS);
+        let text = serde_urlencoded::to_string(query).map_err(|error| self.unreachable(error.to_string()))?;
+        let path = format!("{}?{text}", path::EVENTS);
         let response = self.send(Method::GET, &path, Bytes::new()).await?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(response).await);

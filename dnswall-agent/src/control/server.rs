@@ -31,6 +31,7 @@ use super::api::{
     Updated, path,
 };
 use super::stream::ImpatientStream;
+use crate::alert::filter::Filter;
 
 /// Connections of one user served at one time: root's, and the agent's own user's.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -93,7 +94,18 @@ pub trait Agent: Send + Sync + 'static {
     /// Tests whether alerts arrive.
     fn test_alerts(&self, request: AlertTestRequest) -> Result<AlertTested, Refusal>;
     /// The last alerts, or records of questions, one JSON object each, oldest first, and each that follows them.
-    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
+    fn events(&self, query: &EventsQuery) -> Result<Told, Refusal>;
+}
+
+/// What somebody asks to be told.
+#[derive(Debug)]
+pub struct Told {
+    /// The last lines, oldest first.
+    pub last: Vec<Arc<str>>,
+    /// Each that follows them.
+    pub live: broadcast::Receiver<Arc<str>>,
+    /// Which of those are wanted.
+    pub filter: Filter,
 }
 
 /// Why the agent does not do what it was asked.
@@ -305,8 +317,18 @@ async fn test_alerts(State(shared): State<Shared>, request: Request) -> Response
 }
 
 async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) -> Response {
-    let (last, mut live) = shared.agent.events(&query);
-    let place = match (query.follow, Arc::clone(&shared.followers).try_acquire_owned()) {
+    let agent = Arc::clone(&shared.agent);
+    let (asked, follow) = (query.clone(), query.follow);
+    // It may have to read a long time back.
+    let told = tokio::task::spawn_blocking(move || agent.events(&asked)).await;
+    let Told { last, mut live, filter } = match told {
+        Ok(Ok(told)) => told,
+        Ok(Err(refusal)) => return refusal.into_response(),
+        Err(error) => {
+            return Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), None).into_response();
+        }
+    };
+    let place = match (follow, Arc::clone(&shared.followers).try_acquire_owned()) {
         (false, _) => None,
         (true, Ok(place)) => Some(place),
         (true, Err(_)) => {
@@ -330,6 +352,7 @@ async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) 
                 () = lines.closed() => return,
             };
             let line = match line {
+                Ok(line) if !line.is_empty() && !filter.wants_json(&line) => continue,
                 Ok(line) => framed(&line),
                 // Said in the stream, so that nobody takes what follows for everything.
                 Err(broadcast::error::RecvError::Lagged(missed)) => {

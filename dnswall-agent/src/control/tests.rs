@@ -22,10 +22,11 @@ use super::api::{
 };
 use super::client::{Client, ClientError};
 use super::server::{
-    self, Agent, BODY_BYTES_MAX, CONNECTIONS_MAX, FOLLOWERS_MAX, HEAD_BYTES_MAX, Patience, Refusal,
+    self, Agent, BODY_BYTES_MAX, CONNECTIONS_MAX, FOLLOWERS_MAX, HEAD_BYTES_MAX, Patience, Refusal, Told,
     WAITING_MAX,
 };
 use super::socket::PrivateSocket;
+use crate::alert::filter::Filter;
 
 struct Echo {
     live: broadcast::Sender<Arc<str>>,
@@ -78,8 +79,9 @@ impl Agent for Echo {
         Ok(NameChecked { answer, ..NameChecked::default() })
     }
 
-    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        ((0..query.last).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect(), self.live.subscribe())
+    fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {
+        let last = (0..query.last).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect();
+        Ok(Told { last, live: self.live.subscribe(), filter: Filter::default() })
     }
 }
 
@@ -158,12 +160,18 @@ async fn a_panic_inside_the_agent_is_one_failed_request() {
 async fn events_come_in_order_and_follow() {
     let running = start(Patience::default());
     let client = Client::new(&running.path);
-    let mut events = client.events(&EventsQuery { last: 2, follow: false, dns: false }).await.unwrap();
+    let mut events = client
+        .events(&EventsQuery { last: 2, follow: false, dns: false, ..EventsQuery::default() })
+        .await
+        .unwrap();
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"n\":0}"));
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"n\":1}"));
     assert_eq!(events.next().await.unwrap(), None);
 
-    let mut events = client.events(&EventsQuery { last: 1, follow: true, dns: false }).await.unwrap();
+    let mut events = client
+        .events(&EventsQuery { last: 1, follow: true, dns: false, ..EventsQuery::default() })
+        .await
+        .unwrap();
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"n\":0}"));
     running.live.send(Arc::from("{\"live\":true}")).unwrap();
     assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"live\":true}"));
@@ -329,7 +337,7 @@ async fn followers_leave_room_and_end_when_they_stop_reading() {
     }
     let client = Client::new(&running.path).with_patience(Duration::from_secs(5));
     assert!(client.status().await.is_ok());
-    let query = EventsQuery { last: 0, follow: true, dns: false };
+    let query = EventsQuery { last: 0, follow: true, dns: false, ..EventsQuery::default() };
     assert!(matches!(
         client.events(&query).await.unwrap_err(),
         ClientError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }
@@ -353,7 +361,9 @@ async fn followers_that_are_gone_lose_their_places() {
     }
     let client = Client::new(&running.path).with_patience(Duration::from_secs(5));
     let until = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = client.events(&EventsQuery { last: 0, follow: true, dns: false }).await {
+    while let Err(error) =
+        client.events(&EventsQuery { last: 0, follow: true, dns: false, ..EventsQuery::default() }).await
+    {
         assert!(Instant::now() < until, "{error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

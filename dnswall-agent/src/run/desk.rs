@@ -11,7 +11,6 @@ use dnswall_common::counter::{Counter, RuleCounter};
 use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::reason::Reason;
 use jiff::Timestamp;
-use tokio::sync::broadcast;
 
 use super::connected::{self, Older};
 use super::engine::{CONFIRM_RANGE, Change, Engine, EngineError, Running};
@@ -24,6 +23,7 @@ use super::question::Question;
 use super::reader::Inbox;
 use super::selftest::{self, Begun, Selftests};
 use super::store::Origin;
+use crate::alert::filter::Filter;
 use crate::compile::RuleInfo;
 use crate::control::api::{
     AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery,
@@ -31,7 +31,7 @@ use crate::control::api::{
     PolicyStatus, ReasonStatus, RehearseRequest, Rehearsed, RuleStatus, SelftestStatus, Status,
     UpdateRequest, Updated,
 };
-use crate::control::server::{Agent, Refusal};
+use crate::control::server::{Agent, Refusal, Told};
 use crate::digest::hexadecimal;
 use crate::kernel::PublishError;
 use crate::metrics::Trouble;
@@ -281,9 +281,15 @@ impl Agent for Desk {
         Ok(self.tested(&begun, if begun.ring_ns.is_some() { within } else { Duration::ZERO }))
     }
 
-    fn events(&self, query: &EventsQuery) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+    fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {
+        let refused = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error, None);
+        let filter = Filter::parse(&query.filter(), Timestamp::now()).map_err(refused)?;
+        if query.dns && !filter.is_empty() {
+            return Err(refused("questions are not filtered, alerts are".to_owned()));
+        }
         let stream = if query.dns { Stream::Questions } else { Stream::Alerts };
-        self.parts.outlet.events(stream, query.last)
+        let (last, live) = self.parts.outlet.events(stream, query.last.min(LAST_MAX), &filter);
+        Ok(Told { last, live, filter })
     }
 }
 
@@ -309,6 +315,8 @@ impl Desk {
     }
 }
 
+/// Alerts that are shown at once.
+const LAST_MAX: usize = 10_000;
 /// How long somebody may wait for the sinks.
 const TEST_WITHIN_MAX: Duration = Duration::from_secs(600);
 /// How long the prover may take for a try, whatever it does first.

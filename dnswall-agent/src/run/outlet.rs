@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::alert::Alert;
+use crate::alert::filter::Filter;
 use crate::asked::DnsRecord;
 use crate::spool::{SinkStatus, Spool, SpoolStatus, Trace};
 
@@ -64,9 +65,25 @@ impl Outlet {
         self.questions.put(Arc::from(record.to_json()));
     }
 
-    /// The last lines, oldest first, and each that follows them: none twice, none left out.
-    pub fn events(&self, of: Stream, last: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+    /// The last lines, of alerts those that are wanted, oldest first, and each that follows them: none twice, none left out. What is
+    /// not in memory is read from the spool.
+    pub fn events(
+        &self,
+        of: Stream,
+        last: usize,
+        filter: &Filter,
+    ) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         match of {
+            Stream::Alerts if last > RECENT_MAX || !filter.is_empty() => {
+                let (newest, live) = self.alerts.read(1);
+                let mut is_there = newest.is_empty();
+                // What is younger comes by the other way.
+                let found = self.spool.back(last, |json| {
+                    is_there |= newest.iter().any(|newest| **newest == *json);
+                    is_there && filter.wants_json(json)
+                });
+                (found, live)
+            }
             Stream::Alerts => self.alerts.read(last),
             Stream::Questions => self.questions.read(last),
         }
@@ -152,12 +169,12 @@ mod tests {
             outlet.show(&sample::entry(&alert).json);
         };
         (0..RECENT_MAX as u64 + 5).for_each(show);
-        let (last, mut live) = outlet.events(Stream::Alerts, 3);
+        let (last, mut live) = outlet.events(Stream::Alerts, 3, &Filter::default());
         let last: Vec<u64> = last.iter().map(|line| counted(line)).collect();
         assert_eq!(last, [1002, 1003, 1004]);
         show(7);
         assert_eq!(counted(&live.try_recv().unwrap()), 7);
         assert!(live.try_recv().is_err());
-        assert_eq!(outlet.events(Stream::Alerts, usize::MAX).0.len(), RECENT_MAX);
+        assert_eq!(outlet.events(Stream::Alerts, RECENT_MAX, &Filter::default()).0.len(), RECENT_MAX);
     }
 }

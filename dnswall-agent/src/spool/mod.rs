@@ -39,6 +39,8 @@ pub const QUEUE_ALERTS_MAX: usize = 4_096;
 pub const UNSAVED_ALERTS_MAX: usize = 4_096;
 /// Alerts kept in memory beside the disk, for sinks that are not behind.
 const RECENT_ALERTS_MAX: usize = 256;
+/// Alerts that are read when somebody looks for some.
+pub const LOOKED_AT_MAX: usize = 250_000;
 /// Part of the file that is not filled with alerts: the store needs room to change things in.
 const SLACK_DIVISOR: u64 = 4;
 
@@ -234,7 +236,13 @@ impl Spool {
 
     /// The JSON of the last alerts on disk, oldest first.
     pub fn last(&self, count: usize) -> Vec<Arc<str>> {
-        let lines = self.with_store(|store| store.map(|store| store.last(count)));
+        self.back(count, |_| true)
+    }
+
+    /// The JSON of the last alerts on disk that are wanted, oldest first. So many at most are looked at as
+    /// [`LOOKED_AT_MAX`] says.
+    pub fn back(&self, count: usize, wanted: impl FnMut(&str) -> bool) -> Vec<Arc<str>> {
+        let lines = self.with_store(|store| store.map(|store| store.back(count, LOOKED_AT_MAX, wanted)));
         match lines {
             Some(Ok(lines)) => lines,
             Some(Err(error)) => {

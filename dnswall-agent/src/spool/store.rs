@@ -264,18 +264,26 @@ impl Store {
         Ok(entries)
     }
 
-    /// The JSON of the last alerts, oldest first.
+    /// The JSON of the last alerts that are wanted, oldest first; looks at so many.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn last(&self, count: usize) -> Result<Vec<Arc<str>>, StoreError> {
+    pub fn back(
+        &self,
+        count: usize,
+        looked_at_max: usize,
+        mut wanted: impl FnMut(&str) -> bool,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
         let read = self.database.begin_read().map_err(failed)?;
         let table = read.open_table(ALERTS).map_err(failed)?;
-        let rows = table.iter().map_err(failed)?.rev().take(count);
         let mut lines: Vec<Arc<str>> = Vec::new();
-        for row in rows {
+        for row in table.iter().map_err(failed)?.rev().take(looked_at_max) {
+            if lines.len() >= count {
+                break;
+            }
             let (number, value) = row.map_err(failed)?;
-            lines.extend(inflated(number.value(), value.value().3).map(Arc::from));
+            let json = inflated(number.value(), value.value().3);
+            lines.extend(json.filter(|json| wanted(json)).map(Arc::from));
         }
         lines.reverse();
         Ok(lines)
