@@ -1,11 +1,15 @@
 //! What the kernel counted, over all processors.
 
+use std::os::fd::AsFd as _;
+
 use anyhow::{Context as _, Result};
+use aya::maps::IterableMap as _;
 use dnswall_common::counter::{COUNTER_TABLE, ReasonCounter, RuleCounter};
 use dnswall_common::event::{Refused, RefusedKey};
 use dnswall_common::limits::RULES_MAX;
 use dnswall_common::reason::REASON_TABLE;
 
+use super::bpf;
 use super::maps::Maps;
 
 impl Maps {
@@ -64,14 +68,6 @@ impl Maps {
     /// # Errors
     /// When the map cannot be read.
     pub fn refused_flows(&self) -> Result<Vec<(RefusedKey, Refused)>> {
-        let mut found = Vec::new();
-        for key in self.refused.keys() {
-            // Entries come and go meanwhile; the iteration ends early at worst, and the next one sees the rest.
-            let Ok(key) = key else { break };
-            if let Ok(value) = self.refused.get(&key, 0) {
-                found.push((key, value));
-            }
-        }
-        Ok(found)
+        bpf::elements(self.refused.map().fd().as_fd()).context("read map REFUSED")
     }
 }
