@@ -159,6 +159,38 @@ fn what_was_alerted_is_found_again() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_is_muted_is_refused_and_counted() -> Result<()> {
+    let mut wall = Wall::prepare()?;
+    let config = fs::read_to_string(wall.agent.config_path())?;
+    let mutes = "[[mute]]\nreason = \"known\"\nuntil = \"2099-12-31\"\nworkload = \"db*\"\n\
+                 [[mute]]\nreason = \"was\"\nuntil = \"2020-12-31\"\nworkload = \"web*\"\n";
+    fs::write(wall.agent.config_path(), config + mutes)?;
+    wall.agent.start(Some(POLICY))?;
+    for unit in ["db.service", "web.service"] {
+        ensure!(wall.run(&at(unit), udp("198.51.100.1:9"))?.is_refused(), "{unit}");
+    }
+    wall.agent.wait_for_alert(0, |alert| alert["workload"]["unit"] == "web.service")?;
+    let until = Instant::now() + within(Duration::from_secs(10));
+    let muted = loop {
+        let status = wall.agent.status()?;
+        if status["mutes"][0]["alerts"] == 1 || Instant::now() > until {
+            break status;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    ensure!(
+        muted["mutes"][0]["refusals"] == 1 && muted["mutes"][0]["is_over"] == false,
+        "{:#}",
+        muted["mutes"]
+    );
+    ensure!(muted["mutes"][1]["alerts"] == 0 && muted["mutes"][1]["is_over"] == true, "{:#}", muted["mutes"]);
+    ensure!(muted["warnings"].to_string().contains("a [[mute]] was until"), "{:#}", muted["warnings"]);
+    let alerts = wall.agent.alerts()?;
+    ensure!(alerts.iter().all(|alert| alert["workload"]["unit"] != "db.service"), "{alerts:?}");
+    Ok(())
+}
+
 /// As the commands write it.
 fn date_now() -> Result<String> {
     let output = std::process::Command::new("date").args(["--utc", "+%FT%TZ"]).output()?;

@@ -12,6 +12,7 @@ pub mod icmp;
 pub mod kind;
 pub mod ledger;
 pub mod moment;
+pub mod mute;
 pub mod rules;
 pub mod selftest;
 pub mod severity;

@@ -69,6 +69,18 @@ pub fn text(status: &Status) -> String {
     });
     section(&mut lines, "Sinks", || sinks(status));
     section(&mut lines, "Spool", || spool(status));
+    if !status.mutes.is_empty() {
+        section(&mut lines, "Muted", || {
+            table(
+                &["why", "until", "alerts", "refusals"],
+                status.mutes.iter().map(|mute| {
+                    let until =
+                        if mute.is_over { format!("{} (over)", mute.until) } else { mute.until.clone() };
+                    vec![mute.reason.clone(), until, mute.alerts.to_string(), mute.refusals.to_string()]
+                }),
+            )
+        });
+    }
     lines.join("\n")
 }
 

@@ -6,6 +6,7 @@
 #![doc = include_str!("example.toml")]
 //! ```
 
+mod mute;
 mod remote;
 mod section;
 mod sink;
@@ -17,7 +18,9 @@ use std::time::Duration;
 use serde::Serialize;
 use toml::de::DeTable;
 
+use crate::alert::mute::Mute;
 use crate::policy::{Problem, Problems};
+pub use mute::MUTES_MAX;
 pub use remote::{REQUEST_RANGE, RemoteConfig, ServerConfig};
 use section::Section;
 use sink::Sinks;
@@ -63,6 +66,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Bytes of the file that keeps alerts until every sink has them.
     pub spool_bytes_max: u64,
+    /// Which nobody wants.
+    pub mutes: Vec<Mute>,
     /// Where they go.
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
@@ -144,6 +149,7 @@ impl Default for Config {
             sandbox: true,
             alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
             spool_bytes_max: 64 << 20,
+            mutes: Vec::new(),
             sinks: Vec::new(),
             proof: ProofConfig::default(),
             heartbeat: Some(Duration::from_secs(300)),
@@ -197,6 +203,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         "proof",
         "lists",
         "metrics",
+        "mute",
         "sink",
     ];
     let mut top = Section::new(document.get_ref(), document.span(), "", &known, problems);
@@ -222,6 +229,13 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
     let proof = read_proof(&mut top);
     let lists = read_lists(&mut top, defaults.lists);
     let metrics = read_metrics(&mut top);
+    let mutes = top.tables("mute", MUTES_MAX);
+    let mutes = mutes
+        .into_iter()
+        .filter_map(|(span, table)| {
+            mute::read_mute(Section::new(table, span, "[[mute]]", mute::KEYS, top.problems()))
+        })
+        .collect();
     let tables = top.tables("sink", SINKS_MAX);
     let mut sinks = Sinks::default();
     for (span, table) in tables {
@@ -248,6 +262,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         sandbox,
         alerts,
         spool_bytes_max,
+        mutes,
         sinks: sinks.list,
         heartbeat,
         proof,
@@ -336,7 +351,9 @@ mod tests {
         let ca = Some(PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
         let lists = ListsConfig { ca, ..defaults.lists };
         let metrics = MetricsConfig { address: Some(([127, 0, 0, 1], METRICS_PORT).into()) };
-        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, lists, metrics, ..defaults });
+        let mutes = config.mutes.clone();
+        assert_eq!(mutes[0].reason, "the printer is replaced in January");
+        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, lists, metrics, mutes, ..defaults });
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::mute::MuteStatus;
 use crate::compile::Change;
 use crate::policy::Problem;
 use crate::spool::{SinkStatus, SpoolStatus};
@@ -62,6 +63,9 @@ pub struct Status {
     /// The file that keeps alerts until every sink has them.
     #[serde(default)]
     pub spool: SpoolStatus,
+    /// Alerts that nobody wants, and how many there were.
+    #[serde(default)]
+    pub mutes: Vec<MuteStatus>,
     /// Whether alerts arrive.
     #[serde(default)]
     pub selftest: SelftestStatus,

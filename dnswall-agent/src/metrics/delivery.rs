@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::sample::seconds;
 use super::sheet::{Labels, Sheet};
+use crate::alert::mute::MuteStatus;
 use crate::control::api::{AlertTested, SelftestStatus};
 use crate::spool::{SinkStatus, SpoolStatus};
 
@@ -168,5 +169,21 @@ pub(super) fn write_selftest(sheet: &mut Sheet<'_>, selftest: &SelftestStatus) -
         "dnswall_selftest_step_seconds",
         "How long the last test's alert took: to the agent (ring), and from there to the disk (spool) and to each sink.",
         took.map(|(step, micros)| (vec![("step", step.name.as_str())], micros as f64 / 1e6)),
+    )
+}
+
+/// Of what nobody wants.
+pub(super) fn write_mutes(sheet: &mut Sheet<'_>, mutes: &[MuteStatus]) -> fmt::Result {
+    let sum = |count: fn(&MuteStatus) -> u64| mutes.iter().map(count).sum::<u64>();
+    sheet.gauge("dnswall_mutes", "Mutes that agent.toml has, over or not.", mutes.len() as u64)?;
+    sheet.counter(
+        "dnswall_alerts_muted",
+        "Alerts that nobody got because they are muted.",
+        sum(|mute| mute.alerts),
+    )?;
+    sheet.counter(
+        "dnswall_refusals_muted",
+        "Refusals that those alerts stood for.",
+        sum(|mute| mute.refusals),
     )
 }

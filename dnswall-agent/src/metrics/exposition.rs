@@ -80,6 +80,7 @@ impl Collector for Page {
         counted::write(&mut sheet, &status.counters, *reader)?;
         delivery::write(&mut sheet, &status.spool, &status.sinks)?;
         delivery::write_selftest(&mut sheet, &status.selftest)?;
+        delivery::write_mutes(&mut sheet, &status.mutes)?;
         lists::write(&mut sheet, lists)?;
         if let Some(process) = process {
             process::write(&mut sheet, process)?;

@@ -22,6 +22,7 @@ use super::selftest::Selftests;
 use super::store::Store;
 use super::told::Counts;
 use super::{RunError, fetcher, notice, sandbox, ticker};
+use crate::alert::mute::Mutes;
 use crate::alert::{Grouper, RuleBook};
 use crate::asked::Pairs;
 use crate::blocklist::fetch::{Asked, Depot};
@@ -88,7 +89,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     fetcher::clean(&depot, &engine.texts());
     kernel::memory::give_back();
 
-    let outlet = Arc::new(Outlet::new(spool));
+    let outlet = Arc::new(Outlet::new(spool, Mutes::new(options.mutes.clone())));
     let shown = Arc::clone(&outlet);
     spawn("spool", move || writer.run(|entry| shown.show(&entry.json)))?;
     for (lane, sink) in lanes.into_iter().zip(sinks) {

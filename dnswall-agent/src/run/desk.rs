@@ -141,6 +141,11 @@ impl Agent for Desk {
         }
         let root = engine.root();
         let (spool, sinks) = outlet.status();
+        let mutes = outlet.mutes();
+        let over = mutes.iter().filter(|mute| mute.is_over);
+        warnings.extend(
+            over.map(|mute| format!("agent.toml: a [[mute]] was until {}: {}", mute.until, mute.reason)),
+        );
         warnings.extend(spool.trouble.iter().map(|trouble| format!("spool: {trouble}")));
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -172,6 +177,7 @@ impl Agent for Desk {
                 .collect(),
             counters,
             spool,
+            mutes,
             selftest,
             sinks,
             sandbox: super::sandbox::status(),

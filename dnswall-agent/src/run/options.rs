@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RunError;
+use crate::alert::mute::Mute;
 use crate::config::{AlertsConfig, CONFIG_PATH, Config, ListsConfig, MetricsConfig, ProofConfig, SinkConfig};
 use crate::host::HostRoot;
 use crate::kernel::find_cgroup2;
@@ -48,6 +49,8 @@ pub struct Options {
     pub alerts: AlertsConfig,
     /// Bytes of the file that keeps alerts until every sink has them.
     pub spool_bytes_max: u64,
+    /// Which nobody wants.
+    pub mutes: Vec<Mute>,
     /// Where they go.
     pub sinks: Vec<SinkConfig>,
     /// How the wall is proven to stand.
@@ -86,6 +89,7 @@ impl Options {
             sandbox: found.sandbox,
             alerts: found.alerts,
             spool_bytes_max: found.spool_bytes_max,
+            mutes: found.mutes,
             sinks: found.sinks,
             proof: found.proof,
             heartbeat: found.heartbeat,

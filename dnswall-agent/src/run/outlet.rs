@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::alert::Alert;
 use crate::alert::filter::Filter;
+use crate::alert::mute::{MuteStatus, Mutes};
 use crate::asked::DnsRecord;
 use crate::spool::{SinkStatus, Spool, SpoolStatus, Trace};
 
@@ -22,6 +24,7 @@ const BEHIND_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Outlet {
     spool: Arc<Spool>,
+    mutes: Mutes,
     alerts: Feed,
     questions: Feed,
 }
@@ -43,16 +46,23 @@ pub enum Stream {
 }
 
 impl Outlet {
-    /// Into this spool; what it has from before is shown too.
-    pub fn new(spool: Arc<Spool>) -> Self {
+    /// Into this spool, but for what is muted; what the spool has from before is shown too.
+    pub fn new(spool: Arc<Spool>, mutes: Mutes) -> Self {
         let alerts = Feed::default();
         locked(&alerts.recent).extend(spool.last(RECENT_MAX));
-        Self { spool, alerts, questions: Feed::default() }
+        Self { spool, mutes, alerts, questions: Feed::default() }
     }
 
-    /// Hands an alert to the spool. Never waits.
+    /// Hands an alert to the spool, unless it is muted. Never waits.
     pub fn deliver(&self, alert: &Alert) {
-        self.spool.push(alert);
+        if !self.mutes.takes(alert, Timestamp::now()) {
+            self.spool.push(alert);
+        }
+    }
+
+    /// What is muted.
+    pub fn mutes(&self) -> Vec<MuteStatus> {
+        self.mutes.status(Timestamp::now())
     }
 
     /// Shows an alert that the spool has taken.
@@ -163,7 +173,7 @@ mod tests {
     fn the_last_and_the_next_are_given_without_a_gap() {
         let directory = tempfile::tempdir().unwrap();
         let (spool, _writer, _) = Spool::open(&directory.path().join("alerts"), 4 << 20, &[]).unwrap();
-        let outlet = Outlet::new(spool);
+        let outlet = Outlet::new(spool, Mutes::default());
         let show = |count| {
             let alert = Alert { count, ..sample::alert() };
             outlet.show(&sample::entry(&alert).json);
