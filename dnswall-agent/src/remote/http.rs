@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 
+use super::hidden::Hidden;
 use super::secret::Secret;
 use super::trust::{Identity, Trust};
 use super::url::ServerUrl;
@@ -48,6 +49,7 @@ pub struct Client {
     agent: ureq::Agent,
     url: ServerUrl,
     authorization: Option<String>,
+    hidden: Hidden,
     timeout: Duration,
 }
 
@@ -60,6 +62,8 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// The body.
     pub body: Vec<u8>,
+    /// What the server was told and must not be shown, should it be in the body.
+    pub hidden: Hidden,
 }
 
 impl fmt::Debug for Client {
@@ -89,11 +93,20 @@ impl Server {
         if url.is_encrypted() {
             config = config.tls_config(trust.for_http(identity.as_ref())?);
         }
+        let mut told = vec![url.query().to_owned()];
         let authorization = match authorization {
-            Some((scheme, secret)) => Some(scheme.header(&secret.read()?)),
+            Some((scheme, secret)) => {
+                let secret = secret.read()?;
+                let header = scheme.header(&secret);
+                told.extend(header.split_once(' ').map(|(_, value)| value.to_owned()));
+                told.push(secret);
+                Some(header)
+            }
             None => None,
         };
-        Ok(Client { agent: config.build().new_agent(), url: url.clone(), authorization, timeout: *timeout })
+        let hidden = Hidden::new(told.iter().map(String::as_str));
+        let agent = config.build().new_agent();
+        Ok(Client { agent, url: url.clone(), authorization, hidden, timeout: *timeout })
     }
 }
 
@@ -130,7 +143,7 @@ impl Client {
         let retry_after = retry_after(response.headers(), Timestamp::now());
         let read = response.body_mut().with_config().limit(REPLY_BYTES_MAX).read_to_vec();
         let body = read.map_err(|error| words(&error, self.timeout))?;
-        Ok(Reply { status, retry_after, body })
+        Ok(Reply { status, retry_after, body, hidden: self.hidden.clone() })
     }
 }
 

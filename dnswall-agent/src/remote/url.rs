@@ -113,6 +113,11 @@ impl ServerUrl {
         self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// What follows a question mark: it may be a secret.
+    pub fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+
     /// Whether it is this host itself.
     pub fn is_here(&self) -> bool {
         let host = self.host();

@@ -7,7 +7,7 @@ use super::halves::{self, Answer};
 use super::request::{Requests, judged, words};
 use super::{Failure, Sent, Sink, line};
 use crate::format::Format;
-use crate::remote::Server;
+use crate::remote::{Hidden, Server};
 use crate::spool::Entry;
 
 /// Puts documents into an index or a data stream.
@@ -65,43 +65,43 @@ impl ElasticSink {
         if bulk.items.len() != batch.len() {
             return Err(Failure::of("the cluster does not say what became of each document"));
         }
-        if let Some(why) = refused(&bulk.items) {
+        if let Some(why) = refused(&bulk.items, &reply.hidden) {
             return Ok(Answer::Refused(why));
         }
-        each(bulk.items, body.len())
+        each(bulk.items, body.len(), &reply.hidden)
     }
 }
 
 /// Why not one of them was wanted: then it is more likely the index, or what it makes of documents, than each of the alerts.
-fn refused(items: &[Item]) -> Option<String> {
+fn refused(items: &[Item], hidden: &Hidden) -> Option<String> {
     let is_unwanted = |item: &Item| matches!(item.create.status, 400 | 402 | 405..=408 | 410..=428);
     let first = items.first().filter(|_| items.iter().all(is_unwanted))?;
     Some(format!(
         "the cluster answers {} to every document: {}",
         first.create.status,
-        reason(&first.create.error)
+        reason(&first.create.error, hidden)
     ))
 }
 
 /// 409 is a document that is there already.
-fn each(items: Vec<Item>, bytes: usize) -> Result<Answer, Failure> {
+fn each(items: Vec<Item>, bytes: usize, hidden: &Hidden) -> Result<Answer, Failure> {
     let mut sent = Sent { bytes, rejected: Vec::new() };
     for (place, Item { create: Created { status, error } }) in items.into_iter().enumerate() {
         match status {
             200..=299 | 409 => {}
             429 | 500.. | 401 | 403 | 404 => {
-                let why = format!("the cluster answers {status} to a document: {}", reason(&error));
+                let why = format!("the cluster answers {status} to a document: {}", reason(&error, hidden));
                 return Err(Failure { settled: place, sent, ..Failure::of(why) });
             }
-            _ => sent.rejected.push((place, format!("{status}: {}", reason(&error)))),
+            _ => sent.rejected.push((place, format!("{status}: {}", reason(&error, hidden)))),
         }
     }
     Ok(Answer::Sent(sent))
 }
 
-fn reason(error: &Option<Value>) -> String {
+fn reason(error: &Option<Value>, hidden: &Hidden) -> String {
     let part = |name: &str| error.as_ref().and_then(|error| error[name].as_str()).unwrap_or_default();
-    format!("{} {}", part("type"), part("reason")).chars().take(200).collect()
+    hidden.out_of(&format!("{} {}", part("type"), part("reason"))).chars().take(200).collect()
 }
 
 impl Sink for ElasticSink {
@@ -128,10 +128,13 @@ mod tests {
 
     #[test]
     fn each_document_has_its_own_fate() {
-        let Ok(Answer::Sent(sent)) = each(items(&[201, 409, 400, 201]), 9) else { panic!("not sent") };
+        let hidden = Hidden::default();
+        let Ok(Answer::Sent(sent)) = each(items(&[201, 409, 400, 201]), 9, &hidden) else {
+            panic!("not sent")
+        };
         assert_eq!(sent.rejected, [(2, "400: mapper_parsing_exception no".to_owned())]);
-        let failure = each(items(&[201, 400, 429, 201]), 9).unwrap_err();
+        let failure = each(items(&[201, 400, 429, 201]), 9, &hidden).unwrap_err();
         assert_eq!((failure.settled, failure.sent.rejected.len(), failure.refused), (2, 1, false));
-        assert!(each(items(&[404]), 9).is_err(), "an index that is not there may come");
+        assert!(each(items(&[404]), 9, &hidden).is_err(), "an index that is not there may come");
     }
 }

@@ -37,12 +37,13 @@ fn partial(reply: &Reply, answer: Answer, alerts: usize) -> Result<Answer, Failu
     let Answer::Sent(mut sent) = answer else { return Ok(answer) };
     let said = ExportLogsServiceResponse::decode(reply.body.as_slice()).unwrap_or_default();
     let Some(partial) = said.partial_success else { return Ok(Answer::Sent(sent)) };
+    let why = reply.hidden.out_of(&partial.error_message);
     let rejected = usize::try_from(partial.rejected_log_records).unwrap_or(0).min(alerts);
     match rejected {
         0 => {}
         // Of one alone it is known which.
-        _ if alerts == 1 => sent.rejected.push((0, partial.error_message)),
-        _ => return Ok(Answer::Refused(partial.error_message)),
+        _ if alerts == 1 => sent.rejected.push((0, why)),
+        _ => return Ok(Answer::Refused(why)),
     }
     Ok(Answer::Sent(sent))
 }

@@ -55,13 +55,14 @@ pub(super) fn later(reply: &Reply) -> Failure {
     Failure { after: reply.retry_after, ..Failure::of(words(reply)) }
 }
 
-/// What the server said, for people.
+/// What the server said, for people. No secrets.
 pub(super) fn words(reply: &Reply) -> String {
     let status = reply.status;
     if (300..400).contains(&status) {
         return format!("the server redirects ({status}): write where it leads as `url`");
     }
-    let said = String::from_utf8_lossy(&reply.body);
+    // Before it is cut: half of a secret is too much.
+    let said = reply.hidden.out_of(&String::from_utf8_lossy(&reply.body));
     let said: String = said
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })
@@ -76,9 +77,11 @@ pub(super) fn words(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::Hidden;
 
     fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+        let hidden = Hidden::new(["open sesame"]);
+        Reply { status, retry_after: None, body: body.as_bytes().to_vec(), hidden }
     }
 
     #[test]
@@ -102,5 +105,8 @@ mod tests {
         assert_eq!(words(&reply(500, "a\r\nb\u{1b}[31m")), "the server answers 500: a  b [31m");
         assert!(words(&reply(500, &"x".repeat(10_000))).len() < 300);
         assert!(words(&reply(302, "moved")).contains("redirects (302)"));
+        assert_eq!(words(&reply(401, "no open sesame")), "the server answers 401: no *");
+        let cut = format!("{}open sesame", "x".repeat(SAID_CHARACTERS_MAX - 4));
+        assert!(!words(&reply(401, &cut)).contains("open"));
     }
 }
