@@ -4,6 +4,7 @@
 mod hidden;
 mod http;
 mod secret;
+mod shown;
 mod stream;
 mod trust;
 mod url;

@@ -10,12 +10,16 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
+use super::shown::Shown;
 use super::trust::{Identity, Trust};
 use super::words::io_words;
 use crate::kernel::unacknowledged;
 
 /// Between two looks at what was acknowledged.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long a server that asked for a certificate has to refuse what it was shown. In TLS 1.3 it sees that only when this end is
+/// done (RFC 8446, appendix E.1.2), and rsyslog looks at it later still; its kernel acknowledges what comes meanwhile.
+const REFUSES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is encrypted at once: less than TLS keeps back by itself.
 const PIECE_BYTES: usize = 16 << 10;
@@ -122,7 +126,9 @@ impl Peer {
             }),
             Transport::Tcp => each(&addresses, |address| tcp(address, *timeout).map(Stream::Tcp)),
             Transport::Tls => {
-                let config = Arc::new(trust.for_tls(identity.as_ref())?);
+                let mut config = trust.for_tls(identity.as_ref())?;
+                let shown = Shown::before(&mut config);
+                let config = Arc::new(config);
                 let name = ServerName::try_from(host.clone()).map_err(|error| format!("TLS: {error}"))?;
                 let mut socket = match each(&addresses, |address| tcp(address, *timeout).map(Stream::Tcp))? {
                     Stream::Tcp(socket) => socket,
@@ -135,7 +141,11 @@ impl Peer {
                 while connection.is_handshaking() {
                     step(&mut connection, &mut socket, until).map_err(|error| io_words(&error))?;
                 }
-                Ok(Stream::Tls(Box::new(StreamOwned::new(connection, socket))))
+                let mut stream = Stream::Tls(Box::new(StreamOwned::new(connection, socket)));
+                if shown.was_asked_for() {
+                    stream.outlast(REFUSES_WITHIN).map_err(|error| io_words(&error))?;
+                }
+                Ok(stream)
             }
         }
     }
@@ -253,6 +263,16 @@ impl Stream {
             }
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Waits so long for the other end to leave.
+    fn outlast(&mut self, time: Duration) -> io::Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.look()?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Whether the other end is still there, as far as this end has been told. What it says is thrown away.
