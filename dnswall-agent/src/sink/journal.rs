@@ -39,15 +39,21 @@ impl JournalSink {
         let socket = UnixDatagram::unbound()?;
         // A journal that hangs does not take this thread along.
         socket.set_write_timeout(Some(WRITE_WITHIN))?;
-        match socket.send_to(&fields, &self.socket) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => {
-                pass(&socket, &self.socket, &fields)?;
-            }
-            result => {
-                result?;
-            }
-        }
+        hand_over(&socket, &self.socket, &fields)?;
         Ok(fields.len())
+    }
+}
+
+/// Sends an entry's fields, as a datagram if one has room for them.
+///
+/// # Errors
+/// The kernel's.
+pub fn hand_over(socket: &UnixDatagram, to: &Path, fields: &[u8]) -> io::Result<()> {
+    match socket.send_to(fields, to) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => {
+            pass(socket, to, fields)
+        }
+        result => result.map(drop),
     }
 }
 
