@@ -25,6 +25,7 @@ pub struct Agent {
     netns: Option<PathBuf>,
     child: Option<Child>,
     fault: Option<String>,
+    environment: Vec<(String, String)>,
     /// It is not taken down in the end.
     wall_stays: bool,
 }
@@ -56,6 +57,7 @@ impl Agent {
             netns: None,
             child: None,
             fault: None,
+            environment: Vec::new(),
             wall_stays: false,
         };
         // One alert a second for what is the same flow to the agent; the kernel's own limit is as long. Proofs after the
@@ -76,6 +78,11 @@ impl Agent {
     /// Lets it start in this network namespace from now on.
     pub fn start_inside(&mut self, netns: PathBuf) {
         self.netns = Some(netns);
+    }
+
+    /// Lets it start with this variable from now on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts it, with a policy or with the last good one, and waits until it answers.
@@ -114,6 +121,7 @@ impl Agent {
         if let Some(fault) = &self.fault {
             command.env("DNSWALL_FAULT", fault);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         if let Some(cgroup) = &self.behind {
             let processes = File::options().write(true).open(cgroup.join("cgroup.procs"))?;

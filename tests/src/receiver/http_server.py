@@ -152,7 +152,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def answer(self, plan, fault):
         if fault and fault["status"] is not None:
-            return json_answer(fault["status"], {"error": "as planned"})
+            told = f"{self.headers['Authorization']} {self.query}" if plan["echo"] else ""
+            return json_answer(fault["status"], {"error": f"as planned {told}".rstrip()})
         product = product_of(self.at_path)
         if product is None:
             return json_answer(404, {"error": "nothing is here"})
@@ -161,6 +162,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         wanted = plan["authorization"]
         if product is not splunk and wanted is not None and self.headers["Authorization"] != wanted:
             return json_answer(401, {"error": "not authorized"}, **{"WWW-Authenticate": "Bearer"})
+        if plan["poison"] is not None and plan["poison"].encode() in self.body:
+            return json_answer(400, {"error": "this does not go in"})
         return product.answer(self, plan, self.server.record)
 
     def whole_body(self, plan):

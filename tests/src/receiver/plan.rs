@@ -14,6 +14,10 @@ pub struct Plan {
     pub authorization: Option<String>,
     /// A body of more bytes is answered with 413.
     pub body_bytes_max: Option<usize>,
+    /// A body that has this text in it is answered with 400.
+    pub poison: Option<String>,
+    /// A planned status comes with the `Authorization` header and the query, as some servers say what they did not like.
+    pub echo: bool,
     /// What goes wrong, by path.
     pub faults: BTreeMap<String, Vec<Fault>>,
     /// `/services/collector`.
