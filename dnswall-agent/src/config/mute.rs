@@ -64,7 +64,6 @@ fn end_of(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::*;
 
     #[test]
     fn a_mute_has_a_reason_an_end_and_something_that_it_is_about() {

@@ -35,12 +35,14 @@ pub struct Delivery {
     refusals: (u64, u32),
     /// At which alert attempts failed last, and how often.
     stuck: (u64, u32),
+    /// An alert was given up, and none taken since.
+    has_given_up: bool,
 }
 
 impl Delivery {
     /// Of this lane's alerts to this sink.
     pub fn new(lane: Lane, sink: Box<dyn Sink>) -> Self {
-        Self { lane, sink, failures: 0, refusals: (0, 0), stuck: (0, 0) }
+        Self { lane, sink, failures: 0, refusals: (0, 0), stuck: (0, 0), has_given_up: false }
     }
 
     /// The sink's name.
@@ -89,7 +91,10 @@ impl Delivery {
                 self.lane.attempted(Err(&why));
                 self.settle(batch, settled.min(batch.len()), sent);
                 let left = &batch[settled.min(batch.len())..];
-                if refused || self.is_alone_in_it(left) {
+                if refused {
+                    self.refused(left, &why);
+                } else if self.is_alone_in_it(left) {
+                    self.has_given_up = false;
                     self.refused(left, &why);
                 }
                 let rest = after.unwrap_or_default().min(REST_MAX).max(rest_after(self.failures));
@@ -100,6 +105,9 @@ impl Delivery {
     }
 
     fn settle(&mut self, batch: &[Entry], alerts: usize, Sent { bytes, rejected }: Sent) {
+        if alerts > rejected.len() {
+            self.has_given_up = false;
+        }
         for (place, why) in &rejected {
             self.note_rejected(batch.get(*place), why);
         }
@@ -126,7 +134,11 @@ impl Delivery {
         if times >= REFUSALS_MAX {
             self.note_rejected(Some(first), why);
             self.lane.settle(left, Settled { alerts: 1, rejected: vec![0], bytes: 0 });
-            // What was in the way is gone.
+            // What was in the way is gone. When nothing is taken between two of them, the far end wants none of it, and is left
+            // alone for longer each time as ever.
+            if std::mem::replace(&mut self.has_given_up, true) {
+                return;
+            }
             self.failures = 0;
         }
     }
