@@ -88,6 +88,9 @@ fn a_real_prometheus_reads_a_real_agent() -> Result<()> {
         &wall,
         &format!("[lists]\nca = {:?}\ntimeout = \"3s\"\n[metrics]\naddress = \"{target}\"\n", ca.pem()),
     )?;
+    // One test of the alerts' way, at the start: it has metrics, too.
+    let config = fs::read_to_string(wall.agent.config_path())?;
+    fs::write(wall.agent.config_path(), config.replace("enabled = false", "interval = \"1h\""))?;
     wall.echo(&[address("10.0.3.7:5432")].into(), &[].into())?;
     wall.agent.start(Some(&policy(&server.url(&format!("/list.txt?token={SECRET}")))))?;
 
@@ -171,7 +174,8 @@ fn a_real_prometheus_reads_a_real_agent() -> Result<()> {
 
     // Whoever renames a metric finds it in the rules and the dashboard too. Some begin with the first alert.
     let page = wait_for(target, "/metrics", |code, page| {
-        code == 200 && page.contains("last_success_timestamp_seconds{")
+        let needed = ["last_success_timestamp_seconds{", "dnswall_selftest_arrived_timestamp_seconds"];
+        code == 200 && needed.iter().all(|name| page.contains(name))
     })?;
     let expressions = panels.iter().flat_map(|(_, expressions)| expressions).map(String::as_str);
     let on_page = families(&page);
