@@ -150,6 +150,7 @@ fn tell(
 
 /// Whether there is room for an event of this workload's: in the second half of the ring for one a second, so that a flood of one
 /// workload's does not bury what another one does.
+#[expect(clippy::needless_borrows_for_generic_args, reason = "a copy would take its place on the stack")]
 #[inline(always)]
 fn has_place(cgroup: u64, now: u64) -> bool {
     let ring = core::ptr::addr_of!(EVENTS).cast_mut().cast::<c_void>();
