@@ -1,22 +1,28 @@
 //! Takes the `[[sink]]` tables of agent.toml, gives where alerts go.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod http;
+mod kafka;
+mod syslog;
 
-use super::remote::{
-    RemoteConfig, ServerConfig, authorized, read_remote, read_secret, read_server, without_query,
-};
+use std::path::{Path, PathBuf};
+
+use super::remote::{RemoteConfig, ServerConfig};
 use super::section::Section;
 use crate::format::Format;
-use crate::format::syslog::{Facility, Syslog};
-use crate::policy::{Problem, quoted};
-use crate::remote::{Place, Scheme, Secret, Transport};
+use crate::format::syslog::Syslog;
+use crate::policy::Problem;
+use crate::remote::Place;
 use crate::sink::journal::JOURNAL_SOCKET;
-use crate::sink::kafka::Sasl;
 use crate::sink::splunk::SplunkOptions;
 use crate::sink::syslog::Framing;
 use crate::sink::webhook::Body;
 use crate::sink::{FileOptions, STDOUT};
+use http::{read_elastic, read_otlp, read_splunk, read_webhook};
+use kafka::read_kafka;
+use syslog::read_syslog;
+
+pub use http::ACKNOWLEDGED_RANGE;
+pub use kafka::KafkaConfig;
 
 /// Sinks at most.
 pub const SINKS_MAX: usize = 16;
@@ -26,19 +32,11 @@ pub const NAME_BYTES_MAX: usize = 256;
 pub const FILE_BYTES_RANGE: (i64, i64) = (64 * 1024, 1024 * 1024 * 1024 * 1024);
 /// Least and most older alert files.
 pub const FILE_KEEP_RANGE: (i64, i64) = (1, 100);
-/// Least and most time in which Splunk has to write events.
-pub const ACKNOWLEDGED_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 
 pub(super) const FILE_BYTES_DEFAULT: i64 = 64 * 1024 * 1024;
 pub(super) const FILE_KEEP_DEFAULT: i64 = 4;
-const ACKNOWLEDGED_DEFAULT: Duration = Duration::from_secs(60);
-/// Brokers at most; any one of them knows the others.
-const BROKERS_MAX: usize = 32;
 /// Digits by which a webhook's URL is told from others of the same server.
 const URL_DIGITS: usize = 8;
-const TOPIC_DEFAULT: &str = "dnswall-alerts";
-/// A data stream, whose name says what is in it.
-const INDEX_DEFAULT: &str = "logs-dnswall.alerts-default";
 
 /// One `[[sink]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,23 +99,6 @@ pub enum SinkTarget {
     Kafka(KafkaConfig),
     /// The systemd journal that listens at this socket.
     Journal(PathBuf),
-}
-
-/// A topic of Kafka.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaConfig {
-    /// Some of the brokers, `host:port`.
-    pub brokers: Vec<String>,
-    /// Whether they are spoken to over TLS.
-    pub tls: bool,
-    /// How they and this host know each other.
-    pub remote: RemoteConfig,
-    /// How they let this host in.
-    pub sasl: Option<(Sasl, Secret)>,
-    /// The topic.
-    pub topic: String,
-    /// What a record says.
-    pub format: Format,
 }
 
 /// The sinks so far.
@@ -226,12 +207,7 @@ impl Sinks {
             Webhook => read_webhook(&mut section),
             Splunk => read_splunk(&mut section),
             Elastic => read_elastic(&mut section),
-            Otlp => {
-                let server =
-                    read_server(&mut section, "write url = \"https://collector.example.net:4318/v1/logs\"");
-                let server = authorized(&mut section, server, Scheme::Bearer);
-                server.map(|server| SinkTarget::Otlp { server })
-            }
+            Otlp => read_otlp(&mut section),
             SyslogType => read_syslog(&mut section),
             Kafka => read_kafka(&mut section),
             Journal => {
@@ -284,128 +260,6 @@ fn read_format(section: &mut Section<'_, '_>, names: &[&str]) -> Option<Format> 
 }
 
 const ALL_FORMATS: &[&str] = &["json", "ecs", "ocsf", "cef", "leef", "text"];
-
-fn read_webhook(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
-    let server = read_server(section, "write url = \"https://hooks.example.net/dnswall\"");
-    let server = authorized(section, server, Scheme::Bearer);
-    let format = read_format(section, ALL_FORMATS).unwrap_or(Format::Json);
-    let bodies = [("lines", Body::Lines), ("array", Body::Array), ("each", Body::Each)];
-    let body = section.choice("body", &bodies);
-    if let Some((span, Body::Array)) = &body
-        && !format.is_json()
-    {
-        let problem = Problem::error(span.clone(), format!("format \"{}\" is not JSON", format.name()));
-        section.note(problem.hint("write body = \"lines\" or body = \"each\""));
-    }
-    let body = body.map_or(Body::Lines, |(_, body)| body);
-    Some(SinkTarget::Webhook { server: server?, format, body })
-}
-
-fn read_splunk(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
-    let server = read_server(section, "write url = \"https://splunk.example.net:8088\"");
-    let server = without_query(section, server);
-    if section.lacks("token-file") && section.lacks("token-env") {
-        section
-            .require("token-file", "write token-file = \"/etc/dnswall/splunk.token\", or token-env = \"…\"");
-    }
-    let server = authorized(section, server, Scheme::Splunk);
-    let within = section.duration("acknowledged-within", ACKNOWLEDGED_RANGE).unwrap_or(ACKNOWLEDGED_DEFAULT);
-    let acknowledge = section.boolean("acknowledge").unwrap_or(true);
-    let mut name = |key: &str| section.name(key, NAME_BYTES_MAX);
-    let (index, source, sourcetype) = (name("index"), name("source"), name("sourcetype"));
-    let options = SplunkOptions {
-        format: read_format(section, ALL_FORMATS).unwrap_or(Format::Json),
-        index,
-        source: source.unwrap_or_else(|| "dnswall".to_owned()),
-        sourcetype: sourcetype.unwrap_or_else(|| "dnswall:alert".to_owned()),
-        acknowledged_within: acknowledge.then_some(within),
-    };
-    Some(SinkTarget::Splunk { server: server?, options })
-}
-
-fn read_elastic(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
-    let server = read_server(section, "write url = \"https://elastic.example.net:9200\"");
-    let server = without_query(section, server);
-    let server = authorized(section, server, Scheme::ApiKey);
-    let format = read_format(section, &["ecs", "ocsf", "json"]).unwrap_or(Format::Ecs);
-    let index = section.name("index", NAME_BYTES_MAX).unwrap_or_else(|| INDEX_DEFAULT.to_owned());
-    Some(SinkTarget::Elastic { server: server?, format, index })
-}
-
-fn read_syslog(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
-    let hint = "write address = \"tls://siem.example.net:6514\"; tcp:// and udp:// are there, too";
-    section.require("address", hint);
-    let place = section.name("address", NAME_BYTES_MAX).and_then(|text| {
-        let place = Place::new(&text);
-        if place.is_none() {
-            let problem = Problem::error(section.value_span("address"), "this is no address of a receiver");
-            section.note(problem.hint(hint));
-        }
-        place
-    });
-    let remote = read_remote(section);
-    if let Some(Place { transport: Transport::Udp | Transport::Tcp, .. }) = &place {
-        for key in ["ca", "certificate", "key"] {
-            section.refuse(key, "only tls:// has certificates");
-        }
-    }
-    let framings = [("octets", Framing::Octets), ("lines", Framing::Lines)];
-    let framing = section.choice("framing", &framings).map_or(Framing::Octets, |(_, framing)| framing);
-    let usual = Syslog::default();
-    let facilities: Vec<(&str, Facility)> =
-        Facility::NAMES.iter().filter_map(|name| Some((*name, Facility::named(name)?))).collect();
-    let facility = section.choice("facility", &facilities).map_or(usual.facility, |(_, facility)| facility);
-    let enterprise = section.integer("enterprise", (1, i64::from(u32::MAX)));
-    let enterprise = enterprise.and_then(|number| u32::try_from(number).ok()).unwrap_or(usual.enterprise);
-    let body = read_format(section, ALL_FORMATS).unwrap_or(usual.body);
-    let syslog = Syslog { facility, enterprise, process: None, body };
-    Some(SinkTarget::Syslog { place: place?, remote, framing, syslog })
-}
-
-fn read_kafka(section: &mut Section<'_, '_>) -> Option<SinkTarget> {
-    section.require("brokers", "write brokers = [\"kafka.example.net:9093\"]");
-    let brokers = section.texts("brokers", BROKERS_MAX);
-    for broker in brokers.iter().flatten().filter(|broker| !is_place(broker)) {
-        let problem =
-            Problem::error(section.value_span("brokers"), format!("{} is no host:port", quoted(broker)));
-        section.note(problem.hint("write like \"kafka.example.net:9093\""));
-    }
-    let remote = read_remote(section);
-    let tls = section.boolean("tls").unwrap_or(true);
-    if !tls {
-        for key in ["ca", "certificate", "key"] {
-            section.refuse(key, "without TLS there are no certificates");
-        }
-        if let Some((span, Sasl::Plain)) = section.choice("sasl", &SASL) {
-            let problem = Problem::error(span, "without TLS everybody on the way could read the password");
-            section.note(problem.hint("take tls = false out, or write sasl = \"scram-sha-512\""));
-        }
-    }
-    let sasl = section.choice("sasl", &SASL).map(|(_, sasl)| sasl);
-    let secret = read_secret(section);
-    if !section.lacks("sasl") && section.lacks("token-file") && section.lacks("token-env") {
-        let problem = Problem::error(section.value_span("sasl"), "there is no secret to go with it");
-        section.note(problem.hint("write token-file = \"/…\", a file with user:password"));
-    }
-    if section.lacks("sasl") {
-        for key in ["token-file", "token-env"] {
-            section.refuse(key, "without `sasl` nobody asks for it");
-        }
-    }
-    let topic = section.name("topic", NAME_BYTES_MAX).unwrap_or_else(|| TOPIC_DEFAULT.to_owned());
-    let format = read_format(section, ALL_FORMATS).unwrap_or(Format::Json);
-    let config = KafkaConfig { brokers: brokers?, tls, remote, sasl: sasl.zip(secret), topic, format };
-    Some(SinkTarget::Kafka(config))
-}
-
-const SASL: [(&str, Sasl); 3] =
-    [("plain", Sasl::Plain), ("scram-sha-256", Sasl::ScramSha256), ("scram-sha-512", Sasl::ScramSha512)];
-
-fn is_place(broker: &str) -> bool {
-    let authority = broker.parse::<http::uri::Authority>();
-    authority
-        .is_ok_and(|authority| !broker.contains('@') && authority.port_u16().is_some_and(|port| port > 0))
-}
 
 impl SinkTarget {
     /// What a sink is called that has no name.

@@ -1,8 +1,11 @@
 //! What may be written into `[[sink]]`, and what may not.
 
+use std::time::Duration;
+
 use super::super::Config;
+use super::http::{ACKNOWLEDGED_DEFAULT, INDEX_DEFAULT};
 use super::*;
-use crate::remote::Secret;
+use crate::remote::{Scheme, Secret};
 
 fn sinks(text: &str) -> Vec<SinkConfig> {
     match Config::parse(text, "agent.toml") {
