@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::blocklist::ExactLists;
@@ -17,6 +18,7 @@ pub struct PolicyRules {
     digest: String,
     rules: Vec<Arc<str>>,
     lists: Arc<ExactLists>,
+    resolvers: Vec<IpAddr>,
 }
 
 impl PolicyRules {
@@ -38,7 +40,13 @@ impl PolicyRules {
             digest,
             rules: rules.into_iter().map(Arc::from).collect(),
             lists,
+            resolvers: Vec::new(),
         }
+    }
+
+    /// Which tells of questions to these resolvers.
+    pub fn with_resolvers(self, resolvers: Vec<IpAddr>) -> Self {
+        Self { resolvers, ..self }
     }
 
     /// The policy's name.
@@ -61,6 +69,11 @@ impl PolicyRules {
         &self.lists
     }
 
+    /// The resolvers and stubs whose questions it tells of.
+    pub fn resolvers(&self) -> &[IpAddr] {
+        &self.resolvers
+    }
+
     /// The name of a rule.
     pub fn rule(&self, number: u32) -> Option<&Arc<str>> {
         self.rules.get(usize::try_from(number).ok()?)
@@ -81,6 +94,11 @@ impl RuleBook {
         if self.policies.len() > POLICIES_MAX {
             self.policies.pop_front();
         }
+    }
+
+    /// All policies that are remembered.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyRules> {
+        self.policies.iter().map(AsRef::as_ref)
     }
 
     /// The policy of a generation.

@@ -3,6 +3,7 @@
 //! `EnrichedEvent → Pairs → DnsRecord`. Nothing here does I/O or reads a clock.
 
 pub mod pairs;
+pub mod resolvers;
 pub mod text;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::event::dns::{Answer, Question};
 use crate::event::{EnrichedEvent, Outcome};
 
 pub use pairs::{Pairs, PairsCounters};
+pub use resolvers::ResolverStatus;
 
 /// [`DnsRecord::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
 pub const SCHEMA: u32 = 1;

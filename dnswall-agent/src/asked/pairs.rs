@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::resolvers::{ResolverStatus, Resolvers};
 use super::{DnsAnswer, DnsRecord, DnsVerdict};
 use crate::alert::PolicyRules;
 use crate::event::EnrichedEvent;
@@ -58,13 +59,15 @@ pub struct Pairs {
     order: VecDeque<(Key, u64)>,
     numbers: u64,
     counters: PairsCounters,
+    resolvers: Resolvers,
 }
 
 impl Pairs {
     /// On the host of this name.
     pub fn new(host: String) -> Self {
         let (waiting, order) = (HashMap::new(), VecDeque::new());
-        Self { host, waiting, order, numbers: 0, counters: PairsCounters::default() }
+        let (counters, resolvers) = (PairsCounters::default(), Resolvers::default());
+        Self { host, waiting, order, numbers: 0, counters, resolvers }
     }
 
     /// Takes a question; gives what is to be told now: a refused one at once, or the oldest when there is no room for another.
@@ -122,10 +125,22 @@ impl Pairs {
         self.counters
     }
 
+    /// Counts what goes to these resolvers apart.
+    pub fn name_resolvers(&mut self, resolvers: &[IpAddr]) {
+        self.resolvers.name(resolvers);
+    }
+
+    /// What each resolver did so far.
+    pub fn resolvers(&self) -> Vec<ResolverStatus> {
+        self.resolvers.status()
+    }
+
     fn told(&mut self, waiting: Waiting, answer: Option<DnsAnswer>) -> DnsRecord {
         self.counters.records += 1;
         let Waiting { event, question, policy, tries, .. } = waiting;
-        DnsRecord::new(&event, &question, policy.as_deref(), answer, tries, &self.host)
+        let record = DnsRecord::new(&event, &question, policy.as_deref(), answer, tries, &self.host);
+        self.resolvers.count(&record, policy.as_deref().map_or(&[], PolicyRules::resolvers));
+        record
     }
 
     /// The oldest question, if it was asked before then.

@@ -3,6 +3,7 @@
 use super::args::Form;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
+use crate::asked::ResolverStatus;
 use crate::control::api::{OlderStatus, ProofStatus, SandboxStatus, SelftestStatus, Status, TamperStatus};
 use crate::control::client::Client;
 use crate::spool::SpoolStatus;
@@ -67,6 +68,9 @@ pub fn text(status: &Status) -> String {
             status.counters.iter().map(|(name, value)| vec![name.clone(), value.to_string()]),
         )
     });
+    if !status.resolvers.is_empty() {
+        section(&mut lines, "Resolvers", || resolvers(status));
+    }
     section(&mut lines, "Sinks", || sinks(status));
     section(&mut lines, "Spool", || spool(status));
     if !status.mutes.is_empty() {
@@ -230,6 +234,28 @@ fn reasons(status: &Status) -> String {
         &["reason", "denied", "would deny"],
         counted.into_iter().map(|reason| {
             vec![reason.name.clone(), reason.denied.to_string(), reason.would_deny.to_string()]
+        }),
+    )
+}
+
+fn resolvers(status: &Status) -> String {
+    table(
+        &["resolver", "asked", "refused", "unanswered", "mean answer", "answers"],
+        status.resolvers.iter().map(|resolver| {
+            let ResolverStatus { resolver, asked, denied, unanswered, answers, latency, latency_secs } =
+                resolver;
+            let answered: u64 = latency.iter().sum();
+            let mean = match answered {
+                0 => "-".to_owned(),
+                _ => format!("{:.1} ms", latency_secs * 1e3 / answered as f64),
+            };
+            let codes: Vec<String> = answers
+                .iter()
+                .filter(|(_, count)| **count > 0)
+                .map(|(code, count)| format!("{code} {count}"))
+                .collect();
+            let counts = [asked, denied, unanswered].map(u64::to_string);
+            [vec![resolver.clone()], counts.to_vec(), vec![mean, codes.join(", ")]].concat()
         }),
     )
 }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::mute::MuteStatus;
+use crate::asked::ResolverStatus;
 use crate::compile::Change;
 use crate::policy::Problem;
 use crate::spool::{SinkStatus, SpoolStatus};
@@ -58,6 +59,9 @@ pub struct Status {
     pub reasons: Vec<ReasonStatus>,
     /// What the kernel and the agent count about themselves: events sent, suppressed, lost, …
     pub counters: BTreeMap<String, u64>,
+    /// What resolvers were asked and how they answered, where the policy tells of questions.
+    #[serde(default)]
+    pub resolvers: Vec<ResolverStatus>,
     /// Where alerts go.
     pub sinks: Vec<SinkStatus>,
     /// The file that keeps alerts until every sink has them.

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::sample::{Endpoint, Sample, unix};
 use super::sheet::Sheet;
-use super::{counted, delivery, lists, policy, process, verdicts, wall};
+use super::{counted, delivery, lists, policy, process, resolvers, verdicts, wall};
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,7 @@ impl Collector for Page {
         policy::write(&mut sheet, status)?;
         verdicts::write(&mut sheet, status)?;
         counted::write(&mut sheet, &status.counters, *reader)?;
+        resolvers::write(&mut sheet, &status.resolvers)?;
         delivery::write(&mut sheet, &status.spool, &status.sinks)?;
         delivery::write_selftest(&mut sheet, &status.selftest)?;
         delivery::write_mutes(&mut sheet, &status.mutes)?;

@@ -15,6 +15,7 @@ mod lists;
 mod policy;
 pub mod process;
 pub mod readiness;
+mod resolvers;
 pub mod sample;
 pub mod server;
 mod sheet;

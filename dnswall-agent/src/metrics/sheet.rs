@@ -42,6 +42,20 @@ impl<'e> Sheet<'e> {
         })
     }
 
+    /// Histograms of one name.
+    pub(super) fn histograms<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels<'s>, Histogram)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Histogram, series, |encoder, labels, value| {
+            let Histogram { sum, buckets } = value;
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            encoder.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        })
+    }
+
     /// One counter without labels.
     pub(super) fn counter<N: EncodeCounterValue>(&mut self, name: &str, help: &str, value: N) -> fmt::Result {
         self.counters(name, help, [(Labels::new(), value)])
@@ -89,6 +103,14 @@ impl<'e> Sheet<'e> {
         let mut encoder = self.encoder.encode_descriptor(name, help, None, kind)?;
         series.try_for_each(|(labels, value)| encode(&mut encoder, labels, value))
     }
+}
+
+/// How values are spread.
+pub(super) struct Histogram {
+    /// The sum of all.
+    pub(super) sum: f64,
+    /// Upper bounds, the last of them infinite, and how many values are below each and above the one before.
+    pub(super) buckets: Vec<(f64, u64)>,
 }
 
 /// One of some states.

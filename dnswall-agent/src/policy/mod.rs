@@ -174,6 +174,17 @@ pub struct Dns {
     pub serve: Option<Serve>,
 }
 
+impl Dns {
+    /// The resolvers and stubs that are named, where questions are told of.
+    pub fn told_resolvers(&self) -> Vec<IpAddr> {
+        if self.events == Events::Off {
+            return Vec::new();
+        }
+        let stubs = self.stubs.iter().map(|stub| stub.address);
+        self.resolvers.iter().copied().chain(stubs).collect()
+    }
+}
+
 /// `[[dns.recursor]]`
 #[derive(Clone, Debug)]
 pub struct Recursor {

@@ -176,6 +176,7 @@ impl Agent for Desk {
                 })
                 .collect(),
             counters,
+            resolvers: inbox.resolvers(),
             spool,
             mutes,
             selftest,

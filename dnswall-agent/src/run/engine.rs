@@ -176,13 +176,13 @@ impl Engine {
         let (wall, raised) = Wall::raise(options, &mut running.image)?;
         let generation = running.image.header.generation;
         running.generation = generation;
-        name_rules(&book, &running.image, generation);
+        name_rules(&book, &running, generation);
         // What waits in the ring was judged by the policy before.
         if raised != Raised::New
             && let Some(before) =
                 before.and_then(|before| prepare(before, running.environment.again().decided()).ok())
         {
-            name_rules(&book, &before.image, generation.wrapping_sub(1));
+            name_rules(&book, &before, generation.wrapping_sub(1));
         }
         let trouble = staged.commit().err().map(not_kept);
         let mut engine =
@@ -443,18 +443,20 @@ fn publish(
 ) -> Result<(), EngineError> {
     // Named before the first event can carry the number.
     let expected = wall.next_generation();
-    name_rules(book, &running.image, expected);
+    name_rules(book, running, expected);
     running.generation = wall.publish(&mut running.image)?;
     if running.generation != expected {
-        name_rules(book, &running.image, running.generation);
+        name_rules(book, running, running.generation);
     }
     Ok(())
 }
 
-fn name_rules(book: &RwLock<RuleBook>, image: &MapImage, generation: u32) {
+fn name_rules(book: &RwLock<RuleBook>, running: &Running, generation: u32) {
+    let Running { image, policy, .. } = running;
     let names = image.rules.iter().map(|rule| rule.name.clone());
     let lists = image.lists.exact.clone();
-    let rules = PolicyRules::new(&image.policy_name, generation, &image.digest, names, lists);
+    let rules = PolicyRules::new(&image.policy_name, generation, &image.digest, names, lists)
+        .with_resolvers(policy.dns.told_resolvers());
     book.write().unwrap_or_else(PoisonError::into_inner).insert(rules);
 }
 

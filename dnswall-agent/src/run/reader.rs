@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::outlet::Outlet;
 use super::told::Counts;
 use crate::alert::{Grouper, RuleBook};
-use crate::asked::Pairs;
+use crate::asked::{Pairs, ResolverStatus};
 use crate::blocklist::Entry;
 use crate::event::{
     Clocks, DecodeError, DecodeFailures, EnrichedEvent, Enricher, address, decode, decode_question, dns,
@@ -38,6 +38,7 @@ pub struct Inbox {
     stop: AtomicBool,
     last_round_ns: AtomicU64,
     counters: Mutex<BTreeMap<String, u64>>,
+    resolvers: Mutex<Vec<ResolverStatus>>,
     /// What was found elsewhere than in the ring.
     found: Mutex<Vec<Event>>,
 }
@@ -88,6 +89,11 @@ impl Inbox {
     /// What the reader counted.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         locked(&self.counters).clone()
+    }
+
+    /// What each resolver did.
+    pub fn resolvers(&self) -> Vec<ResolverStatus> {
+        locked(&self.resolvers).clone()
     }
 
     /// Whether the reader still goes round.
@@ -160,6 +166,10 @@ impl Reader {
             self.parts.outlet.observe(&record);
         }
         *locked(&self.parts.inbox.counters) = self.count();
+        let Parts { book, pairs, inbox, .. } = &mut self.parts;
+        let book = book.read().unwrap_or_else(PoisonError::into_inner);
+        book.policies().for_each(|policy| pairs.name_resolvers(policy.resolvers()));
+        *locked(&inbox.resolvers) = pairs.resolvers();
     }
 
     fn tell_found(&mut self) {

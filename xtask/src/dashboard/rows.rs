@@ -207,6 +207,43 @@ const DNS: &[Panel] = &[
         ],
         size: HALF,
     },
+    Panel {
+        title: "Questions, by resolver",
+        description: "With `events` in `[dns]`. `other` are resolvers that the policy does not name.",
+        kind: Kind::Lines,
+        unit: "cps",
+        queries: &[
+            (
+                "sum by (resolver) (rate(dnswall_resolver_questions_total{@,verdict=\"asked\"}[$__rate_interval]))",
+                "{{resolver}}",
+            ),
+            (
+                "sum by (resolver) (rate(dnswall_resolver_questions_unanswered_total{@}[$__rate_interval]))",
+                "{{resolver}}, unanswered",
+            ),
+        ],
+        size: HALF,
+    },
+    Panel {
+        title: "Time to an answer, by resolver",
+        description: "Of a hundred answers, 95 came sooner.",
+        kind: Kind::Lines,
+        unit: "s",
+        queries: &[(
+            "histogram_quantile(0.95, sum by (resolver, le) \
+             (rate(dnswall_resolver_answer_seconds_bucket{@}[$__rate_interval])))",
+            "{{resolver}}",
+        )],
+        size: HALF,
+    },
+    Panel {
+        title: "Answers, by code",
+        description: "Many NXDOMAIN of one host: generated names, or a broken search list.",
+        kind: Kind::Lines,
+        unit: "cps",
+        queries: &[("sum by (code) (rate(dnswall_resolver_answers_total{@}[$__rate_interval]))", "{{code}}")],
+        size: HALF,
+    },
 ];
 
 const DELIVERY: &[Panel] = &[

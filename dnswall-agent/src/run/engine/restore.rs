@@ -16,9 +16,9 @@ impl Engine {
     pub fn restore(&mut self) -> Result<u32, PublishError> {
         let Self { wall, running, book, .. } = self;
         // Named before the first event can carry the number, which the maps may not tell any more.
-        name_rules(book, &running.image, running.generation.checked_add(1).unwrap_or(1));
+        name_rules(book, running, running.generation.checked_add(1).unwrap_or(1));
         running.generation = wall.restore(&mut running.image)?;
-        name_rules(book, &running.image, running.generation);
+        name_rules(book, running, running.generation);
         debug_assert_ne!(running.generation, wall.next_generation());
         Ok(running.generation)
     }
