@@ -4,8 +4,6 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-use aya::Pod;
-
 /// What the kernel says of a cgroup link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkNow {
@@ -35,20 +33,15 @@ const PROGRAMS_MAX: usize = 64;
 /// Maps of one program that are listed.
 const PROGRAM_MAPS_MAX: usize = 64;
 
-const MAP_CREATE: libc::c_int = 0;
+pub(super) const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
-const MAP_UPDATE_ELEM: libc::c_int = 2;
+pub(super) const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_FREEZE: libc::c_int = 22;
-const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
 const BTF_LOAD: libc::c_int = 18;
-/// Elements that are read in a call.
-const BATCH_ELEMENTS: usize = 8_192;
-/// Elements that are read of one map: no map that is read so has nearly as many.
-const ELEMENTS_MAX: usize = 1 << 20;
 /// `BPF_F_QUERY_EFFECTIVE`
 const EFFECTIVE: u32 = 1;
 
@@ -87,19 +80,6 @@ struct Element {
     padding: u32,
     key: u64,
     value: u64,
-    flags: u64,
-}
-
-/// The part of `union bpf_attr` for batches of elements.
-#[repr(C)]
-struct Batch {
-    from: u64,
-    to: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    element_flags: u64,
     flags: u64,
 }
 
@@ -344,51 +324,7 @@ fn describe<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     call(OBJ_GET_INFO_BY_FD, &mut attributes).map(drop)
 }
 
-/// Every element of a hash map, some thousands in a call (`BPF_MAP_LOOKUP_BATCH`, for hash maps from 5.6); those that come and go
-/// meanwhile may be there or not.
-///
-/// # Errors
-/// The kernel's.
-pub fn elements<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
-    let mut found = Vec::new();
-    let mut keys: Vec<K> = Vec::with_capacity(BATCH_ELEMENTS);
-    let mut values: Vec<V> = Vec::with_capacity(BATCH_ELEMENTS);
-    // Where in the map the kernel is: a number of its own.
-    let mut place = 0u32;
-    let mut begins = true;
-    loop {
-        let mut attributes = Batch {
-            from: if begins { 0 } else { &raw const place as u64 },
-            to: &raw mut place as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: BATCH_ELEMENTS as u32,
-            map_fd: map.as_raw_fd() as u32,
-            element_flags: 0,
-            flags: 0,
-        };
-        let result = call(MAP_LOOKUP_BATCH, &mut attributes);
-        let is_end = match result {
-            Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(error) => return Err(error),
-        };
-        let count = (attributes.count as usize).min(BATCH_ELEMENTS);
-        // SAFETY: both have room for so many, the kernel has written `count` of each, and any bytes are a value of theirs.
-        unsafe {
-            keys.set_len(count);
-            values.set_len(count);
-        }
-        found.extend(keys.drain(..).zip(values.drain(..)));
-        // More than the map can hold: it changes faster than it is read.
-        if is_end || found.len() > ELEMENTS_MAX {
-            return Ok(found);
-        }
-        begins = false;
-    }
-}
-
-fn call<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
+pub(super) fn call<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: the kernel reads and writes at most `size` bytes of an initialised struct; what it points to is the
     // caller's, alive and of the length the struct says.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };

@@ -9,7 +9,7 @@ use dnswall_common::event::{Refused, RefusedKey};
 use dnswall_common::limits::RULES_MAX;
 use dnswall_common::reason::REASON_TABLE;
 
-use super::bpf;
+use super::elements::elements;
 use super::maps::Maps;
 
 impl Maps {
@@ -68,6 +68,6 @@ impl Maps {
     /// # Errors
     /// When the map cannot be read.
     pub fn refused_flows(&self) -> Result<Vec<(RefusedKey, Refused)>> {
-        bpf::elements(self.refused.map().fd().as_fd()).context("read map REFUSED")
+        elements(self.refused.map().fd().as_fd()).context("read map REFUSED")
     }
 }

@@ -5,7 +5,7 @@
 //! where, and [`link`] what is pinned there; [`takeover`] puts one build's programs in the place of another's,
 //! [`crossing`] leads from one version of the layouts to another with what [`migrate`], [`open_sockets`] and [`adopt`]
 //! find; [`maps`] and [`mapped`] are the maps; [`publish`] writes an image and flips the generation; [`counters`] and
-//! [`ring`] read back, and sockets are asked about with their map; [`hold`] and [`verify`] look whether all of it is
+//! [`ring`] read back, hash maps by their [`elements`], and sockets are asked about with their map; [`hold`] and [`verify`] look whether all of it is
 //! still as it was made, and mend it. [`btf`], [`cgroup`], [`bpffs`], [`executable`], [`lsm`] and [`grace`] are kernel
 //! facts the others need; [`fork`] makes a process for another cgroup; [`fault`] is for tests. All `unsafe` of the agent
 //! is here.
@@ -18,6 +18,7 @@ mod btf_types;
 pub mod cgroup;
 pub mod counters;
 mod crossing;
+mod elements;
 pub mod executable;
 mod fault;
 mod fork;
