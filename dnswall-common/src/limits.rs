@@ -43,6 +43,8 @@ pub const REPLY_WINDOW_NS: u64 = 180_000_000_000;
 pub const REFUSED_FLOWS_MAX: usize = 65_536;
 /// At most one event per refused flow in this many nanoseconds; the others are counted as suppressed.
 pub const EVENT_INTERVAL_NS: u64 = 1_000_000_000;
+/// How long a flow waits, in nanoseconds, after an event that found no place in the ring.
+pub const EVENT_RETRY_NS: u64 = 50_000_000;
 /// Bytes of the ring that carries events.
 pub const RING_BYTES: usize = 8 * 1024 * 1024;
 /// Workloads whose events may take of the second half of that ring, once in [`EVENT_INTERVAL_NS`].

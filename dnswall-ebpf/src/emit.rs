@@ -17,7 +17,7 @@ use dnswall_common::event::{
 };
 use dnswall_common::flow::{PORT_DNS, protocol};
 use dnswall_common::image::MODE_ENFORCE;
-use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, RING_BYTES, RULES_MAX};
+use dnswall_common::limits::{EVENT_INTERVAL_NS, EVENT_PAYLOAD_BYTES, EVENT_RETRY_NS, RING_BYTES, RULES_MAX};
 use dnswall_common::reason::{Reason, Verdict};
 use dnswall_common::socket::SocketState;
 use dnswall_common::verifier::opaque;
@@ -134,19 +134,20 @@ fn tell(
     let now = unsafe { bpf_ktime_get_ns() };
     #[expect(clippy::needless_borrows_for_generic_args, reason = "a copy would take its place on the stack")]
     let refusals = match REFUSED.get_ptr_mut(&refusal.key) {
-        Some(flow) => tick(flow, now),
+        Some(flow) => tick(flow, &refusal.key, now),
         None => begin(&refusal.key, now),
     };
-    if refusals == 0 {
-        count(Counter::EventsSuppressed);
-        return;
+    match refusals {
+        SUPPRESSED => count(Counter::EventsSuppressed),
+        LOST => count(Counter::EventsLost),
+        refusals => send(image, owner, recorded, verdict, refusal, refusals),
     }
-    if !has_place(refusal.key.cgroup, now) {
-        count(Counter::EventsLost);
-        return;
-    }
-    send(image, owner, recorded, verdict, refusal, refusals);
 }
+
+/// Instead of how many refusals an event tells: none, because its flow had one a moment ago.
+const SUPPRESSED: u64 = 0;
+/// The same, because the ring has no place.
+const LOST: u64 = u64::MAX;
 
 /// Whether there is room for an event of this workload's: in the second half of the ring for one a second, so that a flood of one
 /// workload's does not bury what another one does.
@@ -158,6 +159,9 @@ fn has_place(cgroup: u64, now: u64) -> bool {
     let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA.into()) };
     if waiting < RING_BYTES as u64 / 2 {
         return true;
+    }
+    if waiting > (RING_BYTES - RECORD_BYTES) as u64 {
+        return false;
     }
     let Some(last) = CROWD.get_ptr_mut(&cgroup) else {
         // Without room to remember it there is place all the same.
@@ -174,32 +178,44 @@ fn has_place(cgroup: u64, now: u64) -> bool {
     true
 }
 
-/// Counts one more refusal of a flow; 0 when it had an event a moment ago, else how many there were.
+/// Bytes of an event in the ring, the kernel's header included.
+const RECORD_BYTES: usize = size_of::<Event>() + 8;
+
+/// Counts one more refusal of a flow; how many there were, if it is time for an event.
 #[inline(always)]
-fn tick(flow: *mut Refused, now: u64) -> u64 {
+fn tick(flow: *mut Refused, key: &RefusedKey, now: u64) -> u64 {
     // SAFETY: a live entry of the map, only added to atomically; a lost race for the time costs one event more.
     unsafe {
         let refusals = core::ptr::addr_of_mut!((*flow).refusals);
         add(refusals, 1);
         if now.wrapping_sub((*flow).last_event_ns) < EVENT_INTERVAL_NS {
-            return 0;
+            return SUPPRESSED;
         }
-        (*flow).last_event_ns = now;
-        refusals.read_volatile()
+        let has_place = has_place(key.cgroup, now);
+        (*flow).last_event_ns = told(has_place, now);
+        if has_place { refusals.read_volatile() } else { LOST }
     }
 }
 
 /// Counts the first refusal of a flow.
 #[inline(always)]
 fn begin(key: &RefusedKey, now: u64) -> u64 {
+    let has_place = has_place(key.cgroup, now);
+    let flow = Refused { last_event_ns: told(has_place, now), refusals: 1 };
     // Not overwriting: another processor may have begun to count in between, and then this one adds to that.
-    if REFUSED.insert(key, Refused { last_event_ns: now, refusals: 1 }, BPF_NOEXIST.into()).is_err()
+    if REFUSED.insert(key, flow, BPF_NOEXIST.into()).is_err()
         && let Some(flow) = REFUSED.get_ptr_mut(key)
     {
-        return tick(flow, now);
+        return tick(flow, key, now);
     }
     // Also when there is no room even to count by flow: told once each, or counted as lost.
-    1
+    if has_place { 1 } else { LOST }
+}
+
+/// When the flow had its event: what found no place is tried again soon, and not at each refusal.
+#[inline(always)]
+fn told(has_place: bool, now: u64) -> u64 {
+    if has_place { now } else { now.wrapping_sub(EVENT_INTERVAL_NS - EVENT_RETRY_NS) }
 }
 
 /// Counts an allowed flow by rule.

@@ -1,7 +1,17 @@
 //! Tables of packets through the programs themselves (`BPF_PROG_TEST_RUN`). The sockets are the kernel's dummies: of
 //! nobody's, so only what holds for everyone is seen here.
 
-use anyhow::Result;
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use dnswall_agent::demo::cgroup::Tree;
+use dnswall_agent::kernel::find_cgroup2;
+use dnswall_common::counter::Counter;
+use dnswall_common::event::Event;
+use dnswall_common::limits::{EVENT_RETRY_NS, RING_BYTES};
 use dnswall_common::reason::Reason;
 use dnswall_tests::lab::packet::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE};
 use dnswall_tests::lab::packet::{
@@ -232,4 +242,84 @@ fn audit_lets_pass_and_counts() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// A datagram that is refused, each number another flow.
+fn refused_flow(number: u32) -> Vec<u8> {
+    let [_, high, middle, low] = number.to_be_bytes();
+    datagram(&format!("10.{high}.{middle}.{low}"), 443)
+}
+
+/// More than the second half of the ring takes, and than the agent reads of a map in a call.
+const FLOWS: u32 = 10_000;
+/// Bytes of an event in the ring, with the kernel's header.
+const RECORD_BYTES: usize = size_of::<Event>() + 8;
+
+#[test]
+fn a_workload_that_fills_the_ring_leaves_place_for_another_and_every_flow_is_counted() -> Result<()> {
+    Lab::shared(POLICY, |lab| {
+        lab.drain()?;
+        let known = lab.refused_flows()?.len();
+        let (sent, lost) = (lab.counter(Counter::EventsSent)?, lab.counter(Counter::EventsLost)?);
+        let began = Instant::now();
+        for number in 0..FLOWS {
+            ensure!(lab.repeat(Direction::Egress, &refused_flow(number), 1)?.0 == 0, "flow {number} passed");
+        }
+        let sent = lab.counter(Counter::EventsSent)? - sent;
+        let half = (RING_BYTES / 2).div_ceil(RECORD_BYTES) as u64;
+        let crowd = 1 + began.elapsed().as_secs();
+        ensure!(
+            (half..=half + crowd).contains(&sent),
+            "{sent} events of one workload, half a ring is {half}"
+        );
+        ensure!(lab.counter(Counter::EventsLost)? - lost == u64::from(FLOWS) - sent, "not all are counted");
+        // The agent learns of what found no place by looking at the kernel's counts.
+        let flows = lab.refused_flows()?;
+        ensure!(flows.len() == known + FLOWS as usize, "{} of {FLOWS} flows were read", flows.len() - known);
+
+        let told_of_another = {
+            let _elsewhere = Elsewhere::enter()?;
+            let before = lab.counter(Counter::EventsSent)?;
+            lab.repeat(Direction::Egress, &refused_flow(0), 1)?;
+            lab.counter(Counter::EventsSent)? - before
+        };
+        ensure!(told_of_another == 1, "the other workload's event found no place");
+        // Nobody waits for a second to be told of once there is place.
+        let mut untold = FLOWS;
+        let before = lab.counter(Counter::EventsLost)?;
+        while lab.counter(Counter::EventsLost)? == before {
+            untold += 1;
+            lab.repeat(Direction::Egress, &refused_flow(untold), 1)?;
+        }
+        lab.drain()?;
+        thread::sleep(Duration::from_nanos(EVENT_RETRY_NS));
+        lab.repeat(Direction::Egress, &refused_flow(untold), 1)?;
+        let event = lab.drain()?.context("what had found no place was not told of")?;
+        ensure!(event.refusals == 2, "it was refused twice, not {} times", event.refusals);
+        Ok(())
+    })
+}
+
+/// This process in a cgroup of its own, until it goes.
+struct Elsewhere {
+    home: PathBuf,
+    /// Goes after the process has left it: it ends whoever is in it.
+    _tree: Tree,
+}
+
+impl Elsewhere {
+    fn enter() -> Result<Self> {
+        let own = fs::read_to_string("/proc/self/cgroup").context("read the own cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).context("find the own cgroup")?;
+        let home = find_cgroup2()?.path.join(own).join("cgroup.procs");
+        let tree = Tree::create("dnswall-test").context("make a cgroup")?;
+        fs::write(tree.directory().join("cgroup.procs"), "0").context("enter it")?;
+        Ok(Self { home, _tree: tree })
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        fs::write(&self.home, "0").expect("go back to the own cgroup");
+    }
 }

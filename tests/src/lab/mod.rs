@@ -17,9 +17,12 @@ use aya::Ebpf;
 use aya::programs::{CgroupSkb, Program, TestRun as _, TestRunOptions};
 use dnswall_agent::blocklist::Lists;
 use dnswall_agent::compile::{FixedEnvironment, MapImage, compile};
+use dnswall_agent::event::decode;
 use dnswall_agent::kernel::cgroup::walk;
-use dnswall_agent::kernel::{Maps, find_cgroup2, object};
+use dnswall_agent::kernel::{Maps, Ring, find_cgroup2, object};
 use dnswall_agent::policy;
+use dnswall_common::counter::Counter;
+use dnswall_common::event::{Event, Refused, RefusedKey};
 use dnswall_common::reason::Reason;
 use dnswall_common::who::Who;
 
@@ -69,6 +72,8 @@ pub struct Lab {
     image: MapImage,
     ifindex: u32,
     network: File,
+    /// The reading end of what is told of refusals.
+    ring: Ring,
 }
 
 impl Lab {
@@ -88,11 +93,12 @@ impl Lab {
         ensure!(ifindex > LOOPBACK, "the device must not be the loopback's index");
         let mut ebpf = object::load(None)?.ebpf;
         let mut maps = Maps::from_loaded(&mut ebpf)?;
+        let [ring, _] = maps.take_rings().context("take the rings")?;
         let mut image = compiled(policy)?;
         let cgroups = cgroups(&image)?;
         maps.publish(&mut image, &cgroups)?;
         let network = File::open("/proc/thread-self/ns/net").context("open the network namespace")?;
-        Ok(Self { ebpf, maps, image, ifindex, network })
+        Ok(Self { ebpf, maps, image, ifindex, network, ring })
     }
 
     /// Does something with this process's one lab under a policy. Loading takes most of the time of a short table, and
@@ -142,6 +148,34 @@ impl Lab {
     /// The image that counts.
     pub fn image(&self) -> &MapImage {
         &self.image
+    }
+
+    /// What the kernel counted.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        Ok(self.maps.counters()?[counter as usize])
+    }
+
+    /// Every refused flow that the kernel knows, as the agent reads them.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn refused_flows(&self) -> Result<Vec<(RefusedKey, Refused)>> {
+        self.maps.refused_flows()
+    }
+
+    /// Takes every event out of the ring, and gives the last.
+    ///
+    /// # Errors
+    /// When one is none.
+    pub fn drain(&mut self) -> Result<Option<Event>> {
+        let mut last = None;
+        while let Some(event) = self.ring.next(decode) {
+            last = Some(event.context("read an event")?);
+        }
+        Ok(last)
     }
 
     /// Runs a program once on an IP packet.
