@@ -174,6 +174,14 @@ pub enum Act {
         /// How many.
         count: u32,
     },
+    /// Says [`READY`]; then sends datagrams as fast as it can, from a thread for each of `to`, until its standard input ends,
+    /// and reports how many were sent and refused by each.
+    Storm {
+        /// Where to.
+        to: Vec<SocketAddr>,
+        /// To so many addresses in turn, of which that is the first; from a connected socket if it is 1.
+        addresses: u32,
+    },
     /// Does something else, in disguise.
     As {
         /// What it does to itself first.

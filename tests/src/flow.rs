@@ -51,7 +51,11 @@ impl Act {
             },
             Self::Link { to, .. } => (to.ip(), UDP, Some(to.port())),
             Self::As { act, .. } => return act.flow(),
-            Self::Socket { .. } | Self::Serve { .. } | Self::Flood { .. } | Self::Launch { .. } => {
+            Self::Socket { .. }
+            | Self::Serve { .. }
+            | Self::Flood { .. }
+            | Self::Storm { .. }
+            | Self::Launch { .. } => {
                 return None;
             }
             Self::Make { .. } | Self::Join { .. } | Self::Sweep { .. } | Self::Answer { .. } => return None,

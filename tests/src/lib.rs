@@ -12,6 +12,7 @@ pub mod check;
 pub mod differ;
 pub mod dig;
 pub mod feature;
+pub mod flood;
 pub mod flow;
 pub mod kept;
 pub mod lab;

@@ -3,3 +3,5 @@
 pub mod follow;
 pub mod names;
 pub mod peers;
+pub mod refusals;
+pub mod spool;

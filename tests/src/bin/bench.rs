@@ -5,12 +5,14 @@
 //! Rounds are interleaved and the median is shown, with least and greatest: this is a shared machine's clock.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use dnswall_tests::bench::{follow, names, peers};
+use dnswall_tests::bench::{follow, names, peers, refusals, spool};
+use dnswall_tests::flood::{Flood, Outcome};
 use dnswall_tests::lab::packet::protocol::{TCP, UDP};
 use dnswall_tests::lab::packet::{ACK, SYN, ip, question, tcp, udp};
 use dnswall_tests::lab::{Direction, Lab, ReturnOne};
@@ -45,6 +47,39 @@ struct Arguments {
 enum Measure {
     /// Cost of questions by number of listed names, and beside DNS servers that refuse the same list
     Names(NamesArguments),
+    /// Cost of a refused packet by what becomes of the word of it
+    Refusals {
+        /// Rounds; the median is shown.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Refusals a second that a wall accounts for, and how long another workload's alert takes meanwhile
+    Flood {
+        /// How long each flood takes, in seconds.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Threads that send.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
+        threads: Vec<u8>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Alerts a second that are flushed to disk, and how soon one is with a sink
+    Spool {
+        /// Where; on the disk that is meant.
+        #[arg(long, default_value = "/var/tmp")]
+        directory: PathBuf,
+        /// How many at once.
+        #[arg(long, default_value_t = 100_000)]
+        alerts: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -93,8 +128,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(Measure::Names(arguments)) = &arguments.command {
-        return run_names(arguments);
+    match &arguments.command {
+        Some(Measure::Names(arguments)) => return run_names(arguments),
+        Some(Measure::Refusals { rounds, json }) => return run_refusals(*rounds, *json),
+        Some(Measure::Flood { seconds, threads, json }) => return run_flood(*seconds, threads, *json),
+        Some(Measure::Spool { directory, alerts, json }) => return run_spool(directory, *alerts, *json),
+        None => {}
     }
     let rows = measure(arguments)?;
     let mut costs = Vec::new();
@@ -126,6 +165,59 @@ fn run(arguments: &Arguments) -> Result<()> {
             "{cidrs:>7}  {class:26} {packets:>9} {egress_ns:>9.1} {return_one_ns:>9.1} {added:>+9.1} {before_ns:>9.1}"
         );
     }
+    Ok(())
+}
+
+fn run_refusals(rounds: usize, json: bool) -> Result<()> {
+    let costs = refusals::measure(rounds)?;
+    if json {
+        println!("{:#}", json!(costs));
+        return Ok(());
+    }
+    println!("{:26} {:>9} {:>14} {:>9}", "a refused packet", "ns", "least-most", "added");
+    let base = costs.first().map_or(0, |cost| cost.ns);
+    for refusals::Cost { class, ns, min_ns, max_ns } in costs {
+        let range = format!("{min_ns}-{max_ns}");
+        println!("{class:26} {ns:>9} {range:>14} {:>+9}", ns as i64 - base as i64);
+    }
+    Ok(())
+}
+
+fn run_flood(seconds: u64, threads: &[u8], json: bool) -> Result<()> {
+    let takes = Duration::from_secs(seconds);
+    let mut outcomes = Vec::new();
+    for threads in threads {
+        for (class, flood) in [
+            ("one destination a thread", Flood::at_one(*threads, takes)),
+            ("ever new destinations", Flood::at_ever_new(*threads, takes)),
+        ] {
+            let outcome = flood.run()?;
+            if !json {
+                let Outcome { refused, rate, rare, account } = &outcome;
+                println!("{threads} threads, {class}: {rate:.0} refusals a second, {refused} in all");
+                println!("  another workload's alert after {rare:.1?}; {account:?}");
+            }
+            outcomes.push(json!({ "threads": threads, "class": class, "outcome": outcome }));
+        }
+    }
+    if json {
+        println!("{:#}", json!(outcomes));
+    }
+    Ok(())
+}
+
+fn run_spool(directory: &Path, alerts: u64, json: bool) -> Result<()> {
+    let directory = tempfile::Builder::new().prefix("dnswall-bench-").tempdir_in(directory)?;
+    let cost = spool::measure(directory.path(), alerts)?;
+    if json {
+        println!("{:#}", json!(cost));
+        return Ok(());
+    }
+    let spool::Cost { alert_bytes, alerts, each_second, written_bytes, alone, alone_slow } = cost;
+    println!("{alerts} alerts of {alert_bytes} bytes: {each_second:.0} a second on disk and with a sink");
+    println!(
+        "  {written_bytes} bytes written for each; one alone is with a sink after {alone:.1?}, 99 of 100 after {alone_slow:.1?}"
+    );
     Ok(())
 }
 

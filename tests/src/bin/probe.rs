@@ -8,8 +8,8 @@ use std::process::Command;
 use dnswall_tests::act::{Act, Order, Report};
 use dnswall_tests::probe::attempt::{Attempt, Step};
 use dnswall_tests::probe::{
-    disguise, dns, forge, hand, hold, icmp, link, load, message, raw, serve, silence, take_place, tcp, udp,
-    zone,
+    disguise, dns, forge, hand, hold, icmp, link, load, message, raw, serve, silence, storm, take_place, tcp,
+    udp, zone,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -57,6 +57,7 @@ fn perform(act: &Act, wait_ms: u64) -> io::Result<Option<Report>> {
         Act::Load { errands, pause_us } => load::load(errands, *pause_us)?,
         Act::Steps { errands } => return load::steps(errands).map(|()| None),
         Act::Sweep { from, count } => hold::sweep(*from, *count)?,
+        Act::Storm { to, addresses } => storm::storm(to, *addresses)?,
         Act::Forge(forged) => forge::send(forged, wait_ms),
         Act::Join { group } => link::join(*group),
         Act::Link { to, by } => link::send(*to, *by),

@@ -15,6 +15,7 @@ pub mod place;
 pub mod raw;
 pub mod serve;
 pub mod silence;
+pub mod storm;
 pub mod tcp;
 pub mod udp;
 pub mod uring;
