@@ -49,6 +49,7 @@ pub const TEST_PROGRAMS: &[Program] = &[
     Program { program: "curl", package: "curl" },
     Program { program: "rsyslogd", package: "rsyslog" },
     Program { program: "journalctl", package: "systemd" },
+    Program { program: "lognormalizer", package: "liblognorm-utils" },
 ];
 
 /// What those programs load, which no program of that name tells of.
