@@ -3,11 +3,12 @@
 //! The compiler that builds everything else will do: what libFuzzer follows is put in by options of its code generator,
 //! and the checks hold no unsafe code that a sanitizer would have to watch. `cargo fuzz` works here too.
 
-use std::{fs, path::Path, path::PathBuf, process::Command};
+use std::{fs, num::NonZeroUsize, path::Path, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    each::each,
     host::Host,
     setup::{self, Need},
     step,
@@ -22,6 +23,9 @@ pub const KERNEL: &str = "kernel";
 pub const SECONDS: u64 = 60;
 /// Seconds for each target in CI.
 pub const SECONDS_IN_CI: u64 = 20;
+
+/// Targets that run at the same time: each keeps one processor busy.
+const AT_A_TIME: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 /// Bytes of one input; the files of a corpus are no longer.
 const INPUT_BYTES_MAX: u32 = 4096;
@@ -51,10 +55,11 @@ pub fn run(host: &Host, seconds: u64, target: Option<&str>) -> Result<()> {
     if !chosen.is_empty() {
         setup::ensure(host, &[Need::Fuzz])?;
         let programs = build(host)?;
-        for target in chosen {
-            if let Err(error) = hunt(host, &programs, target, seconds) {
+        let hunts = each(&chosen, AT_A_TIME, |target| Ok(hunt(host, &programs, target, seconds)))?;
+        for (target, hunt) in chosen.iter().zip(hunts) {
+            if let Err(error) = hunt {
                 eprintln!("{error:#}");
-                found.push(target);
+                found.push(*target);
             }
         }
     }

@@ -14,6 +14,7 @@ use host::Host;
 use setup::Need;
 
 mod dashboard;
+mod each;
 mod fuzz;
 mod host;
 mod lint;

@@ -20,6 +20,7 @@ pub struct Tool {
     /// The version, exactly.
     version: &'static str,
     features: &'static [&'static str],
+    /// What its build has to know beyond [`QUICK`].
     variables: &'static [(&'static str, &'static str)],
     /// An argument with which it ends well at once.
     probe: &'static [&'static str],
@@ -47,19 +48,23 @@ pub const NEXTEST: Tool = Tool {
 pub const DENY: Tool =
     Tool { name: "cargo-deny", version: "0.20.2", features: &[], variables: &[], probe: &["--version"] };
 
-/// A Kafka broker that the tests send to. It is compiled to be tried, so as fast as that goes.
+/// A Kafka broker that the tests send to.
 pub const TANSU: Tool = Tool {
     name: "tansu",
     version: "0.6.0",
     features: &["--features", "dynostore"],
-    variables: &[
-        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
-        ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
-        ("CARGO_PROFILE_RELEASE_LTO", "off"),
-        ("CARGO_PROFILE_RELEASE_STRIP", "true"),
-    ],
+    variables: &[],
     probe: &["--version"],
 };
+
+/// A tool runs for seconds and is compiled for minutes: in a clean clone, before anything else can begin.
+const QUICK: [(&str, &str); 5] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+];
 
 impl Tool {
     /// Where it is, when it is there and starts.
@@ -87,7 +92,7 @@ impl Tool {
         let mut cargo = host.cargo();
         cargo.args(["install", self.name, "--version", self.version, "--locked"]).args(self.features);
         // --force: what is there by now was found not to start.
-        cargo.args(["--force", "--root", ".tools"]).envs(self.variables.iter().copied());
+        cargo.args(["--force", "--root", ".tools"]).envs(QUICK).envs(self.variables.iter().copied());
         step::run(&mut cargo).with_context(|| {
             format!(
                 "install {} from crates.io (is there a network, or a mirror in cargo's config?)",

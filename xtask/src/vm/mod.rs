@@ -3,15 +3,9 @@
 //! [`archive`] is Debian's, [`kernels`] what comes from it, [`programs`] what is built and which jobs it makes,
 //! [`initrd`] what a guest finds, [`guest`] one run of one, [`table`] what came of all.
 
-use std::{
-    fs,
-    num::NonZeroUsize,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::{fs, num::NonZeroUsize, path::Path};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use archive::Archive;
 use guest::Machine;
 use initrd::Tree;
@@ -20,6 +14,7 @@ use programs::Programs;
 use table::Row;
 
 use crate::{
+    each::each,
     host::Host,
     setup::{self, Need},
     step,
@@ -100,30 +95,6 @@ pub fn run(host: &Host, run: &Run) -> Result<()> {
     report(&rows, &run.checks, &directory)
 }
 
-/// Does it for each, so many at a time; what came of them, in their order.
-fn each<T: Sync, R: Send>(
-    all: &[T],
-    at_a_time: NonZeroUsize,
-    work: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let mine = std::iter::from_fn(|| {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            all.get(index).map(|item| (index, work(item)))
-        });
-        mine.collect::<Vec<_>>()
-    };
-    let done = thread::scope(|scope| {
-        let workers: Vec<_> = (0..at_a_time.get().min(all.len())).map(|_| scope.spawn(take)).collect();
-        let ended = workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("a worker panicked")));
-        ended.collect::<Result<Vec<Vec<_>>>>()
-    })?;
-    let mut done: Vec<_> = done.into_iter().flatten().collect();
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
-}
-
 fn report(rows: &[Row], checks: &[Check], directory: &Path) -> Result<()> {
     let text = table::text(rows, checks);
     let path = directory.join("table.txt");
@@ -140,27 +111,9 @@ fn report(rows: &[Row], checks: &[Check], directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Barrier;
 
     #[test]
     fn the_ci_looks_at_every_kernel() {
         assert_eq!(Run::in_ci().kernels.len(), SERIES.split(',').count());
-    }
-
-    #[test]
-    fn two_at_a_time_come_back_in_their_order() {
-        let two = NonZeroUsize::new(2).unwrap();
-        // Neither of the first two ends before the other has begun.
-        let both = Barrier::new(2);
-        let seen = each(&[0, 1, 2], two, |number| {
-            if *number < 2 {
-                both.wait();
-            }
-            Ok(number * 10)
-        });
-        assert_eq!(seen.unwrap(), [0, 10, 20]);
-        let failed =
-            each(&[1, 2], NonZeroUsize::MIN, |number| if *number == 1 { bail!("no") } else { Ok(()) });
-        assert_eq!(failed.unwrap_err().to_string(), "no");
     }
 }
