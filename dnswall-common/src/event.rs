@@ -100,8 +100,8 @@ pub struct Event {
     pub mode: u8,
     /// [`IDENTITY_SOCKET`] or [`IDENTITY_OLD_SOCKET`].
     pub identity: u8,
-    /// Zero.
-    pub padding: [u8; 4],
+    /// The parent of the owner's process, when the socket was recorded; 0 when unknown (builds that do not know it write that).
+    pub parent: u32,
     /// Name of the owner's thread.
     pub comm: [u8; 16],
     /// What follows the UDP or TCP header of a DNS message.

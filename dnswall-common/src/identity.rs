@@ -96,6 +96,10 @@ pub struct KernelOffsets {
     pub task_cgroups: u32,
     /// `task_struct.group_leader`
     pub task_group_leader: u32,
+    /// `task_struct.real_parent`
+    pub task_real_parent: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
     /// `task_struct.start_boottime` (`real_start_time` before 5.5)
     pub task_start_boottime: u32,
     /// `task_struct.mm`
@@ -177,7 +181,7 @@ pub struct KernelOffsets {
 const _: () = assert!(size_of::<NameKey>() == 8 + CGROUP_NAME_BYTES);
 const _: () = assert!(size_of::<PathKey>() == 16 && size_of::<UserKey>() == 8);
 const _: () = assert!(size_of::<ExeKey>() == 16 && size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<KernelOffsets>() == 160);
+const _: () = assert!(size_of::<KernelOffsets>() == 168);
 
 /// What stands for an executable on its device: the inode number, and the file's owner unless that is root. The number alone
 /// is not unique everywhere: subvolumes of btrfs and layers of an overlay share a device and have numbers of their own, so

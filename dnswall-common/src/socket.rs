@@ -37,7 +37,11 @@ pub struct SocketState {
     /// Process id (thread group) in the initial pid namespace.
     pub pid: u32,
     /// [`SOCKET_RAW`] and the like.
-    pub flags: u32,
+    pub flags: u8,
+    /// The parent's process id, bits 16 to 23 (see [`Self::parent`]).
+    pub parent_high: u8,
+    /// The same, bits 0 to 15.
+    pub parent_low: u16,
     /// Name of the thread.
     pub comm: [u8; 16],
     /// The selectors this socket matches, by the parity of the generation they hold for.
@@ -57,20 +61,41 @@ pub struct SocketState {
     pub source: u64,
 }
 
+impl SocketState {
+    /// Process id (thread group) of the process's parent, in the initial pid namespace; 0 when unknown. It lies where builds that
+    /// do not know it have the upper bytes of the flags, which they keep as they are: it needs no other layout. Three bytes hold
+    /// every process id (`PID_MAX_LIMIT` is 2^22).
+    #[inline(always)]
+    pub const fn parent(&self) -> u32 {
+        (self.parent_high as u32) << 16 | self.parent_low as u32
+    }
+
+    /// Records the parent. Not by the word: another CPU may be setting a flag.
+    #[inline(always)]
+    pub const fn set_parent(&mut self, pid: u32) {
+        self.parent_high = (pid >> 16) as u8;
+        self.parent_low = pid as u16;
+    }
+}
+
 /// [`SocketState::flags`]: a raw socket.
-pub const SOCKET_RAW: u32 = 1;
+pub const SOCKET_RAW: u8 = 1;
 
 /// [`SocketState::flags`]: accepted by a listener, not connected by its process.
-pub const SOCKET_INBOUND: u32 = 2;
+pub const SOCKET_INBOUND: u8 = 2;
 
 /// [`SocketState::flags`]: has named a source that is not the host's, once: by `bind()`, in a control message, or perhaps as
 /// a group's interface. What leaves from such a one was not put there by netfilter.
-pub const SOCKET_FOREIGN: u32 = 4;
+pub const SOCKET_FOREIGN: u8 = 4;
 
 /// [`SocketState::flags`]: bound to a port its process chose, as servers do.
-pub const SOCKET_BOUND: u32 = 8;
+pub const SOCKET_BOUND: u8 = 8;
 
 const _: () = assert!(size_of::<SocketState>() == 40 + 16 + 16 + 64 + 8 + 8 * TAGS + 16);
+// Builds before had one word there, flags first.
+const _: () = assert!(
+    core::mem::offset_of!(SocketState, flags) == 52 && core::mem::offset_of!(SocketState, comm) == 56
+);
 const _: () = assert!((TAGS / TAG_WAYS).is_power_of_two() && TAG_WAYS == 4);
 
 /// The key of [`flow_tag`] for one generation: what was allowed under another one has other tags.

@@ -409,7 +409,6 @@ unsafe fn write_owner(event: *mut Event, cgroup: u64, uid: u32, pid: u32, record
         // The one clock the agent can compare with its own.
         (*event).time_ns = bpf_ktime_get_ns();
         (*event).refusals = 0;
-        (*event).padding = [0; 4];
         (*event).cgroup = cgroup;
         (*event).uid = uid;
         (*event).pid = pid;
@@ -421,6 +420,7 @@ unsafe fn write_owner(event: *mut Event, cgroup: u64, uid: u32, pid: u32, record
                 (*event).exe_number = state.exe_number;
                 (*event).exe_device = state.exe_device;
                 (*event).comm = state.comm;
+                (*event).parent = state.parent();
                 (*event).identity = IDENTITY_SOCKET;
             }
             None => {
@@ -430,6 +430,7 @@ unsafe fn write_owner(event: *mut Event, cgroup: u64, uid: u32, pid: u32, record
                 (*event).exe_number = 0;
                 (*event).exe_device = 0;
                 (*event).comm = [0; 16];
+                (*event).parent = 0;
                 (*event).identity = IDENTITY_OLD_SOCKET;
             }
         }

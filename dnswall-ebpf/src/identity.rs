@@ -59,6 +59,9 @@ pub fn record(state: &mut SocketState, image: &KernelImage, cookie: u64, netns: 
     let offsets = offsets();
     let leader = pointer(task, field!(offsets.task_group_leader));
     let inode = program::of(task);
+    // Who forked it, or inherited it.
+    let parent = pointer(leader, field!(offsets.task_real_parent));
+    state.set_parent(pointer(parent, field!(offsets.task_tgid)) as u32);
     state.start_ns = pointer(leader, field!(offsets.task_start_boottime));
     state.exe_number = program::number(inode);
     state.exe_device = program::device(inode);
@@ -85,6 +88,7 @@ pub fn record_kernels(state: &mut SocketState, image: &KernelImage, sk: *mut bpf
     // Before 5.16 the last two bits are flags.
     let cgroup = pointer(sock, field!(offsets.sock_cgroup)) & !3;
     let node = pointer(cgroup, field!(offsets.cgroup_kn));
+    state.set_parent(0);
     state.exe_number = 0;
     state.exe_device = 0;
     state.cgroup = pointer(node, field!(offsets.kernfs_id));

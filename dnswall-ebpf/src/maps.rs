@@ -38,6 +38,8 @@ const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
 pub static OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     task_cgroups: 0,
     task_group_leader: 0,
+    task_real_parent: 0,
+    task_tgid: 0,
     task_start_boottime: 0,
     task_mm: 0,
     task_flags: 0,

@@ -152,7 +152,7 @@ impl Refused<'_> {
             reason: reason.copied().unwrap_or(Reason::NoRule) as u8,
             mode: if denied { MODE_ENFORCE } else { MODE_AUDIT },
             identity: if connection.recorded.is_some() { IDENTITY_SOCKET } else { IDENTITY_OLD_SOCKET },
-            padding: [0; 4],
+            parent: 0,
             comm,
             payload: [0; EVENT_PAYLOAD_BYTES],
         }

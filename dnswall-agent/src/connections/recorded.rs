@@ -48,7 +48,7 @@ impl Recorded {
             exe: (exe.number != 0).then_some(exe),
             comm: field(bytes, offset_of!(SocketState, comm))?,
             cookie: number!(cookie: u64),
-            inbound: number!(flags: u32) & SOCKET_INBOUND != 0,
+            inbound: number!(flags: u8) & SOCKET_INBOUND != 0,
         })
     }
 }

@@ -159,7 +159,7 @@ fn read(record: &[u8; EVENT_BYTES]) -> Event {
         reason: u8::from_ne_bytes(at!(reason)),
         mode: u8::from_ne_bytes(at!(mode)),
         identity: u8::from_ne_bytes(at!(identity)),
-        padding: at!(padding),
+        parent: u32::from_ne_bytes(at!(parent)),
         comm: at!(comm),
         payload: at!(payload),
     }

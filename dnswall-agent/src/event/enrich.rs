@@ -183,7 +183,7 @@ impl Enricher {
             reason: reason_number,
             mode,
             identity: _,
-            padding: _,
+            parent: _,
             comm,
             payload: _,
         } = *event;

@@ -44,7 +44,7 @@ pub fn event() -> Event {
         reason: Reason::NoRule as u8,
         mode: MODE_ENFORCE,
         identity: IDENTITY_SOCKET,
-        padding: [0; 4],
+        parent: 4_300,
         comm,
         payload,
     }
@@ -86,7 +86,7 @@ pub fn bytes(event: &Event) -> Vec<u8> {
         reason,
         mode,
         identity,
-        padding,
+        parent,
         comm,
         payload,
     } = event;
@@ -104,7 +104,7 @@ pub fn bytes(event: &Event) -> Vec<u8> {
         bytes.extend(word.to_ne_bytes());
     }
     bytes.extend([protocol, family, hook, reason, mode, identity]);
-    bytes.extend(padding);
+    bytes.extend(parent.to_ne_bytes());
     bytes.extend(comm);
     bytes.extend(payload);
     bytes

@@ -67,6 +67,8 @@ impl Processes {
             pid: *socket.holders.first()?,
             // What source it has named before nobody knows.
             flags: SOCKET_FOREIGN | if kind == SocketType::RAW { SOCKET_RAW } else { 0 },
+            parent_high: 0,
+            parent_low: 0,
             comm: owner.comm,
             who: [Who::NONE; 2],
             who_generation: [0; 2],

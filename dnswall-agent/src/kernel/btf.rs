@@ -55,6 +55,8 @@ pub fn kernel_offsets(path: &Path) -> Result<KernelOffsets> {
     Ok(KernelOffsets {
         task_cgroups: find("task_struct", &["cgroups"])?,
         task_group_leader: find("task_struct", &["group_leader"])?,
+        task_real_parent: find("task_struct", &["real_parent"])?,
+        task_tgid: find("task_struct", &["tgid"])?,
         // Renamed in 5.5, commit 4e6a6ae8b9ec.
         task_start_boottime: find("task_struct", &["start_boottime", "real_start_time"])?,
         task_mm: find("task_struct", &["mm"])?,
