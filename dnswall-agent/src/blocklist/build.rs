@@ -150,6 +150,7 @@ impl<'b> Builder<'b> {
         if account.trouble.is_some() {
             self.records.truncate(begin);
             self.exceptions.forget(at);
+            account.digest = None;
             self.take_from_before(at, list, &mut account);
         }
         account
@@ -230,7 +231,8 @@ impl<'b> Builder<'b> {
         }
         let mut note = |why: Rubbish, line: u32| rubbish.entry(why.name()).or_insert((0, line)).0 += 1;
         let mut lines = Lines::new(format);
-        let mut source = self.source(list)?;
+        let file = (self.open)(list)?.ok_or(ReadError::Elsewhere)?;
+        let mut source = Source::open_digested(file)?;
         let mut suffixes = Vec::new();
         while let Some(line) = source.next_line()? {
             let number = line.number;
@@ -264,6 +266,7 @@ impl<'b> Builder<'b> {
                 return Err(ReadError::TooMany);
             }
         }
+        account.digest = source.digest();
         Ok(())
     }
 
@@ -330,6 +333,7 @@ impl<'b> Builder<'b> {
         let exact = ExactLists {
             index: Some(index),
             lists: lists.to_vec(),
+            digests: accounts.iter().map(|account| account.digest.clone()).collect(),
             exceptions_win: self.exceptions.win,
             exceptions: exceptions_by,
             suffixes,

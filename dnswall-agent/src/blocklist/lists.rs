@@ -114,6 +114,9 @@ pub struct ListAccount {
     pub rubbish: Vec<RubbishAccount>,
     /// Why the list does not count, or an older reading of it does.
     pub trouble: Option<String>,
+    /// SHA-256 of the file that counts, as it lies there, compressed or not.
+    #[serde(default)]
+    pub digest: Option<String>,
     /// Nobody looked: the agent fetches it, and this was read without one.
     #[serde(default)]
     pub unread: bool,
@@ -157,6 +160,8 @@ pub struct Lists {
 pub struct ExactLists {
     pub(super) index: Option<Index>,
     pub(super) lists: Vec<List>,
+    /// Of each list, SHA-256 of the file it was read from.
+    pub(super) digests: Vec<Option<String>>,
     /// Of each list, whether its exceptions win over longer entries ([`Format::exceptions_win`]).
     pub(super) exceptions_win: Vec<bool>,
     /// What each list takes back, sorted.
@@ -181,6 +186,9 @@ pub struct Entry {
     pub line: u32,
     /// What the list does: `deny` or `alert`.
     pub action: String,
+    /// SHA-256 of the version of the list that has it.
+    #[serde(default)]
+    pub digest: Option<String>,
 }
 
 /// What the lists make of a name.
@@ -360,6 +368,7 @@ impl ExactLists {
             meaning: record.meaning.name().to_owned(),
             line: record.line,
             action: list.action.name().to_owned(),
+            digest: self.digests.get(usize::from(record.list)).cloned().flatten(),
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Takes a list's file, plain or compressed, gives its lines, bounded.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::hexadecimal;
 
 /// Bytes of a line; a longer one is rubbish, whatever it says.
 pub const LINE_BYTES_MAX: usize = 4096;
@@ -18,6 +23,7 @@ pub struct Source {
     reader: Box<dyn BufRead>,
     line: Vec<u8>,
     number: u32,
+    digest: Option<Rc<RefCell<Sha256>>>,
 }
 
 /// One line.
@@ -35,10 +41,24 @@ impl Source {
     /// # Errors
     /// When it cannot be read, or is no regular file.
     pub fn open(file: File) -> io::Result<Self> {
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
-        }
-        Self::new(BufReader::with_capacity(1 << 16, file))
+        Self::new(BufReader::with_capacity(BUFFER_BYTES, regular(file)?))
+    }
+
+    /// The same, and counts on its way what [`Self::digest`] gives.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_digested(file: File) -> io::Result<Self> {
+        let digest = Rc::new(RefCell::new(Sha256::new()));
+        let digested = Digested { file: regular(file)?, digest: Rc::clone(&digest) };
+        let source = Self::new(BufReader::with_capacity(BUFFER_BYTES, digested))?;
+        Ok(Self { digest: Some(digest), ..source })
+    }
+
+    /// SHA-256 of the file, as it lies there, behind its last line.
+    pub fn digest(&self) -> Option<String> {
+        let digest = self.digest.as_ref()?.borrow().clone();
+        Some(hexadecimal(&digest.finalize()))
     }
 
     /// Reads a list from anywhere.
@@ -51,7 +71,7 @@ impl Source {
             true => Box::new(BufReader::with_capacity(1 << 16, bounded(MultiGzDecoder::new(reader)))),
             false => Box::new(BufReader::new(bounded(reader))),
         };
-        Ok(Self { reader, line: Vec::new(), number: 0 })
+        Ok(Self { reader, line: Vec::new(), number: 0, digest: None })
     }
 
     /// The next line; `None` behind the last.
@@ -88,6 +108,29 @@ impl Source {
                 return Ok(());
             }
         }
+    }
+}
+
+const BUFFER_BYTES: usize = 1 << 16;
+
+fn regular(file: File) -> io::Result<File> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+    }
+    Ok(file)
+}
+
+/// A file all of whose bytes are digested as they are read.
+struct Digested {
+    file: File,
+    digest: Rc<RefCell<Sha256>>,
+}
+
+impl Read for Digested {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.digest.borrow_mut().update(&buffer[..count]);
+        Ok(count)
     }
 }
 

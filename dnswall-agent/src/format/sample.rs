@@ -98,6 +98,7 @@ fn listed(event: &mut EnrichedEvent) {
         meaning: text("subtree"),
         line: 17,
         action: text("deny"),
+        digest: Some("cd".repeat(32)),
     };
     event.listed = Some(entry);
 }

@@ -179,6 +179,8 @@ fn a_list_that_cannot_be_used_is_left_out_whole() {
     );
     let troubles: Vec<bool> = lists.accounts.iter().map(|account| account.trouble.is_some()).collect();
     assert_eq!((troubles, lists.entries()), (vec![true, true, false], 1));
+    let has_digest: Vec<bool> = lists.accounts.iter().map(|account| account.digest.is_some()).collect();
+    assert_eq!(has_digest, [false, false, true]);
 }
 
 #[test]
@@ -211,6 +213,7 @@ fn a_worse_list_goes_on_as_it_was_and_the_others_do_not_wait() {
     std::fs::write(path("one"), "||one.example^\n@@||good.one.example^\n").unwrap();
     std::fs::write(path("other"), "||other.example^\n").unwrap();
     let first = read(None);
+    let digest = crate::digest::sha256("||one.example^\n@@||good.one.example^\n");
     std::fs::write(path("one"), "").unwrap();
     std::fs::write(path("other"), "||new.example^\n").unwrap();
     let second = read(Some(&first));
@@ -220,7 +223,26 @@ fn a_worse_list_goes_on_as_it_was_and_the_others_do_not_wait() {
         let names = ["one.example", "good.one.example", "other.example", "new.example"];
         assert_eq!(names.map(outcome), ["denied", "passes", "passes", "denied"]);
         assert!(lists.accounts[0].trouble.is_some() && lists.accounts[0].entries == 1);
+        let told = |list: usize| lists.accounts[list].digest.as_deref();
+        assert_eq!(told(0), Some(&*digest), "of what counts");
+        assert_eq!(told(1), Some(&*crate::digest::sha256("||new.example^\n")));
+        let hash = DomainName::new("one.example").unwrap().suffixes(KEY).last().unwrap();
+        assert_eq!(lists.exact.identify("one.example", hash).unwrap().unwrap().digest, Some(digest.clone()));
     }
+}
+
+#[test]
+fn the_digest_is_of_the_file_as_it_lies_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("packed");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all("packed.example\n".repeat(10_000).as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    std::fs::write(&path, &packed).unwrap();
+    let lists = [list("packed", path, None, ListAction::Deny, 1..=9)];
+    let lists = build(&lists, KnownGood::default(), KEY, &open, Before::default(), &memory).unwrap();
+    let expected = crate::digest::hexadecimal(&<sha2::Sha256 as sha2::Digest>::digest(&packed));
+    assert_eq!(lists.accounts[0].digest, Some(expected));
 }
 
 /// One line of a list, as its format means it.
