@@ -51,7 +51,7 @@ fn enricher() -> Enricher {
     let nowhere = PathBuf::from("/nonexistent");
     let host = HostRoot::find(None).expect("this host has a root");
     let roots = Roots { cgroup_mount: nowhere.clone(), wall: nowhere.clone(), proc: nowhere, host };
-    Enricher::new(roots, Users::with(|_| None))
+    Enricher::new(roots, Users::with(|_| None), None)
 }
 
 /// Noon, 100 s after boot.

@@ -35,6 +35,9 @@ pub struct AlertFlow {
     /// Its Community ID; `null` where an address or port is not known.
     #[serde(default)]
     pub community_id: Option<String>,
+    /// The name whose answer led the workload to the destination; `null` where no answer was seen.
+    #[serde(default)]
+    pub destination_name: Option<String>,
 }
 
 /// Type and code of an ICMP message.
@@ -110,6 +113,7 @@ impl AlertFlow {
                 .zip(flow.destination)
                 .zip(ports)
                 .map(|((from, to), ports)| community_id(flow.protocol, from, to, ports)),
+            destination_name: event.destination_name.as_deref().map(str::to_owned),
         }
     }
 }

@@ -359,7 +359,7 @@ impl FlowKey {
 fn summed(mut event: EnrichedEvent) -> EnrichedEvent {
     (event.flow.source, event.flow.source_port) = (None, None);
     (event.flow.destination, event.flow.bytes) = (None, None);
-    (event.question, event.listed) = (None, None);
+    (event.question, event.listed, event.destination_name) = (None, None, None);
     event
 }
 

@@ -23,7 +23,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use dnswall_common::reason::Reason;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -34,7 +34,7 @@ pub use rules::{PolicyRules, RuleBook};
 pub use selftest::{AlertDelivered, AlertSelftest, AlertTaken, Asked, Telling};
 pub use severity::Severity;
 
-use crate::event::{EnrichedEvent, Outcome, Workload};
+use crate::event::{EnrichedEvent, HashCell, Outcome, Parent, Workload};
 
 /// [`Alert::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
 pub const SCHEMA: u32 = 1;
@@ -136,6 +136,9 @@ pub struct AlertDns {
     /// The line of the list where it stands.
     #[serde(default)]
     pub line: Option<u32>,
+    /// SHA-256 of the version of the list that has it.
+    #[serde(default)]
+    pub list_digest: Option<String>,
 }
 
 /// Which process.
@@ -158,6 +161,12 @@ pub struct AlertProcess {
     pub user: Option<String>,
     /// Who started it.
     pub parent: Option<AlertParent>,
+    /// Who is above the parent, nearest first, up to eight; empty when that is not known.
+    #[serde(default)]
+    pub parents: Vec<AlertParent>,
+    /// The hash of its executable.
+    #[serde(default)]
+    pub hash: Option<AlertHash>,
 }
 
 /// A parent process.
@@ -167,6 +176,22 @@ pub struct AlertParent {
     pub pid: u32,
     /// Path of its executable.
     pub exe: Option<String>,
+    /// When it started.
+    #[serde(default, with = "moment::option")]
+    pub start: Option<Timestamp>,
+    /// Its name.
+    #[serde(default)]
+    pub comm: Option<String>,
+    /// Its arguments, the first bytes of them.
+    #[serde(default)]
+    pub command_line: Option<String>,
+}
+
+/// The hash of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertHash {
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
 }
 
 /// Which workload.
@@ -227,6 +252,7 @@ impl Alert {
                 list: event.listed.as_ref().map(|listed| listed.list.clone()),
                 entry: event.listed.as_ref().map(|listed| listed.entry.clone()),
                 line: event.listed.as_ref().map(|listed| listed.line),
+                list_digest: event.listed.as_ref().and_then(|listed| listed.digest.clone()),
             }),
             process: AlertProcess::new(event),
             workload: AlertWorkload::new(event),
@@ -328,11 +354,32 @@ impl AlertProcess {
             command_line: process.command_line.clone(),
             uid: event.uid,
             user: event.user.as_deref().map(str::to_owned),
-            parent: process
-                .parent
-                .as_ref()
-                .map(|parent| AlertParent { pid: parent.pid, exe: parent.exe.clone() }),
+            parent: process.parent.as_deref().map(|parent| AlertParent::new(parent, event)),
+            parents: process.parents.iter().map(|parent| AlertParent::new(parent, event)).collect(),
+            hash: AlertHash::of(&process.hash),
         }
+    }
+}
+
+impl AlertParent {
+    /// A process above that of an event.
+    fn new(parent: &Parent, event: &EnrichedEvent) -> Self {
+        let Parent { pid, start_ns, comm, exe, command_line } = parent.clone();
+        // As long before the event's process as the kernel's clock says.
+        let start = event.started.zip(start_ns.zip(event.process.start_ns)).and_then(
+            |(started, (start_ns, child_ns))| {
+                let before = i64::try_from(child_ns.saturating_sub(start_ns)).ok()?;
+                started.checked_sub(SignedDuration::from_nanos(before)).ok()
+            },
+        );
+        Self { pid, exe, start, comm, command_line }
+    }
+}
+
+impl AlertHash {
+    /// The one in there, if it is known.
+    pub(crate) fn of(cell: &HashCell) -> Option<Self> {
+        cell.get().map(|hash| Self { sha256: hash.to_string() })
     }
 }
 
@@ -387,7 +434,16 @@ mod tests {
         for key in ["severity", "attack", "tamper"] {
             alert.remove(key).unwrap();
         }
-        alert["flow"].as_object_mut().unwrap().remove("community_id").unwrap();
+        for key in ["community_id", "destination_name"] {
+            alert["flow"].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        alert["dns"].as_object_mut().unwrap().remove("list_digest").unwrap();
+        for key in ["parents", "hash"] {
+            alert["process"].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        for key in ["start", "comm", "command_line"] {
+            alert["process"]["parent"].as_object_mut().unwrap().remove(key).unwrap();
+        }
         let read: Alert = serde_json::from_value(value).unwrap();
         assert_eq!((read.severity, read.attack), (Severity::Medium, Vec::new()));
         assert_eq!(read.flow.unwrap().community_id, None);

@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::{Alert, PolicyRules, RuleBook, Tally};
 use crate::event::dns::Question;
-use crate::event::{Clocks, EnrichedEvent, EventFlow, EventHook, ExeId, Outcome, Parent, Process, Workload};
+use crate::event::{
+    Clocks, EnrichedEvent, EventFlow, EventHook, ExeId, HashCell, Outcome, Parent, Process, Workload,
+};
 use crate::spool::{Entry, Stamp};
 
 /// Noon, 100 s after boot.
@@ -47,13 +49,16 @@ pub fn enriched() -> EnrichedEvent {
         },
         question: Some(Question { name: "example.com".to_owned(), kind: "A".to_owned(), id: 0x1234 }),
         listed: None,
+        destination_name: None,
         process: Arc::new(Process {
             pid: Some(4_321),
             start_ns: Some(99_000_000_000),
             comm: Some("dig".to_owned()),
             exe: Some("/usr/bin/dig".to_owned()),
             command_line: Some("dig @198.51.100.53 example.com".to_owned()),
-            parent: Some(Parent { pid: 4_300, exe: Some("/usr/bin/bash".to_owned()) }),
+            parent: Some(parent(4_300, "bash", 98_000_000_000)),
+            parents: vec![parent(1_200, "sshd", 9_000_000_000), parent(1, "systemd", 0)],
+            hash: HashCell::default(),
         }),
         started: Some("2026-03-01T11:59:59Z".parse().unwrap()),
         exe: Some(ExeId { number: 777, device: 8 << 20 | 1 }),
@@ -66,6 +71,7 @@ pub fn enriched() -> EnrichedEvent {
             slice: Some("system.slice".to_owned()),
             container: None,
         }),
+        netns: 1,
         refused: RefusedKey {
             cgroup: 4_242,
             destination: crate::event::sample::words("198.51.100.53"),
@@ -77,6 +83,17 @@ pub fn enriched() -> EnrichedEvent {
         },
         refusals: 1,
     }
+}
+
+/// A process above it.
+fn parent(pid: u32, name: &str, start_ns: u64) -> Arc<Parent> {
+    Arc::new(Parent {
+        pid,
+        start_ns: Some(start_ns),
+        comm: Some(name.to_owned()),
+        exe: Some(format!("/usr/bin/{name}")),
+        command_line: Some(format!("{name} -x")),
+    })
 }
 
 /// Generation 3: the default and one rule.

@@ -137,6 +137,9 @@ fn what(line: &mut Line, alert: &Alert, flow: &AlertFlow) {
         (None, _) if alert.kind == Kind::DeviceUnjudged => line.put(BOLD, "opened"),
         (None, _) => line.put(BOLD, "to many destinations"),
     }
+    if let Some(name) = flow.destination_name.as_deref().filter(|_| alert.dns.is_none()) {
+        line.put(NAME, &format!(" ({name})"));
+    }
     if let Some(dns) = &alert.dns {
         line.put(NAME, &format!(" {}", dns.name));
         line.put(Style::new(), &format!(" {}", dns.kind));

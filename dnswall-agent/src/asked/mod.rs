@@ -2,6 +2,7 @@
 //!
 //! `EnrichedEvent → Pairs → DnsRecord`. Nothing here does I/O or reads a clock.
 
+pub mod names;
 pub mod pairs;
 pub mod resolvers;
 pub mod text;
@@ -18,6 +19,7 @@ use crate::alert::{AlertPolicy, AlertProcess, AlertWorkload, PolicyRules};
 use crate::event::dns::{Answer, Question};
 use crate::event::{EnrichedEvent, Outcome};
 
+pub use names::{Asker, Names};
 pub use pairs::{Pairs, PairsCounters};
 pub use resolvers::ResolverStatus;
 
@@ -160,7 +162,7 @@ impl DnsRecord {
 impl DnsAnswer {
     /// Of an answer that came so long after the question.
     fn new(answer: Answer, latency_ns: u64) -> Self {
-        let Answer { question: _, code, addresses, aliases, truncated, bytes } = answer;
+        let Answer { question: _, code, addresses, ttl_secs: _, aliases, truncated, bytes } = answer;
         Self { code, addresses, aliases, truncated, bytes, latency_us: latency_ns / 1_000 }
     }
 }

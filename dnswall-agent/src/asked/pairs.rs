@@ -199,6 +199,7 @@ mod tests {
             question: question(name, id),
             code: "NOERROR".to_owned(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
+            ttl_secs: Some(60),
             aliases: Vec::new(),
             truncated: false,
             bytes: 45,

@@ -78,6 +78,15 @@ pub struct Config {
     pub lists: ListsConfig,
     /// Where a scraper finds metrics.
     pub metrics: MetricsConfig,
+    /// What is found out about processes.
+    pub process: ProcessConfig,
+}
+
+/// What is found out about processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// Whether the program behind an alert is read for its hash.
+    pub hash: bool,
 }
 
 /// Where a scraper finds metrics.
@@ -155,6 +164,7 @@ impl Default for Config {
             heartbeat: Some(Duration::from_secs(300)),
             lists: ListsConfig { ca: None, timeout: Duration::from_secs(300) },
             metrics: MetricsConfig::default(),
+            process: ProcessConfig { hash: true },
         }
     }
 }
@@ -203,6 +213,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         "proof",
         "lists",
         "metrics",
+        "process",
         "mute",
         "sink",
     ];
@@ -229,6 +240,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
     let proof = read_proof(&mut top);
     let lists = read_lists(&mut top, defaults.lists);
     let metrics = read_metrics(&mut top);
+    let process = read_process(&mut top, defaults.process);
     let mutes = top.tables("mute", MUTES_MAX);
     let mutes = mutes
         .into_iter()
@@ -268,7 +280,16 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         proof,
         lists,
         metrics,
+        process,
     }
+}
+
+fn read_process(top: &mut Section<'_, '_>, mut process: ProcessConfig) -> ProcessConfig {
+    if let Some((span, table)) = top.table("process") {
+        let mut section = Section::new(table, span, "[process]", &["hash"], top.problems());
+        process.hash = section.boolean("hash").unwrap_or(process.hash);
+    }
+    process
 }
 
 fn read_heartbeat(top: &mut Section<'_, '_>, usual: Option<Duration>) -> Option<Duration> {
@@ -365,6 +386,14 @@ mod tests {
             let problems = sandbox(wrong).unwrap_err();
             assert_eq!(problems.list()[0].message, "`sandbox` must be true or false", "{wrong}");
         }
+    }
+
+    #[test]
+    fn programs_are_hashed_unless_it_is_said() {
+        let hash = |text: &str| Config::parse(text, "agent.toml").map(|config| config.process.hash);
+        assert!(hash("").unwrap() && hash("[process]\nhash = true").unwrap());
+        assert!(!hash("[process]\nhash = false").unwrap());
+        assert!(hash("[process]\nhash = \"sha1\"").is_err() && hash("[process]\nhashes = true").is_err());
     }
 
     #[test]

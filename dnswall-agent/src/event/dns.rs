@@ -27,6 +27,8 @@ pub struct Answer {
     pub code: String,
     /// Addresses, as far as they can be read.
     pub addresses: Vec<IpAddr>,
+    /// How long they may be used: the shortest time of all records that were read.
+    pub ttl_secs: Option<u32>,
     /// Names that it is another name of, likewise.
     pub aliases: Vec<String>,
     /// Whether the server left something out.
@@ -81,10 +83,12 @@ pub fn answer_of(message: &[u8], bytes: u32) -> Option<Answer> {
     let question = question_of(message)?;
     let message = Message::from_slice(message).ok()?;
     let header = message.header();
-    let (mut addresses, mut aliases) = (Vec::new(), Vec::new());
+    let (mut addresses, mut aliases, mut ttl_secs) = (Vec::new(), Vec::new(), None::<u32>);
     // What is cut off ends the walk.
     let records = message.answer().into_iter().flatten().map_while(Result::ok).take(RECORDS_MAX);
     for record in records {
+        let ttl = record.ttl().as_secs();
+        ttl_secs = Some(ttl_secs.map_or(ttl, |least| least.min(ttl)));
         match record.to_any_record::<AllRecordData<_, ParsedName<_>>>().map(|record| record.into_data()) {
             Ok(AllRecordData::A(data)) => addresses.push(IpAddr::V4(data.addr())),
             Ok(AllRecordData::Aaaa(data)) => addresses.push(IpAddr::V6(data.addr())),
@@ -96,6 +100,7 @@ pub fn answer_of(message: &[u8], bytes: u32) -> Option<Answer> {
         question,
         code: header.rcode().to_string(),
         addresses,
+        ttl_secs,
         aliases,
         truncated: header.tc(),
         bytes,

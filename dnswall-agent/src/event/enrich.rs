@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Clocks;
 use super::dns::{Question, question};
 use super::exe::ExeId;
+use super::hash::Hashes;
 use super::process::{Process, Processes, Recorded};
 use super::user::Users;
 use super::workload::{Workload, Workloads};
@@ -93,6 +94,8 @@ pub struct EnrichedEvent {
     pub question: Option<Question>,
     /// The entry of a block list that the name was found by; whoever has the lists looks it up.
     pub listed: Option<Entry>,
+    /// The name that led its workload to the destination; whoever has seen the answer knows it.
+    pub destination_name: Option<Arc<str>>,
     /// Which process.
     pub process: Arc<Process>,
     /// When the process started.
@@ -107,6 +110,8 @@ pub struct EnrichedEvent {
     pub user: Option<Arc<str>>,
     /// Which workload.
     pub workload: Arc<Workload>,
+    /// Which network namespace, by its cookie; 0 when unknown.
+    pub netns: u64,
     /// Under what the kernel counts refusals like this one.
     pub refused: RefusedKey,
     /// How many of those it counted so far, this one included (see [`Event::refusals`]).
@@ -136,10 +141,10 @@ pub struct Enricher {
 
 impl Enricher {
     /// For a host. Nothing is read before the first event or [`Self::learn_programs`].
-    pub fn new(roots: Roots, users: Users) -> Self {
+    pub fn new(roots: Roots, users: Users, hashes: Option<Arc<Hashes>>) -> Self {
         let Roots { cgroup_mount, wall, proc, host } = roots;
         let workloads = Workloads::new(cgroup_mount, &wall, proc.clone());
-        Self { processes: Processes::new(proc, host), workloads, users }
+        Self { processes: Processes::new(proc, host, hashes), workloads, users }
     }
 
     /// Learns where the host's usual programs are, so that one that ends at once has a name too. Returns how many.
@@ -162,7 +167,7 @@ impl Enricher {
             cookie: _,
             cgroup,
             entry: _,
-            netns: _,
+            netns,
             start_ns,
             exe_number,
             refusals,
@@ -183,7 +188,7 @@ impl Enricher {
             reason: reason_number,
             mode,
             identity: _,
-            parent: _,
+            parent,
             comm,
             payload: _,
         } = *event;
@@ -210,16 +215,23 @@ impl Enricher {
             },
             question,
             listed: None,
-            process: self.processes.find(&Recorded { pid, start_ns, exe, comm }, now_ns),
+            destination_name: None,
+            process: self.processes.find(&Recorded { pid, start_ns, parent, exe, comm }, clocks.boot_ns),
             started: (start_ns != 0).then(|| clocks.at_boot(start_ns)),
             exe,
             comm,
             uid,
             user: uid.and_then(|uid| self.user(uid, &workload, now_ns)),
             workload,
+            netns,
             refused: refused_key(event),
             refusals,
         }
+    }
+
+    /// Asks for the hash of the program behind an event, which will be in its process.
+    pub fn ask_hash(&mut self, event: &EnrichedEvent) {
+        self.processes.ask_hash(&event.process, event.exe, event.started);
     }
 
     /// A container has users of its own, of which this host's names say nothing; only root is root everywhere.
@@ -278,7 +290,7 @@ mod tests {
         std::fs::create_dir_all(mount.join("docker").join("a".repeat(64))).unwrap();
         std::fs::create_dir_all(&proc).unwrap();
         let roots = Roots { cgroup_mount: mount.clone(), wall: mount, proc, host: HostRoot::default() };
-        (root, Enricher::new(roots, Users::with(|uid| Some(format!("user{uid}")))))
+        (root, Enricher::new(roots, Users::with(|uid| Some(format!("user{uid}"))), None))
     }
 
     fn clocks() -> Clocks {
@@ -316,7 +328,7 @@ mod tests {
         let mut event = sample::event();
         (event.cgroup, event.pid, event.start_ns, event.uid, event.exe_number) = (0, 0, 0, u32::MAX, 0);
         (event.source, event.source_port, event.packet_bytes, event.destination) = ([0; 2], 0, 0, [0; 2]);
-        event.comm = [0; 16];
+        (event.comm, event.parent) = ([0; 16], 0);
         (event.mode, event.hook) = (MODE_AUDIT, hook::SOCK_CREATE);
         let enriched = enricher.enrich(&event, &clocks());
         assert_eq!(*enriched.process, Process::default());

@@ -2,6 +2,7 @@
 //! a process which was gone before anybody could look still has a name.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -119,6 +120,13 @@ impl ExePaths {
             return None;
         }
         Some(super::text::printable(path.as_os_str().as_bytes(), PATH_BYTES_MAX))
+    }
+
+    /// The file of an executable nobody can be seen running, opened for nothing but to be there, where the host's root shows it.
+    pub fn open(&mut self, exe: ExeId) -> Option<OwnedFd> {
+        let path = self.paths.get(&exe).filter(|seen| seen.visible)?.path.clone();
+        let file = self.host.open_cached(&path).ok()?;
+        (executable(&file, "") == Some(exe)).then_some(file)
     }
 
     /// How many executables are remembered.

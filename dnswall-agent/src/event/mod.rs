@@ -4,11 +4,13 @@
 //! what /proc says later, only added to: a process that is gone, or whose number now belongs to another one, keeps
 //! what the kernel knew of it and nothing else.
 
+pub mod ancestors;
 pub mod clock;
 pub mod decode;
 pub mod dns;
 pub mod enrich;
 pub mod exe;
+pub mod hash;
 pub mod lru;
 pub mod patience;
 pub mod proc_dir;
@@ -20,10 +22,12 @@ pub mod workload;
 #[cfg(test)]
 pub(crate) mod sample;
 
+pub use ancestors::Parent;
 pub use clock::Clocks;
 pub use decode::{DecodeError, DecodeFailures, decode, decode_question};
 pub use enrich::{EnrichedEvent, Enricher, EventFlow, EventHook, Outcome, Roots, address, refused_key};
 pub use exe::{ExeId, ExePaths};
-pub use process::{Parent, Process, Processes};
+pub use hash::{HashCell, HashCounters, Hashes};
+pub use process::{Process, Processes};
 pub use user::Users;
 pub use workload::{Workload, Workloads};

@@ -49,17 +49,24 @@ impl ProcDir {
         parse_stat(&read(&self.dir, "stat", STAT_BYTES_MAX)?)
     }
 
-    /// Arguments joined by spaces, cut to `COMMAND_LINE_BYTES_MAX` bytes (and marked); `None` when there are none.
-    pub fn command_line(&self) -> Option<String> {
-        let bytes = patience::ask(&self.dir, "cmdline", COMMAND_LINE_BYTES_MAX + 1, read)?;
+    /// The name of its first thread, cut to `bytes_max` bytes.
+    pub fn name(&self, bytes_max: usize) -> Option<String> {
+        let bytes = read(&self.dir, "comm", bytes_max + 1)?;
+        let name = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        (!name.is_empty()).then(|| super::text::printable(name, bytes_max))
+    }
+
+    /// Arguments joined by spaces, cut to `bytes_max` bytes (and marked); `None` when there are none.
+    pub fn command_line(&self, bytes_max: usize) -> Option<String> {
+        let bytes = patience::ask(&self.dir, "cmdline", bytes_max + 1, read)?;
         let mut line = bytes.as_slice();
-        if line.len() <= COMMAND_LINE_BYTES_MAX {
+        if line.len() <= bytes_max {
             while let Some(rest) = line.strip_suffix(b"\0") {
                 line = rest;
             }
         }
         let line: Vec<u8> = line.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
-        (!line.is_empty()).then(|| super::text::printable(&line, COMMAND_LINE_BYTES_MAX))
+        (!line.is_empty()).then(|| super::text::printable(&line, bytes_max))
     }
 
     /// Where the executable is, as its mount namespace names it.
@@ -82,6 +89,16 @@ impl ProcDir {
                 Some(Seen { inode, device, owner: known.map_or(0, |it| it.owner) }.id())
             }
         }
+    }
+
+    /// The same if it is this one that the process runs.
+    pub fn open_program(&self, exe: ExeId) -> Option<OwnedFd> {
+        let path = self.exe_path()?;
+        let file = self.open_exe()?;
+        let found = look(&file, "").map(Seen::id)?;
+        // Where stat reports another device than the kernel's own, the mappings know.
+        let is_it = found == exe || found.number == exe.number && self.runs(exe, &path);
+        is_it.then_some(file)
     }
 
     /// The executable, opened for nothing but to be there: nobody else's gets its inode number meanwhile.
@@ -210,7 +227,8 @@ mod tests {
         let stat = this().stat().unwrap();
         assert_eq!(stat.parent_pid, std::os::unix::process::parent_id());
         assert!(stat.start_ticks > 0);
-        assert!(this().command_line().unwrap().contains("dnswall"));
+        assert!(this().command_line(COMMAND_LINE_BYTES_MAX).unwrap().contains("dnswall"));
+        assert!(this().name(4).is_some_and(|name| name.chars().count() <= 5), "cut");
         assert!(this().cgroup_path().unwrap().starts_with(b"/"));
         assert!(ProcDir::open(Path::new("/proc"), u32::MAX).is_none());
     }
@@ -234,7 +252,7 @@ mod tests {
         fs::create_dir(root.path().join("5")).unwrap();
         let shown = |bytes: &[u8]| {
             fs::write(root.path().join("5/cmdline"), bytes).unwrap();
-            ProcDir::open(root.path(), 5).unwrap().command_line()
+            ProcDir::open(root.path(), 5).unwrap().command_line(COMMAND_LINE_BYTES_MAX)
         };
         assert_eq!(shown(b"sh\0-c\0echo \x1b[2J\0"), Some("sh -c echo \\x1b[2J".to_owned()));
         assert_eq!(shown(b""), None);

@@ -17,6 +17,8 @@ use crate::event::{EventHook, Outcome};
 const DEVICE_HOST_BYTES_MAX: usize = 100;
 /// Bytes of `destinationDnsDomain`.
 const DOMAIN_BYTES_MAX: usize = 255;
+/// Bytes of `fileHash`.
+const HASH_BYTES_MAX: usize = 255;
 /// Bytes of `proto` and `app`.
 const PROTOCOL_BYTES_MAX: usize = 31;
 
@@ -113,9 +115,12 @@ fn extension(alert: &Alert) -> Extension {
     if let Some(flow) = &alert.flow {
         put_flow(&mut extension, flow, is_ingress);
     }
+    let name = alert.flow.as_ref().and_then(|flow| flow.destination_name.as_deref());
     if let Some(dns) = &alert.dns {
         extension.put("app", "DNS");
         extension.text("destinationDnsDomain", Some(&dns.name), DOMAIN_BYTES_MAX);
+    } else {
+        extension.text("destinationDnsDomain", name, DOMAIN_BYTES_MAX);
     }
     put_process(&mut extension, alert, is_ingress);
     put_custom(&mut extension, alert);
@@ -159,6 +164,7 @@ fn put_process(extension: &mut Extension, alert: &Alert, is_ingress: bool) {
     }
     extension.text(program, process.exe.as_deref().or(process.comm.as_deref()), VALUE_BYTES_MAX);
     extension.text(user, process.user.as_deref(), VALUE_BYTES_MAX);
+    extension.text("fileHash", process.hash.as_ref().map(|hash| hash.sha256.as_str()), HASH_BYTES_MAX);
 }
 
 fn put_custom(extension: &mut Extension, alert: &Alert) {

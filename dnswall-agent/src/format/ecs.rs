@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::object::without_holes;
 use super::sentence::sentence;
-use super::value::value;
+use super::value::{ANCESTOR_BYTES_MAX, VALUE_BYTES_MAX, bounded, value};
 use super::{PRODUCT, VERSION};
 use crate::alert::{
-    Alert, AlertDns, AlertFlow, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload, Kind, Severity,
+    Alert, AlertDns, AlertFlow, AlertParent, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload, Kind,
+    Severity,
 };
 use crate::event::{EventHook, Outcome};
 
@@ -53,6 +54,7 @@ pub fn object(alert: &Alert) -> Value {
     let AlertWorkload { cgroup, unit, slice, container } = workload;
     let is_ingress = flow.as_ref().is_some_and(|flow| flow.hook == EventHook::Ingress);
     let ends = flow.as_ref().map(ends);
+    let name = flow.as_ref().and_then(|flow| flow.destination_name.as_deref());
     without_holes(json!({
         "@timestamp": date(*time),
         "ecs": { "version": ECS_VERSION },
@@ -91,8 +93,9 @@ pub fn object(alert: &Alert) -> Value {
         },
         "threat": threat(attack, dns.as_ref()),
         "related": {
+            "hash": [process.hash.as_ref().map(|hash| &hash.sha256)],
             "ip": flow.iter().flat_map(|flow| [flow.source, flow.destination]).flatten().collect::<Vec<IpAddr>>(),
-            "hosts": [Some(value(host)), dns.as_ref().map(|dns| value(&dns.name))],
+            "hosts": [Some(value(host)), dns.as_ref().map(|dns| value(&dns.name)), name.map(value)],
             "user": [process.user.as_deref().map(value)],
         },
         "dnswall": {
@@ -106,7 +109,8 @@ pub fn object(alert: &Alert) -> Value {
             "unit": unit.as_deref().map(value),
             "slice": slice.as_deref().map(value),
             "flow": flow.as_ref().map(own_flow),
-            "list": dns.as_ref().map(|dns| json!({ "line": dns.line })),
+            "list": dns.as_ref().map(|dns| json!({ "line": dns.line, "digest": dns.list_digest.as_deref().map(value) })),
+            "parents": process.parents.iter().map(|parent| of_parent(parent, ANCESTOR_BYTES_MAX)).collect::<Vec<Value>>(),
             "tamper": tamper.as_ref().map(of_tamper),
             "selftest": selftest.as_ref().map(|test| json!({ "number": test.number, "latency_us": test.latency_us })),
         },
@@ -183,27 +187,39 @@ fn network(flow: &AlertFlow, is_dns: bool, is_ingress: bool) -> Value {
 }
 
 fn ends(flow: &AlertFlow) -> (Value, Value) {
-    let end = |address: Option<IpAddr>, port: Option<u16>| json!({ "ip": address, "address": address, "port": port });
-    (end(flow.source, flow.source_port), end(flow.destination, flow.destination_port))
+    let end = |address: Option<IpAddr>, port: Option<u16>, name: Option<&str>| json!({ "ip": address, "address": address, "port": port, "domain": name.map(value) });
+    let name = flow.destination_name.as_deref();
+    (end(flow.source, flow.source_port, None), end(flow.destination, flow.destination_port, name))
 }
 
 fn question(dns: &AlertDns) -> Value {
-    let AlertDns { name, kind, id, resolver: _, list: _, entry: _, line: _ } = dns;
+    let AlertDns { name, kind, id, resolver: _, list: _, entry: _, line: _, list_digest: _ } = dns;
     json!({ "type": "query", "id": id.to_string(), "question": { "name": value(name), "type": value(kind) } })
 }
 
 fn of_process(process: &AlertProcess) -> Value {
-    let AlertProcess { pid, start, comm, exe, command_line, uid: _, user: _, parent } = process;
+    let AlertProcess { pid, start, comm, exe, command_line, uid: _, user: _, parent, parents: _, hash } =
+        process;
     json!({
         "pid": pid,
         "start": start.map(date),
         "name": comm.as_deref().map(value),
         "executable": exe.as_deref().map(value),
         "command_line": command_line.as_deref().map(value),
-        "parent": parent.as_ref().map(|parent| json!({
-            "pid": parent.pid,
-            "executable": parent.exe.as_deref().map(value),
-        })),
+        "parent": parent.as_ref().map(|parent| of_parent(parent, VALUE_BYTES_MAX)),
+        "hash": hash.as_ref().map(|hash| json!({ "sha256": hash.sha256 })),
+    })
+}
+
+fn of_parent(parent: &AlertParent, bytes_max: usize) -> Value {
+    let AlertParent { pid, exe, start, comm, command_line } = parent;
+    let value = |text: &str| bounded(text, bytes_max);
+    json!({
+        "pid": pid,
+        "start": start.map(date),
+        "name": comm.as_deref().map(value),
+        "executable": exe.as_deref().map(value),
+        "command_line": command_line.as_deref().map(value),
     })
 }
 

@@ -18,6 +18,8 @@ pub fn fields(alert: &Alert) -> Vec<u8> {
     for (name, value) in [
         ("DNSWALL_RULE", alert.rule.as_deref()),
         ("DNSWALL_NAME", alert.dns.as_ref().map(|dns| dns.name.as_str())),
+        ("DNSWALL_DOMAIN", alert.flow.as_ref().and_then(|flow| flow.destination_name.as_deref())),
+        ("DNSWALL_SHA256", alert.process.hash.as_ref().map(|hash| hash.sha256.as_str())),
         ("DNSWALL_EXE", alert.process.exe.as_deref()),
         // `journalctl -u` shows what has this beside what the unit itself wrote.
         ("OBJECT_SYSTEMD_UNIT", alert.workload.unit.as_deref()),

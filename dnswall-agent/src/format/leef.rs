@@ -61,6 +61,7 @@ pub fn line(alert: &Alert) -> String {
         text("dstPort", number(flow.destination_port.map(u32::from)).as_deref());
         text("icmpType", number(flow.icmp.map(|icmp| icmp.kind.into())).as_deref());
         text("icmpCode", number(flow.icmp.map(|icmp| icmp.code.into())).as_deref());
+        text("dstDomain", flow.destination_name.as_deref());
         text("communityId", flow.community_id.as_deref());
     }
     if let Some(dns) = &alert.dns {
@@ -68,6 +69,7 @@ pub fn line(alert: &Alert) -> String {
         text("qtype", Some(&dns.kind));
         text("list", dns.list.as_deref());
         text("listEntry", dns.entry.as_deref());
+        text("listDigest", dns.list_digest.as_deref());
     }
     let process = &alert.process;
     text("usrName", process.user.as_deref());
@@ -75,6 +77,10 @@ pub fn line(alert: &Alert) -> String {
     text("pid", number(process.pid).as_deref());
     text("process", process.exe.as_deref().or(process.comm.as_deref()));
     text("commandLine", process.command_line.as_deref());
+    text("sha256", process.hash.as_ref().map(|hash| hash.sha256.as_str()));
+    let parent = process.parent.as_ref();
+    text("parentPid", number(parent.map(|parent| parent.pid)).as_deref());
+    text("parentProcess", parent.and_then(|parent| parent.exe.as_deref().or(parent.comm.as_deref())));
     text("container", alert.workload.container.as_deref());
     text("unit", alert.workload.unit.as_deref());
     text("cgroup", alert.workload.cgroup.as_deref());

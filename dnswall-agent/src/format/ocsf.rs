@@ -110,6 +110,7 @@ pub fn event(alert: &Alert) -> Value {
 fn traffic(alert: &Alert) -> Value {
     let Some(flow) = &alert.flow else { return Value::Null };
     let is_ingress = flow.hook == EventHook::Ingress;
+    let (name, hash) = (flow.destination_name.as_deref(), alert.process.hash.as_ref());
     json!({
         "status_id": match alert.verdict {
             Some(Outcome::Denied) => Some(FAILURE),
@@ -117,12 +118,12 @@ fn traffic(alert: &Alert) -> Value {
         },
         "attacks": parts::attacks(&alert.attack),
         "actor": (!is_ingress).then(|| parts::actor(alert)),
-        "src_endpoint": parts::endpoint(flow.source, flow.source_port, (!is_ingress).then_some(&*alert.host)),
-        "dst_endpoint": parts::endpoint(flow.destination, flow.destination_port, is_ingress.then_some(&*alert.host)),
+        "src_endpoint": parts::endpoint(flow.source, flow.source_port, (!is_ingress).then_some(&*alert.host), None),
+        "dst_endpoint": parts::endpoint(flow.destination, flow.destination_port, is_ingress.then_some(&*alert.host), name),
         "connection_info": parts::connection(flow),
         "query": alert.dns.as_ref().map(parts::query),
         "query_time": alert.dns.as_ref().map(|_| milliseconds(alert.time)),
-        "observables": parts::observables(flow, alert.dns.as_ref()),
+        "observables": parts::observables(flow, alert.dns.as_ref(), hash.filter(|_| !is_ingress)),
     })
 }
 

@@ -3,7 +3,9 @@
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList,
+};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
@@ -51,12 +53,14 @@ fn record(alert: &Alert) -> LogRecord {
     text("dns.question.name", alert.dns.as_ref().map(|dns| dns.name.as_str()));
     text("process.executable.path", alert.process.exe.as_deref());
     text("process.command_line", alert.process.command_line.as_deref());
+    text("destination.domain", flow.and_then(|flow| flow.destination_name.as_deref()));
     text("process.owner", alert.process.user.as_deref());
     text("container.id", alert.workload.container.as_deref());
     for (key, number) in [
         ("source.port", flow.and_then(|flow| flow.source_port).map(i64::from)),
         ("destination.port", flow.and_then(|flow| flow.destination_port).map(i64::from)),
         ("process.pid", alert.process.pid.map(i64::from)),
+        ("process.parent_pid", alert.process.parent.as_ref().map(|parent| i64::from(parent.pid))),
     ] {
         attributes.extend(number.map(|number| attribute(key, Any::IntValue(number))));
     }
@@ -97,7 +101,12 @@ fn flatten(key: &str, value: Value, attributes: &mut Vec<KeyValue>) {
 
 fn plain(value: Value) -> Option<Any> {
     match value {
-        Value::Null | Value::Object(_) => None,
+        Value::Null => None,
+        // In a list, where it has no key of its own.
+        Value::Object(map) => {
+            let values = map.into_iter().filter_map(|(key, value)| Some(attribute(&key, plain(value)?)));
+            Some(Any::KvlistValue(KeyValueList { values: values.collect() }))
+        }
         Value::Bool(value) => Some(Any::BoolValue(value)),
         Value::String(value) => Some(Any::StringValue(value)),
         Value::Number(number) => Some(match number.as_i64() {

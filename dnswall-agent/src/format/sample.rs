@@ -3,7 +3,7 @@
 use dnswall_common::flow::protocol;
 use dnswall_common::reason::Reason;
 
-use crate::alert::{Alert, AlertSelftest, AlertTamper, Asked, Tally, sample};
+use crate::alert::{Alert, AlertHash, AlertSelftest, AlertTamper, Asked, Tally, sample};
 use crate::blocklist::Entry;
 use crate::event::{EnrichedEvent, EventHook, Outcome};
 
@@ -18,6 +18,7 @@ pub fn alerts() -> Vec<(&'static str, Alert)> {
         ("limit", of(|event| event.reason = Reason::NamesPerDomain)),
         ("malformed", of(malformed)),
         ("connect", of(|event| connect(event, 443))),
+        ("named", named()),
         ("icmp", of(|event| other_protocol(event, protocol::ICMPV6))),
         ("gre", of(|event| other_protocol(event, 47))),
         ("sum", of(sum)),
@@ -55,8 +56,13 @@ pub fn hostile(text: &str) -> Alert {
     let process = &mut alert.process;
     (process.comm, process.exe) = (Some(text()), Some(text()));
     (process.command_line, process.user) = (Some(text()), Some(text()));
-    if let Some(parent) = &mut process.parent {
-        parent.exe = Some(text());
+    process.parents.resize(8, process.parents[0].clone());
+    process.hash = Some(AlertHash { sha256: "5e".repeat(32) });
+    for parent in process.parent.iter_mut().chain(&mut process.parents) {
+        (parent.exe, parent.comm, parent.command_line) = (Some(text()), Some(text()), Some(text()));
+    }
+    if let Some(flow) = &mut alert.flow {
+        flow.destination_name = Some(text());
     }
     let workload = &mut alert.workload;
     (workload.cgroup, workload.unit) = (Some(text()), Some(text()));
@@ -101,6 +107,16 @@ fn listed(event: &mut EnrichedEvent) {
         digest: Some("cd".repeat(32)),
     };
     event.listed = Some(entry);
+}
+
+/// A connection to where a name led, by a program whose hash is known.
+fn named() -> Alert {
+    let mut alert = of(|event| {
+        connect(event, 443);
+        event.destination_name = Some(std::sync::Arc::from("evil.example"));
+    });
+    alert.process.hash = Some(AlertHash { sha256: "5e".repeat(32) });
+    alert
 }
 
 fn malformed(event: &mut EnrichedEvent) {

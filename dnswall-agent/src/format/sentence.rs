@@ -60,6 +60,9 @@ pub fn sentence(alert: &Alert) -> String {
             }
             (None, _) => {}
         }
+        if let Some(name) = flow.destination_name.as_deref() {
+            let _ = write!(text, " ({})", bounded(name, NAME_BYTES_MAX));
+        }
     }
     if let Some(dns) = &alert.dns {
         let _ = write!(text, ", {} {}", bounded(&dns.name, NAME_BYTES_MAX), dns.kind);

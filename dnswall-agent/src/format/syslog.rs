@@ -24,6 +24,8 @@ pub const ENTERPRISE_DOCUMENTATION: u32 = 32_473;
 pub const SEQUENCE_MAX: u64 = 2_147_483_647;
 /// Bytes of a value in the structured data.
 const PARAMETER_BYTES_MAX: usize = 255;
+/// Bytes of the parent's program, so that the whole stays within [`MESSAGE_BYTES_MAX`].
+const PARENT_BYTES_MAX: usize = 63;
 /// Characters of HOSTNAME.
 const HOST_CHARACTERS_MAX: usize = 255;
 /// Stands where a character is none of PRINTUSASCII.
@@ -174,13 +176,19 @@ fn put_structured_data(message: &mut String, alert: &Alert, enterprise: u32) {
             }
         }
     }
-    for (name, number) in [("pid", alert.process.pid), ("uid", alert.process.uid)] {
+    let parent = alert.process.parent.as_ref();
+    for (name, number) in
+        [("pid", alert.process.pid), ("uid", alert.process.uid), ("ppid", parent.map(|parent| parent.pid))]
+    {
         if let Some(number) = number {
             put(name, &number);
         }
     }
     let (flow, dns, process) = (alert.flow.as_ref(), alert.dns.as_ref(), &alert.process);
     let attack = alert.attack.join(",");
+    let parent_program = parent
+        .and_then(|parent| parent.exe.as_deref().or(parent.comm.as_deref()))
+        .map(|program| bounded(program, PARENT_BYTES_MAX));
     for (name, text) in [
         ("reason", Some(alert.reason.as_str())),
         ("rule", alert.rule.as_deref()),
@@ -188,11 +196,15 @@ fn put_structured_data(message: &mut String, alert: &Alert, enterprise: u32) {
         ("attack", Some(attack.as_str())),
         ("proto", flow.map(|flow| flow.protocol.as_str())),
         ("communityId", flow.and_then(|flow| flow.community_id.as_deref())),
+        ("domain", flow.and_then(|flow| flow.destination_name.as_deref())),
         ("qname", dns.map(|dns| dns.name.as_str())),
         ("qtype", dns.map(|dns| dns.kind.as_str())),
         ("list", dns.and_then(|dns| dns.list.as_deref())),
         ("entry", dns.and_then(|dns| dns.entry.as_deref())),
+        ("listDigest", dns.and_then(|dns| dns.list_digest.as_deref())),
         ("exe", process.exe.as_deref().or(process.comm.as_deref())),
+        ("sha256", process.hash.as_ref().map(|hash| hash.sha256.as_str())),
+        ("parent", parent_program.as_deref()),
         ("user", process.user.as_deref()),
         ("container", alert.workload.container.as_deref()),
         ("unit", alert.workload.unit.as_deref()),

@@ -4,6 +4,8 @@ use crate::event::text::printable;
 
 /// Bytes of any value, unless the format says less. ArcSight's limit for most, and what Elasticsearch indexes of a keyword.
 pub const VALUE_BYTES_MAX: usize = 1_023;
+/// Bytes of a value of a process above the parent, of which there may be eight.
+pub const ANCESTOR_BYTES_MAX: usize = 127;
 /// What stands at the end of a value that was cut.
 pub const CUT_MARK: &str = "…";
 

@@ -226,7 +226,7 @@ impl Naming {
         let engine = lock(engine);
         let host = engine.running().environment.host().clone();
         let roots = roots(engine.wall().cgroup(), &host);
-        let enricher = roots.ok().map(|roots| Enricher::new(roots, Users::of(host)));
+        let enricher = roots.ok().map(|roots| Enricher::new(roots, Users::of(host), None));
         Self { enricher, clocks: Clocks::read() }
     }
 }

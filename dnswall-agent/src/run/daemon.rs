@@ -12,12 +12,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::connected::{self, Older};
 use super::desk::{Desk, DeskParts};
 use super::engine::{self, Engine, EngineError};
+use super::hasher::Hasher;
 use super::lock::Lock;
 use super::looked::Looked;
 use super::options::Options;
 use super::outlet::Outlet;
 use super::prover::{Order, Proofs, Prover, ProverParts};
-use super::reader::{Inbox, Parts, Reader, Sweep};
+use super::reader::{Hashing, Inbox, Parts, Reader, Sweep};
 use super::selftest::Selftests;
 use super::store::Store;
 use super::told::Counts;
@@ -30,7 +31,7 @@ use crate::config::{AtStart, ListsConfig};
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
-use crate::event::{Enricher, Users};
+use crate::event::{Enricher, Hashes, Users};
 use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
 use crate::metrics::{self, Trouble};
@@ -100,11 +101,14 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let (inbox, arrival) = (Arc::new(Inbox::default()), Arc::new(Arrival::default()));
     let hold = Hold::of(engine.wall()).context("take hold of the wall")?;
     let [ring, questions] = engine.wall_mut().take_rings().context("take the rings")?;
+    let hashing = hashing(options.process.hash).context("start to read programs")?;
+    let hashes = hashing.as_ref().map(|hashing| Arc::clone(&hashing.hashes));
     let parts = Parts {
         ring,
         questions,
         pairs: Pairs::new(host_name()),
-        enricher: enricher(engine.wall().cgroup(), &options.host)?,
+        enricher: enricher(engine.wall().cgroup(), &options.host, hashes)?,
+        hashes: hashing,
         grouper: Grouper::new(options.alerts.interval, &host_name()),
         book,
         outlet: Arc::clone(&outlet),
@@ -333,8 +337,20 @@ fn depot(options: &Options) -> anyhow::Result<Depot> {
         .with_context(|| format!("use the directory of lists {}", directory.display()))
 }
 
-fn enricher(cgroup: &Path, host: &HostRoot) -> anyhow::Result<Enricher> {
-    let mut enricher = Enricher::new(connected::roots(cgroup, host)?, Users::of(host.clone()));
+/// Where hashes are to be had, and who makes them, if they are wanted.
+fn hashing(is_wanted: bool) -> std::io::Result<Option<Hashing>> {
+    if !is_wanted {
+        return Ok(None);
+    }
+    let (hashes, programs) = Hashes::new()?;
+    let hashes = Arc::new(hashes);
+    // Not waited for at the end: a file may hang.
+    let hasher = Hasher::start(Arc::clone(&hashes), programs)?;
+    Ok(Some(Hashing { hashes, hasher }))
+}
+
+fn enricher(cgroup: &Path, host: &HostRoot, hashes: Option<Arc<Hashes>>) -> anyhow::Result<Enricher> {
+    let mut enricher = Enricher::new(connected::roots(cgroup, host)?, Users::of(host.clone()), hashes);
     enricher.learn_programs();
     Ok(enricher)
 }

@@ -14,6 +14,8 @@ pub mod environment;
 pub mod executables;
 pub mod explained;
 mod fetcher;
+mod hashed;
+mod hasher;
 pub mod lock;
 mod looked;
 pub mod names;

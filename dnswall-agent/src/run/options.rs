@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::RunError;
 use crate::alert::mute::Mute;
-use crate::config::{AlertsConfig, CONFIG_PATH, Config, ListsConfig, MetricsConfig, ProofConfig, SinkConfig};
+use crate::config::{
+    AlertsConfig, CONFIG_PATH, Config, ListsConfig, MetricsConfig, ProcessConfig, ProofConfig, SinkConfig,
+};
 use crate::host::HostRoot;
 use crate::kernel::find_cgroup2;
 
@@ -61,6 +63,8 @@ pub struct Options {
     pub lists: ListsConfig,
     /// Where a scraper finds metrics.
     pub metrics: MetricsConfig,
+    /// What is found out about processes.
+    pub process: ProcessConfig,
 }
 
 impl Options {
@@ -95,6 +99,7 @@ impl Options {
             heartbeat: found.heartbeat,
             lists: found.lists,
             metrics: found.metrics,
+            process: found.process,
         })
     }
 }

@@ -9,14 +9,16 @@ use std::time::Duration;
 use dnswall_common::event::{Event, hook};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::hashed::Held;
+use super::hasher::Hasher;
 use super::outlet::Outlet;
 use super::told::Counts;
 use crate::alert::{Grouper, RuleBook};
-use crate::asked::{Pairs, ResolverStatus};
+use crate::asked::{Asker, Names, Pairs, ResolverStatus};
 use crate::blocklist::Entry;
 use crate::event::{
-    Clocks, DecodeError, DecodeFailures, EnrichedEvent, Enricher, address, decode, decode_question, dns,
-    refused_key,
+    Clocks, DecodeError, DecodeFailures, EnrichedEvent, Enricher, EventHook, Hashes, address, decode,
+    decode_question, dns, refused_key,
 };
 use crate::kernel::Ring;
 use crate::proof::{Arrival, Claim};
@@ -25,6 +27,8 @@ use crate::proof::{Arrival, Claim};
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Events read before the other duties get their turn.
 const BURST_MAX: usize = 4096;
+/// Questions and answers read before an event is: in a flood of them, it does not wait for all.
+const CATCH_UP_MAX: usize = 64;
 /// How often repeats are told and counters are shown.
 const ROUND_NS: u64 = 1_000_000_000;
 /// How often the counts are asked for before the reader ends.
@@ -56,6 +60,8 @@ pub struct Parts {
     pub pairs: Pairs,
     /// Names processes and workloads.
     pub enricher: Enricher,
+    /// Where hashes of programs come from, and who reads those, where they are wanted.
+    pub hashes: Option<Hashing>,
     /// Makes alerts.
     pub grouper: Grouper,
     /// Names rules.
@@ -68,11 +74,23 @@ pub struct Parts {
     pub arrival: Arc<Arrival>,
 }
 
+/// Hashes of programs.
+pub struct Hashing {
+    /// Where they come from.
+    pub hashes: Arc<Hashes>,
+    /// Who reads the programs.
+    pub hasher: Arc<Hasher>,
+}
+
 /// The thread's belongings.
 pub struct Reader {
     parts: Parts,
     failures: DecodeFailures,
     sweep: Sweep,
+    /// Alerts that wait for a hash.
+    held: Held,
+    /// What answers led where.
+    names: Names,
 }
 
 impl Inbox {
@@ -114,7 +132,8 @@ impl Reader {
         let clocks = Clocks::read();
         parts.grouper.already_told(told, &clocks);
         parts.inbox.last_round_ns.store(clocks.monotonic_ns, Ordering::Release);
-        Self { parts, failures: DecodeFailures::default(), sweep }
+        let (failures, held, names) = Default::default();
+        Self { parts, failures, sweep, held, names }
     }
 
     /// Reads until it is told to stop, and gives the counts it had told by then; to be run on a thread of its own.
@@ -127,8 +146,9 @@ impl Reader {
             }
             self.tell_found();
             // Both, whatever the first left: a flood of one kind does not keep the other waiting.
-            let drained = self.drain() & self.drain_questions();
+            let drained = self.drain() & (self.drain_questions(BURST_MAX) < BURST_MAX);
             let now_ns = Clocks::read().monotonic_ns;
+            self.release(if stopping { u64::MAX } else { now_ns });
             if (stopping && drained) || now_ns.saturating_sub(told_ns) >= ROUND_NS {
                 told_ns = now_ns;
                 // Only now: the counts may not be older than the events.
@@ -137,6 +157,9 @@ impl Reader {
                     self.parts.grouper.counted(counts.iter().copied(), &Clocks::read());
                 }
                 self.tell(stopping && drained);
+                if let Some(hashing) = &self.parts.hashes {
+                    hashing.hasher.look_after(now_ns);
+                }
                 if stopping && drained {
                     return counts;
                 }
@@ -177,16 +200,33 @@ impl Reader {
         for event in events {
             let clocks = Clocks::read();
             let enriched = self.parts.enricher.enrich(&event, &clocks);
+            self.parts.enricher.ask_hash(&enriched);
             let book = self.parts.book.read().unwrap_or_else(PoisonError::into_inner);
             let alert = self.parts.grouper.tell_once(&enriched, &book, &clocks);
-            self.parts.outlet.deliver(&alert);
+            let hash = enriched.process.hash.clone();
+            let alert = self.held.take(alert, hash, clocks.monotonic_ns);
+            alert.iter().for_each(|alert| self.parts.outlet.deliver(alert));
         }
     }
 
+    /// Delivers the alerts that need not wait for their hash any more.
+    fn release(&mut self, now_ns: u64) {
+        if let Some(hashing) = &self.parts.hashes {
+            hashing.hashes.heard();
+        }
+        self.held.release(now_ns).iter().for_each(|alert| self.parts.outlet.deliver(alert));
+    }
+
     fn wait(&self) {
-        let rings = [&self.parts.ring, &self.parts.questions];
-        let mut ready = rings.map(|ring| PollFd::new(ring, PollFlags::IN));
-        if let Err(error) = poll(&mut ready, Some(&NAP))
+        let Parts { ring, questions, hashes, .. } = &self.parts;
+        let mut ready = vec![PollFd::new(ring, PollFlags::IN), PollFd::new(questions, PollFlags::IN)];
+        ready.extend(hashes.as_ref().map(|hashing| PollFd::new(&hashing.hashes, PollFlags::IN)));
+        let patience_ns = self.held.patience_ns(Clocks::read().monotonic_ns);
+        let nap = patience_ns.map_or(NAP, |patience_ns| {
+            let tv_nsec = i64::try_from(patience_ns).unwrap_or(NAP.tv_nsec).min(NAP.tv_nsec);
+            Timespec { tv_sec: 0, tv_nsec }
+        });
+        if let Err(error) = poll(&mut ready, Some(&nap))
             && error != rustix::io::Errno::INTR
         {
             tracing::error!(%error, "wait for events");
@@ -196,16 +236,19 @@ impl Reader {
 
     // Whether the ring is empty now.
     fn drain(&mut self) -> bool {
-        let Self { parts, failures, sweep: _ } = self;
-        let Parts { ring, enricher, grouper, book, outlet, arrival, .. } = parts;
+        let mut questions_left = BURST_MAX;
         for _ in 0..BURST_MAX {
-            let event = match ring.next(decode) {
+            let event = match self.parts.ring.next(decode) {
                 None => return true,
-                Some(event) => match readable(event, failures) {
+                Some(event) => match readable(event, &mut self.failures) {
                     Some(event) => event,
                     None => continue,
                 },
             };
+            // The answer that led to an address is in the other ring by now.
+            questions_left -= self.drain_questions(questions_left.min(CATCH_UP_MAX));
+            let Self { parts, held, names, .. } = self;
+            let Parts { enricher, grouper, book, outlet, arrival, .. } = parts;
             let clocks = Clocks::read();
             let claim = arrival.claim(&event, clocks.monotonic_ns);
             if claim != Claim::Others {
@@ -218,22 +261,25 @@ impl Reader {
                 continue;
             }
             let mut enriched = enricher.enrich(&event, &clocks);
+            enricher.ask_hash(&enriched);
+            enriched.destination_name = led(&enriched, names);
+            let hash = enriched.process.hash.clone();
             let book = book.read().unwrap_or_else(PoisonError::into_inner);
             enriched.listed = listed(&enriched, &book);
-            if let Some(alert) = grouper.observe(enriched, &book, &clocks) {
-                outlet.deliver(&alert);
-            }
+            let alert = grouper.observe(enriched, &book, &clocks);
+            let alert = alert.and_then(|alert| held.take(alert, hash, clocks.monotonic_ns));
+            alert.iter().for_each(|alert| outlet.deliver(alert));
         }
         false
     }
 
-    // Whether the ring of questions is empty now.
-    fn drain_questions(&mut self) -> bool {
-        let Self { parts, failures, sweep: _ } = self;
+    // How many of its ring there were; fewer than `most` when it is empty now.
+    fn drain_questions(&mut self, most: usize) -> usize {
+        let Self { parts, failures, names, .. } = self;
         let Parts { questions, enricher, book, outlet, pairs, .. } = parts;
-        for _ in 0..BURST_MAX {
+        for read in 0..most {
             let event = match questions.next(decode_question) {
-                None => return true,
+                None => return read,
                 Some(event) => match readable(event, failures) {
                     Some(event) => event,
                     None => continue,
@@ -241,8 +287,14 @@ impl Reader {
             };
             if event.hook == hook::ANSWER {
                 for answer in dns::answers(&event) {
-                    let record = pairs.answered(event.cookie, address(event.source), answer, event.time_ns);
-                    record.iter().for_each(|record| outlet.observe(record));
+                    let asker = Asker { cgroup: event.cgroup, netns: event.netns };
+                    let server = address(event.source);
+                    // Only what was asked for leads anywhere.
+                    if let Some(record) = pairs.answered(event.cookie, server, answer.clone(), event.time_ns)
+                    {
+                        names.learn(asker, &record.dns.name, &answer, event.time_ns);
+                        outlet.observe(&record);
+                    }
                 }
                 continue;
             }
@@ -255,11 +307,14 @@ impl Reader {
                 told.iter().for_each(|record| outlet.observe(record));
             }
         }
-        false
+        most
     }
 
     fn count(&self) -> BTreeMap<String, u64> {
         let (group, pairs) = (self.parts.grouper.counters(), self.parts.pairs.counters());
+        let hashing = self.parts.hashes.as_ref();
+        let hashed = hashing.map(|hashing| hashing.hashes.counters()).unwrap_or_default();
+        let stuck = hashing.map_or(0, |hashing| hashing.hasher.stuck());
         let mut counters: BTreeMap<String, u64> = [
             ("alerts", group.alerts),
             ("refusals-observed", group.observed),
@@ -270,6 +325,11 @@ impl Reader {
             ("refusals-of-the-proof", group.own),
             ("cgroups-unnamed", self.parts.enricher.cgroups_unwalked()),
             ("process-reads-stuck", crate::event::patience::stuck() as u64),
+            ("programs-hashed", hashed.read),
+            ("programs-unhashed", hashed.failed),
+            ("program-hashes-crowded-out", hashed.crowded_out),
+            ("program-reads-stuck", stuck as u64),
+            ("alerts-without-their-hash", self.held.unhashed()),
             ("dns-records", pairs.records),
             ("dns-questions-unanswered", pairs.unanswered),
             ("dns-questions-crowded-out", pairs.crowded_out),
@@ -306,6 +366,13 @@ fn listed(event: &EnrichedEvent, book: &RuleBook) -> Option<Entry> {
     let name = event.question.as_ref()?.name.as_str();
     let found = book.policy(event.generation)?.lists().identify(name, event.refused.entry);
     found.inspect_err(|error| tracing::error!("look up who lists a name: {error}")).ok().flatten()
+}
+
+/// The name that led there, of what wants to leave.
+fn led(event: &EnrichedEvent, names: &mut Names) -> Option<Arc<str>> {
+    let address = event.flow.destination.filter(|_| event.hook != EventHook::Ingress)?;
+    let asker = Asker { cgroup: event.refused.cgroup, netns: event.netns };
+    names.find(asker, address, event.time_ns)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -19,8 +19,9 @@ import sys
 OCSF_VERSION, ECS_VERSION = "1.8.0", "9.4.0"
 CLASSES = ["detection_finding", "dns_activity", "network_activity"]
 OBJECTS = """
-    actor analytic attack container device dns_query evidences file finding_info firewall_rule metadata
-    network_connection_info network_endpoint observable osint policy process product sub_technique technique user
+    actor analytic attack container device dns_query evidences file finding_info fingerprint firewall_rule metadata
+    network_connection_info network_endpoint observable osint policy process process_entity product sub_technique technique
+    user
 """.split()
 # Attributes of OCSF keep these keys.
 KEPT = ["type", "is_array", "requirement", "object_type", "profiles"]
@@ -29,16 +30,17 @@ FIELDS = """
     event.action event.category event.code event.dataset event.end event.id event.kind event.module event.provider
     event.reason event.risk_score event.severity event.start event.type
     network.community_id network.direction network.iana_number network.protocol network.transport network.type
-    source.address source.ip source.port destination.address destination.ip destination.port
+    source.address source.ip source.port destination.address destination.domain destination.ip destination.port
     dns.id dns.question.name dns.question.type dns.type
-    process.command_line process.executable process.name process.parent.executable process.parent.pid process.pid
-    process.start user.id user.name
+    process.command_line process.executable process.hash.sha256 process.name process.parent.command_line
+    process.parent.executable process.parent.name process.parent.pid process.parent.start process.pid process.start
+    user.id user.name
     container.id host.hostname host.name
     observer.product observer.type observer.vendor observer.version
     rule.category rule.name rule.ruleset rule.version
     threat.feed.name threat.framework threat.indicator.name threat.indicator.type threat.technique.id
     threat.technique.subtechnique.id
-    related.hosts related.ip related.user
+    related.hash related.hosts related.ip related.user
 """.split()
 
 

@@ -7,21 +7,25 @@ use serde_json::{Value, json};
 
 use crate::alert::attack::ATTACK_VERSION;
 use crate::alert::{
-    Alert, AlertDns, AlertFlow, AlertParent, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
+    Alert, AlertDns, AlertFlow, AlertHash, AlertParent, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
 };
 use crate::event::EventHook;
-use crate::format::value::{file_name, value};
+use crate::format::value::{ANCESTOR_BYTES_MAX, bounded, file_name, value};
 
 /// `device.type_id`: a server, which is what an agent for servers runs on.
 const SERVER: u32 = 1;
 /// `file.type_id`: a regular file.
 const REGULAR_FILE: u32 = 1;
+/// `fingerprint.algorithm_id`: SHA-256.
+const SHA_256: u32 = 3;
 /// `osint.type_id`: a domain.
 const DOMAIN: u32 = 2;
 /// `observable.type_id`: a host name.
 const HOST_NAME: u32 = 1;
 /// `observable.type_id`: an address.
 const ADDRESS: u32 = 2;
+/// `observable.type_id`: a hash.
+const HASH: u32 = 8;
 
 /// This host.
 pub fn device(host: &str) -> Value {
@@ -40,7 +44,8 @@ pub fn policy(policy: &AlertPolicy) -> Value {
 
 /// The process, or at least the user.
 pub fn actor(alert: &Alert) -> Value {
-    let AlertProcess { pid, start, comm, exe, command_line, uid, user, parent } = &alert.process;
+    let AlertProcess { pid, start, comm, exe, command_line, uid, user, parent, parents, hash } =
+        &alert.process;
     let user = json!({ "uid": uid.map(|uid| uid.to_string()), "name": user.as_deref().map(value) });
     if pid.is_none() {
         return json!({ "user": user });
@@ -50,25 +55,57 @@ pub fn actor(alert: &Alert) -> Value {
         "name": comm.as_deref().map(value),
         "cmd_line": command_line.as_deref().map(value),
         "created_time": start.map(Timestamp::as_millisecond),
-        "file": exe.as_deref().map(file),
+        "file": exe.as_deref().map(|path| file(path, hash.as_ref())),
         "user": user,
-        "parent_process": parent.as_ref().map(|AlertParent { pid, exe }| json!({
-            "pid": pid,
-            "file": exe.as_deref().map(file),
-        })),
+        "parent_process": parent.as_ref().map(parent_process),
+        "ancestry": parent.iter().chain(parents).map(ancestor).collect::<Vec<Value>>(),
         "container": { "uid": alert.workload.container.as_deref().map(value) },
     }})
 }
 
-fn file(path: &str) -> Value {
-    json!({ "name": value(file_name(path)), "path": value(path), "type_id": REGULAR_FILE })
+fn parent_process(parent: &AlertParent) -> Value {
+    let AlertParent { pid, exe, start, comm, command_line } = parent;
+    json!({
+        "pid": pid,
+        "name": comm.as_deref().map(value),
+        "cmd_line": command_line.as_deref().map(value),
+        "created_time": start.map(Timestamp::as_millisecond),
+        "file": exe.as_deref().map(|path| file(path, None)),
+    })
 }
 
-/// One end of a flow; `host` is its name where that is this host.
-pub fn endpoint(address: Option<IpAddr>, port: Option<u16>, host: Option<&str>) -> Value {
+/// A process above, as one of a list that begins with the parent.
+fn ancestor(parent: &AlertParent) -> Value {
+    let AlertParent { pid, exe, start, comm, command_line } = parent;
+    let value = |text: &str| bounded(text, ANCESTOR_BYTES_MAX);
+    json!({
+        "pid": pid,
+        "name": comm.as_deref().map(value),
+        "path": exe.as_deref().map(value),
+        "cmd_line": command_line.as_deref().map(value),
+        "created_time": start.map(Timestamp::as_millisecond),
+    })
+}
+
+fn file(path: &str, hash: Option<&AlertHash>) -> Value {
+    json!({
+        "name": value(file_name(path)),
+        "path": value(path),
+        "type_id": REGULAR_FILE,
+        "hashes": hash.map(|hash| [json!({ "algorithm_id": SHA_256, "value": hash.sha256 })]),
+    })
+}
+
+/// One end of a flow; `host` is its name where that is this host, `domain` the name that led there.
+pub fn endpoint(
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    host: Option<&str>,
+    domain: Option<&str>,
+) -> Value {
     // A port alone is no end.
     let port = port.filter(|_| address.is_some() || host.is_some());
-    json!({ "ip": address, "port": port, "hostname": host.map(value) })
+    json!({ "ip": address, "port": port, "hostname": host.map(value), "domain": domain.map(value) })
 }
 
 /// Direction and protocol.
@@ -89,7 +126,7 @@ pub fn connection(flow: &AlertFlow) -> Value {
 
 /// What was asked.
 pub fn query(dns: &AlertDns) -> Value {
-    let AlertDns { name, kind, id, resolver: _, list: _, entry: _, line: _ } = dns;
+    let AlertDns { name, kind, id, resolver: _, list: _, entry: _, line: _, list_digest: _ } = dns;
     json!({ "hostname": value(name), "type": value(kind), "packet_uid": id })
 }
 
@@ -114,13 +151,22 @@ pub fn attacks(techniques: &[String]) -> Value {
 }
 
 /// What one searches by.
-pub fn observables(flow: &AlertFlow, dns: Option<&AlertDns>) -> Value {
+pub fn observables(flow: &AlertFlow, dns: Option<&AlertDns>, hash: Option<&AlertHash>) -> Value {
     let address = |name: &str, address: Option<IpAddr>| {
         address.map(|address| json!({ "name": name, "type_id": ADDRESS, "value": address }))
     };
     let name =
         dns.map(|dns| json!({ "name": "query.hostname", "type_id": HOST_NAME, "value": value(&dns.name) }));
-    json!([name, address("src_endpoint.ip", flow.source), address("dst_endpoint.ip", flow.destination)])
+    let domain = flow
+        .destination_name
+        .as_deref()
+        .map(|name| json!({ "name": "dst_endpoint.domain", "type_id": HOST_NAME, "value": value(name) }));
+    let hash = hash.map(
+        |hash| json!({ "name": "actor.process.file.hashes.value", "type_id": HASH, "value": hash.sha256 }),
+    );
+    let (source, destination) =
+        (address("src_endpoint.ip", flow.source), address("dst_endpoint.ip", flow.destination));
+    json!([name, source, destination, domain, hash])
 }
 
 /// What was done to the wall.
@@ -146,6 +192,7 @@ pub fn unmapped(alert: &Alert) -> Value {
         "packet_bytes": flow.and_then(|flow| flow.bytes),
         "icmp": flow.and_then(|flow| flow.icmp).map(|icmp| json!({ "type": icmp.kind, "code": icmp.code })),
         "list_line": alert.dns.as_ref().and_then(|dns| dns.line),
+        "list_digest": alert.dns.as_ref().and_then(|dns| dns.list_digest.as_deref()).map(value),
         // Whoever is asked is no actor.
         "asked": is_ingress.then(|| json!({
             "pid": process.pid,

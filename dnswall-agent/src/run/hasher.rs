@@ -1,0 +1,268 @@
+//! Takes programs' files from the queue of [`Hashes`], gives it their SHA-256. On a thread of its own: a file may be large, or on a
+//! file system that answers late or never.
+//!
+//! A thread that makes no progress is left behind, as one that reads another process is (`event/patience.rs`), and another one goes
+//! on; what comes from the same device meanwhile is not read. Large files are read in slices, with as long a pause after each as it
+//! took: nobody's disk or processor is taken for more than half the time.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, fstatfs};
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::hexadecimal;
+use crate::event::hash::{Fingerprint, Outcome, Program};
+use crate::event::{Clocks, Hashes};
+
+/// The largest file that is read.
+pub const PROGRAM_BYTES_MAX: u64 = 512 << 20;
+/// Threads that may be left behind. When so many are, nothing is read until one is back.
+pub const STUCK_MAX: usize = 4;
+/// How long a read of one slice may take, in nanoseconds.
+const STUCK_NS: u64 = 5_000_000_000;
+/// What is read without a pause: most programs are smaller.
+const AT_ONCE_BYTES: u64 = 16 << 20;
+/// Bytes between two pauses.
+const SLICE_BYTES: usize = 1 << 20;
+/// `FUSE_SUPER_MAGIC`: whoever serves such a file may give each reader other bytes, and this one none.
+const FUSE: u64 = 0x6573_5546;
+
+/// The threads that read, at most one of which is not left behind.
+#[derive(Debug)]
+pub struct Hasher {
+    hashes: Arc<Hashes>,
+    programs: Mutex<Receiver<Program>>,
+    watch: Mutex<Watch>,
+    /// Devices that threads were left behind at.
+    shunned: Mutex<Vec<(u32, u32)>>,
+    stuck: AtomicUsize,
+}
+
+/// The thread that is not left behind.
+#[derive(Debug, Default)]
+struct Watch {
+    number: u64,
+    /// The device it reads from, and when it last got ahead, on the monotonic clock; nothing while it waits for work.
+    at: Option<((u32, u32), u64)>,
+}
+
+impl Hasher {
+    /// Starts to read what is asked for.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub fn start(hashes: Arc<Hashes>, programs: Receiver<Program>) -> io::Result<Arc<Self>> {
+        let hasher = Arc::new(Self {
+            hashes,
+            programs: Mutex::new(programs),
+            watch: Mutex::default(),
+            shunned: Mutex::default(),
+            stuck: AtomicUsize::new(0),
+        });
+        hasher.employ(0)?;
+        Ok(hasher)
+    }
+
+    /// How many threads wait for a file right now.
+    pub fn stuck(&self) -> usize {
+        self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Leaves a thread behind that gets nowhere, and starts another one. To be called now and then.
+    pub fn look_after(self: &Arc<Self>, now_ns: u64) {
+        let mut watch = locked(&self.watch);
+        let Some((device, ahead_ns)) = watch.at else { return };
+        if now_ns.saturating_sub(ahead_ns) < STUCK_NS || self.stuck() >= STUCK_MAX {
+            return;
+        }
+        self.stuck.fetch_add(1, Ordering::Relaxed);
+        locked(&self.shunned).push(device);
+        tracing::warn!("a program on device {}:{} cannot be read: nothing comes", device.0, device.1);
+        let next = watch.number + 1;
+        *watch = Watch { number: next, at: None };
+        drop(watch);
+        if let Err(error) = self.employ(next) {
+            tracing::warn!(%error, "no more programs are read: start a thread");
+        }
+    }
+
+    fn employ(self: &Arc<Self>, number: u64) -> io::Result<()> {
+        let hasher = Arc::clone(self);
+        thread::Builder::new().name("hashes".to_owned()).spawn(move || hasher.run(number)).map(drop)
+    }
+
+    fn run(&self, number: u64) {
+        loop {
+            let Ok(program) = locked(&self.programs).recv() else { return };
+            let device = program.fingerprint.device();
+            if locked(&self.shunned).contains(&device) {
+                self.hashes.learn(program.fingerprint, Outcome::Failed);
+                continue;
+            }
+            let get_ahead = || self.is_at(number, Some((device, Clocks::read().monotonic_ns)));
+            get_ahead();
+            let outcome = hash(&program, &|| {
+                get_ahead();
+            });
+            let was_left_behind = !self.is_at(number, None);
+            self.hashes.learn(program.fingerprint, outcome);
+            if was_left_behind {
+                self.stuck.fetch_sub(1, Ordering::Relaxed);
+                locked(&self.shunned).retain(|shunned| *shunned != device);
+                return;
+            }
+        }
+    }
+
+    /// Notes where a thread is; `false` for one that was left behind.
+    fn is_at(&self, number: u64, at: Option<((u32, u32), u64)>) -> bool {
+        let mut watch = locked(&self.watch);
+        if watch.number == number {
+            watch.at = at;
+        }
+        watch.number == number
+    }
+}
+
+/// The hash of a file; `ahead` is told after each slice.
+fn hash(program: &Program, ahead: &dyn Fn()) -> Outcome {
+    if program.fingerprint.bytes > PROGRAM_BYTES_MAX || is_made_up(&program.file) {
+        return Outcome::Never;
+    }
+    match read(program, ahead) {
+        // It is not what was asked for any more.
+        Ok(hash) if Fingerprint::of(&program.file) == Some(program.fingerprint) => Outcome::Hash(hash),
+        Ok(_) | Err(_) => Outcome::Failed,
+    }
+}
+
+fn is_made_up(file: impl AsFd) -> bool {
+    fstatfs(file).is_ok_and(|found| found.f_type as u64 == FUSE)
+}
+
+fn read(program: &Program, ahead: &dyn Fn()) -> io::Result<String> {
+    // What is open for nothing is opened to be read: the same file, wherever it is, with a name or without.
+    let path = format!("/proc/self/fd/{}", program.file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?).take(PROGRAM_BYTES_MAX + 1);
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; SLICE_BYTES]);
+    let mut total = 0;
+    loop {
+        let begun = Instant::now();
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&buffer[..count]);
+        total += count as u64;
+        ahead();
+        if total > AT_ONCE_BYTES {
+            thread::sleep(begun.elapsed().min(PAUSE_MAX));
+        }
+    }
+    if total != program.fingerprint.bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Every change in them is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::HashCell;
+    use std::path::Path;
+
+    fn program(path: &Path) -> Program {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).unwrap();
+        Program { fingerprint: Fingerprint::of(&file).unwrap(), file }
+    }
+
+    fn outcome(path: &Path) -> Outcome {
+        hash(&program(path), &|| {})
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        // The standard's own example (FIPS 180-2, B.1), and more than a slice.
+        std::fs::write(&path, "abc").unwrap();
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(outcome(&path), Outcome::Hash(expected.to_owned()));
+        let large = vec![b'x'; SLICE_BYTES * 2 + 1];
+        std::fs::write(&path, &large).unwrap();
+        assert_eq!(outcome(&path), Outcome::Hash(hexadecimal(&Sha256::digest(&large))));
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_read_and_one_that_changes_is_not_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        std::fs::write(&path, "abc").unwrap();
+        let nameless = program(&path);
+        std::fs::remove_file(&path).unwrap();
+        // Its last name went: that is a change.
+        assert_eq!(hash(&nameless, &|| {}), Outcome::Failed);
+        let nameless = Program { fingerprint: Fingerprint::of(&nameless.file).unwrap(), ..nameless };
+        assert!(matches!(hash(&nameless, &|| {}), Outcome::Hash(_)));
+        std::fs::write(&path, "abc").unwrap();
+        let growing = program(&path);
+        std::fs::write(&path, "abcdef").unwrap();
+        assert_eq!(hash(&growing, &|| {}), Outcome::Failed);
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        File::create(&path).unwrap().set_len(PROGRAM_BYTES_MAX + 1).unwrap();
+        assert_eq!(outcome(&path), Outcome::Never);
+        assert!(!is_made_up(File::open(&path).unwrap()));
+    }
+
+    #[test]
+    fn a_thread_that_gets_nowhere_is_left_behind_and_what_else_comes_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        std::fs::write(&path, "abc").unwrap();
+        let (hashes, programs) = Hashes::new().unwrap();
+        let hashes = Arc::new(hashes);
+        let hasher = Hasher::start(Arc::clone(&hashes), programs).unwrap();
+        // As if the first thread hung at a file of another device.
+        let started_ns = Clocks::read().monotonic_ns;
+        locked(&hasher.watch).at = Some(((9, 9), started_ns));
+        hasher.look_after(started_ns + STUCK_NS - 1);
+        assert_eq!(hasher.stuck(), 0);
+        hasher.look_after(started_ns + STUCK_NS);
+        assert_eq!((hasher.stuck(), locked(&hasher.shunned).as_slice()), (1, &[(9, 9)][..]));
+        for name in ["b", "c"] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            let cell = HashCell::default();
+            hashes.ask(program(&path), &cell);
+            let until = Instant::now() + Duration::from_secs(10);
+            while cell.get().is_none() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(2));
+            }
+            assert_eq!(cell.get().map(|hash| &**hash), Some(&*hexadecimal(&Sha256::digest(name))));
+        }
+        // What was left behind took the first file before it saw that it had been, and is back.
+        assert_eq!(hasher.stuck(), 0);
+        assert!(locked(&hasher.shunned).contains(&(9, 9)), "of another device than that file's");
+    }
+}
