@@ -3,7 +3,7 @@
 //! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
 //! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → spool → sinks` ([`event`], [`alert`], [`spool`],
 //! [`format`], [`sink`]), of questions a record each ([`asked`]). [`metrics`] shows a scraper what it counts. [`run`] wires the
-//! two, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
+//! two, [`kubernetes`] knows pods' labels, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
 //! [`durable`] writes its own, [`doctor`] says what it can do, [`demo`] shows it.
 
 pub mod alert;
@@ -23,6 +23,7 @@ pub mod format;
 pub mod glob;
 pub mod host;
 pub mod kernel;
+pub mod kubernetes;
 pub mod metrics;
 pub mod policy;
 pub mod proof;

@@ -6,6 +6,7 @@
 #![doc = include_str!("example.toml")]
 //! ```
 
+mod kubernetes;
 mod mute;
 mod remote;
 mod section;
@@ -20,6 +21,7 @@ use toml::de::DeTable;
 
 use crate::alert::mute::Mute;
 use crate::policy::{Problem, Problems};
+pub use kubernetes::{KubernetesConfig, PodSource, REFRESH_RANGE};
 pub use mute::MUTES_MAX;
 pub use remote::{REQUEST_RANGE, RemoteConfig, ServerConfig};
 use section::Section;
@@ -80,6 +82,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// What is found out about processes.
     pub process: ProcessConfig,
+    /// Who is asked for the labels of pods; `None` is nobody.
+    pub kubernetes: Option<KubernetesConfig>,
 }
 
 /// What is found out about processes.
@@ -165,6 +169,7 @@ impl Default for Config {
             lists: ListsConfig { ca: None, timeout: Duration::from_secs(300) },
             metrics: MetricsConfig::default(),
             process: ProcessConfig { hash: true },
+            kubernetes: None,
         }
     }
 }
@@ -214,6 +219,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         "lists",
         "metrics",
         "process",
+        "kubernetes",
         "mute",
         "sink",
     ];
@@ -241,6 +247,10 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
     let lists = read_lists(&mut top, defaults.lists);
     let metrics = read_metrics(&mut top);
     let process = read_process(&mut top, defaults.process);
+    let kubernetes = top.table("kubernetes").map(|(span, table)| {
+        let section = Section::new(table, span, "[kubernetes]", kubernetes::KEYS, top.problems());
+        kubernetes::read_kubernetes(section)
+    });
     let mutes = top.tables("mute", MUTES_MAX);
     let mutes = mutes
         .into_iter()
@@ -281,6 +291,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         lists,
         metrics,
         process,
+        kubernetes,
     }
 }
 
@@ -374,7 +385,14 @@ mod tests {
         let metrics = MetricsConfig { address: Some(([127, 0, 0, 1], METRICS_PORT).into()) };
         let mutes = config.mutes.clone();
         assert_eq!(mutes[0].reason, "the printer is replaced in January");
-        assert_eq!(config, Config { cgroup, host_root, alerts, sinks, lists, metrics, mutes, ..defaults });
+        let kubernetes = config.kubernetes.clone();
+        assert_eq!(
+            kubernetes,
+            Config::parse("[kubernetes]", "agent.toml").unwrap().kubernetes,
+            "as in a pod"
+        );
+        let others = Config { cgroup, host_root, alerts, sinks, lists, metrics, mutes, ..defaults };
+        assert_eq!(config, Config { kubernetes, ..others });
     }
 
     #[test]

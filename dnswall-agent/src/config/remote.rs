@@ -54,6 +54,11 @@ pub(super) fn read_remote(section: &mut Section<'_, '_>) -> RemoteConfig {
 pub(super) fn read_server(section: &mut Section<'_, '_>, hint: &str) -> Option<ServerConfig> {
     let remote = read_remote(section);
     section.require("url", hint);
+    Some(ServerConfig { url: read_url(section)?, authorization: None, remote })
+}
+
+/// `url`, without a secret in it.
+pub(super) fn read_url(section: &mut Section<'_, '_>) -> Option<ServerUrl> {
     let text = section.text("url")?;
     let span = section.value_span("url");
     let url = match ServerUrl::new(&text) {
@@ -73,7 +78,7 @@ pub(super) fn read_server(section: &mut Section<'_, '_>, hint: &str) -> Option<S
         section.note(problem.hint(hint));
         return None;
     }
-    Some(ServerConfig { url, authorization: None, remote })
+    Some(url)
 }
 
 /// The secret, and `authorization`.
@@ -112,14 +117,18 @@ pub(super) fn without_query(
     section: &mut Section<'_, '_>,
     server: Option<ServerConfig>,
 ) -> Option<ServerConfig> {
-    if server.as_ref().is_some_and(|server| server.url.has_query()) {
+    server.filter(|server| may_be_added_to(section, &server.url))
+}
+
+/// Whether a path may be added to a URL.
+pub(super) fn may_be_added_to(section: &mut Section<'_, '_>, url: &ServerUrl) -> bool {
+    if url.has_query() {
         let problem = Problem::error(section.value_span("url"), "there is something behind a `?`");
         section.note(
             problem
                 .why("a path is added to it")
                 .hint("write only the server, and a path before it if it has one"),
         );
-        return None;
     }
-    server
+    !url.has_query()
 }

@@ -128,20 +128,44 @@ impl Client {
     /// # Errors
     /// Why there is no answer, for people; nothing secret is in it.
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, String> {
+        let request = self.with_headers(self.agent.post(&self.whole(path)), headers);
+        let response = request.send(body).map_err(|error| words(&error, self.timeout))?;
+        self.reply(response, REPLY_BYTES_MAX)
+    }
+
+    /// Asks for what is at the URL with `path` behind it, of at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// Why there is no answer, for people; nothing secret is in it.
+    pub fn get(&self, path: &str, headers: &[(&str, &str)], bytes_max: u64) -> Result<Reply, String> {
+        let request = self.with_headers(self.agent.get(&self.whole(path)), headers);
+        let response = request.call().map_err(|error| words(&error, self.timeout))?;
+        self.reply(response, bytes_max)
+    }
+
+    fn whole(&self, path: &str) -> String {
         let place = self.url.secret();
-        let whole =
-            if path.is_empty() { place.to_owned() } else { format!("{}{path}", place.trim_end_matches('/')) };
-        let mut request = self.agent.post(&whole);
+        if path.is_empty() { place.to_owned() } else { format!("{}{path}", place.trim_end_matches('/')) }
+    }
+
+    fn with_headers<B>(
+        &self,
+        mut request: ureq::RequestBuilder<B>,
+        headers: &[(&str, &str)],
+    ) -> ureq::RequestBuilder<B> {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
+        match &self.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
         }
-        let mut response = request.send(body).map_err(|error| words(&error, self.timeout))?;
+    }
+
+    fn reply(&self, mut response: http::Response<ureq::Body>, bytes_max: u64) -> Result<Reply, String> {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), Timestamp::now());
-        let read = response.body_mut().with_config().limit(REPLY_BYTES_MAX).read_to_vec();
+        let read = response.body_mut().with_config().limit(bytes_max).read_to_vec();
         let body = read.map_err(|error| words(&error, self.timeout))?;
         Ok(Reply { status, retry_after, body, hidden: self.hidden.clone() })
     }

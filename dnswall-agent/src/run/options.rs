@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::RunError;
 use crate::alert::mute::Mute;
 use crate::config::{
-    AlertsConfig, CONFIG_PATH, Config, ListsConfig, MetricsConfig, ProcessConfig, ProofConfig, SinkConfig,
+    AlertsConfig, CONFIG_PATH, Config, KubernetesConfig, ListsConfig, MetricsConfig, ProcessConfig,
+    ProofConfig, SinkConfig,
 };
 use crate::host::HostRoot;
 use crate::kernel::find_cgroup2;
@@ -65,6 +66,8 @@ pub struct Options {
     pub metrics: MetricsConfig,
     /// What is found out about processes.
     pub process: ProcessConfig,
+    /// Who is asked for the labels of pods.
+    pub kubernetes: Option<KubernetesConfig>,
 }
 
 impl Options {
@@ -100,6 +103,7 @@ impl Options {
             lists: found.lists,
             metrics: found.metrics,
             process: found.process,
+            kubernetes: found.kubernetes,
         })
     }
 }
