@@ -3,7 +3,7 @@
 //! Data goes one way: `policy.toml → PolicyFile → Policy → MapImage → kernel maps` ([`policy`], [`compile`],
 //! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → spool → sinks` ([`event`], [`alert`], [`spool`],
 //! [`format`], [`sink`]), of questions a record each ([`asked`]). [`metrics`] shows a scraper what it counts. [`run`] wires the
-//! two, [`kubernetes`] knows pods' labels, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
+//! two, [`container`] and [`kubernetes`] name containers and pods, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
 //! [`durable`] writes its own, [`doctor`] says what it can do, [`demo`] shows it.
 
 pub mod alert;
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod compile;
 pub mod config;
 pub mod connections;
+pub mod container;
 pub mod control;
 pub mod demo;
 pub mod digest;

@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Alert;
 use super::severity::Severity;
+use super::{Alert, AlertPod, AlertWorkload};
 use crate::glob;
 
 /// What somebody asks for, as text; what is not there leaves everything.
@@ -13,7 +13,7 @@ pub struct FilterText {
     pub kind: Option<String>,
     /// The least severity.
     pub severity: Option<String>,
-    /// Unit, slice, container or cgroup, with `*`.
+    /// Unit, slice, cgroup, container (id or name) or pod (`namespace/name`), with `*`.
     pub workload: Option<String>,
     /// The rule, with `*`.
     pub rule: Option<String>,
@@ -70,8 +70,8 @@ impl Filter {
                 texts.any(|text| glob::matches(pattern.as_bytes(), text.as_bytes()))
             })
         };
-        let places = &alert.workload;
-        let places = [&places.unit, &places.slice, &places.container, &places.cgroup].map(Option::as_deref);
+        let pod = alert.workload.pod.as_ref().map(AlertPod::path);
+        let places = places(&alert.workload, pod.as_deref());
         like(kind, &[Some(alert.kind.name())])
             && severity.is_none_or(|least| alert.severity >= least)
             && like(workload, &places)
@@ -85,6 +85,18 @@ impl Filter {
     pub fn wants_json(&self, json: &str) -> bool {
         self.is_empty() || serde_json::from_str(json).map_or(true, |alert| self.wants(&alert))
     }
+}
+
+/// What a workload may be called by. A name counts only if nobody else can give himself the same: not one that a user's or a
+/// service's own runtime gives, nor a container's in a pod, which each pod has its own of. What is muted by name would be open to
+/// whoever takes the name.
+fn places<'a>(workload: &'a AlertWorkload, pod: Option<&'a str>) -> [Option<&'a str>; 6] {
+    let AlertWorkload { cgroup, unit, slice, container, container_name, image: _, runtime: _, pod: _ } =
+        workload;
+    let name = container_name.as_deref().filter(|_| container.is_some() && pod.is_none());
+    let pod = pod.filter(|_| container.is_some());
+    let [unit, slice, container, cgroup] = [unit, slice, container, cgroup].map(Option::as_deref);
+    [unit, slice, container, cgroup, name, pod]
 }
 
 /// A question for the name or one below it, or traffic to the address.
@@ -168,6 +180,23 @@ mod tests {
             });
             assert_eq!(wanted, expected, "{since:?} {until:?}");
         }
+    }
+
+    #[test]
+    fn a_workload_is_called_by_its_container_or_pod() {
+        let mut alert = sample::alert();
+        let wants = |alert: &Alert, text: &str| {
+            let filter = FilterText { workload: Some(text.to_owned()), ..FilterText::default() };
+            Filter::parse(&filter, Timestamp::UNIX_EPOCH).unwrap().wants(alert)
+        };
+        alert.workload.container_name = Some("shop-api".to_owned());
+        assert!(!wants(&alert, "shop-*"), "a user's own word");
+        alert.workload.container = Some("ab".repeat(32));
+        assert!(wants(&alert, "shop-*") && wants(&alert, "abab*"));
+        alert.workload.pod =
+            Some(AlertPod { namespace: "shop".to_owned(), name: "api-1".to_owned(), ..AlertPod::default() });
+        assert!(wants(&alert, "shop/*") && wants(&alert, "shop/api-1") && wants(&alert, "orders.service"));
+        assert!(!wants(&alert, "shop-*"), "each pod has its own");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod severity;
 pub mod text;
 mod unjudged;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -34,6 +35,7 @@ pub use rules::{PolicyRules, RuleBook};
 pub use selftest::{AlertDelivered, AlertSelftest, AlertTaken, Asked, Telling};
 pub use severity::Severity;
 
+use crate::container::{Container, Named};
 use crate::event::{EnrichedEvent, HashCell, Outcome, Parent, Workload};
 
 /// [`Alert::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
@@ -195,7 +197,7 @@ pub struct AlertHash {
 }
 
 /// Which workload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertWorkload {
     /// Path of the cgroup.
     pub cgroup: Option<String>,
@@ -203,8 +205,37 @@ pub struct AlertWorkload {
     pub unit: Option<String>,
     /// Slice.
     pub slice: Option<String>,
-    /// Container id.
+    /// Container id; `null` also for one in a cgroup that a user or a service has named.
     pub container: Option<String>,
+    /// What its runtime calls the container; in a pod, what the pod does.
+    #[serde(default)]
+    pub container_name: Option<String>,
+    /// The container's image, as it was asked for.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Who runs the container: `docker`, `podman`, `containerd`, `cri-o`, …
+    #[serde(default)]
+    pub runtime: Option<String>,
+    /// The Kubernetes pod that it is in.
+    #[serde(default)]
+    pub pod: Option<AlertPod>,
+}
+
+/// A Kubernetes pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Option<String>,
+    /// The container in it; `null` for its sandbox.
+    pub container: Option<String>,
+    /// The node it is on.
+    pub node: Option<String>,
+    /// Its labels; `null` where nobody was there to ask.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// How often and when, and what to call it: what an event does not say about its alert.
@@ -290,12 +321,7 @@ impl Alert {
             dns: None,
             // The kernel does not say who did it.
             process: AlertProcess::default(),
-            workload: AlertWorkload {
-                cgroup: Some(cgroup.to_owned()),
-                unit: None,
-                slice: None,
-                container: None,
-            },
+            workload: AlertWorkload { cgroup: Some(cgroup.to_owned()), ..AlertWorkload::default() },
             host: host.to_owned(),
             count,
             first,
@@ -337,8 +363,40 @@ impl AlertPolicy {
 impl AlertWorkload {
     /// The workload of an event.
     pub(crate) fn new(event: &EnrichedEvent) -> Self {
-        let Workload { cgroup, unit, slice, container } = (*event.workload).clone();
-        Self { cgroup, unit, slice, container }
+        let Workload { cgroup, unit, slice, container, claimed: _ } = (*event.workload).clone();
+        let workload = Self { cgroup, unit, slice, container, ..Self::default() };
+        let Some(Named { container: named, labels, node }) = &event.named else { return workload };
+        let Container { name, image, runtime, pod } = (**named).clone();
+        let pod = pod.map(|pod| AlertPod {
+            namespace: pod.namespace,
+            name: pod.name,
+            uid: pod.uid,
+            container: name.clone(),
+            node: node.as_deref().map(str::to_owned),
+            labels: labels.as_deref().cloned(),
+        });
+        let runtime = Some(runtime.name().to_owned());
+        Self { container_name: name, image, runtime, pod, ..workload }
+    }
+
+    /// What a person would call it: pod, container, unit or cgroup.
+    pub fn short_name(&self) -> Option<String> {
+        let id = || self.container.as_ref().map(|id| id.chars().take(CONTAINER_DIGITS).collect());
+        let pod = self.pod.as_ref().map(AlertPod::path);
+        pod.or_else(|| self.container_name.clone())
+            .or_else(id)
+            .or_else(|| self.unit.clone())
+            .or_else(|| self.cgroup.clone())
+    }
+}
+
+/// Digits of a container id that are shown.
+const CONTAINER_DIGITS: usize = 12;
+
+impl AlertPod {
+    /// `NAMESPACE/NAME`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
     }
 }
 
@@ -443,6 +501,9 @@ mod tests {
         }
         for key in ["start", "comm", "command_line"] {
             alert["process"]["parent"].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        for key in ["container_name", "image", "runtime", "pod"] {
+            alert["workload"].as_object_mut().unwrap().remove(key).unwrap();
         }
         let read: Alert = serde_json::from_value(value).unwrap();
         assert_eq!((read.severity, read.attack), (Severity::Medium, Vec::new()));

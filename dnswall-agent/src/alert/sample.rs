@@ -70,8 +70,10 @@ pub fn enriched() -> EnrichedEvent {
             unit: Some("orders.service".to_owned()),
             slice: Some("system.slice".to_owned()),
             container: None,
+            claimed: None,
         }),
         netns: 1,
+        named: None,
         refused: RefusedKey {
             cgroup: 4_242,
             destination: crate::event::sample::words("198.51.100.53"),

@@ -15,8 +15,6 @@ use crate::event::text::printable;
 /// Columns that short lines are filled up to, so that the next part begins below the one above.
 const WHAT_WIDTH: usize = 40;
 const WHO_WIDTH: usize = 40;
-/// Digits of a container id that are shown.
-const CONTAINER_DIGITS: usize = 12;
 /// `2026-03-01`, at the beginning of a time.
 const DAY_CHARACTERS: usize = 10;
 
@@ -158,8 +156,7 @@ fn who(line: &mut Line, alert: &Alert) {
         (None, Some(uid)) => line.put(Style::new(), &format!(" uid {uid}")),
         (None, None) => {}
     }
-    let container = workload.container.as_ref().map(|id| id.chars().take(CONTAINER_DIGITS).collect());
-    if let Some(home) = container.or_else(|| workload.unit.clone()).or_else(|| workload.cgroup.clone()) {
+    if let Some(home) = workload.short_name() {
         line.put(NAME, &format!(" {home}"));
     }
 }
@@ -220,6 +217,15 @@ mod tests {
         (sum.reason, sum.rule) = ("no-rule".to_owned(), None);
         let mut yesterday = connect.clone();
         (yesterday.count, yesterday.first) = (2, "2026-02-28T23:59:59.5Z".parse().unwrap());
+        let mut container = ping.clone();
+        container.workload.container = Some("0123456789abcdef".repeat(4));
+        container.workload.container_name = Some("shop-api".to_owned());
+        let mut pod = container.clone();
+        pod.workload.pod = Some(crate::alert::AlertPod {
+            namespace: "shop".to_owned(),
+            name: "api-7d9f-x2x".to_owned(),
+            ..Default::default()
+        });
         let mended = AlertTamper {
             object: "dw_egress".to_owned(),
             found: "link 17 is attached to nothing".to_owned(),
@@ -235,7 +241,7 @@ mod tests {
             AlertTamper { done: "nothing can be done from here".to_owned(), mended: false, ..mended };
         let mut hidden = tamper("cgroup-replaced", hidden, 1);
         hidden.last = hidden.first;
-        vec![question, connect, ping, served, raw, sum, yesterday, detached, hidden]
+        vec![question, connect, ping, container, pod, served, raw, sum, yesterday, detached, hidden]
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub fn line(record: &DnsRecord, colour: bool) -> String {
     let process = &record.process;
     let name = process.exe.as_deref().or(process.comm.as_deref()).unwrap_or("?");
     line.put(WHO, &format!("{name}[{}]", process.pid.map_or("?".to_owned(), |pid| pid.to_string())));
-    if let Some(unit) = record.workload.unit.as_ref().or(record.workload.cgroup.as_ref()) {
-        line.put(DIM, &format!(" {unit}"));
+    if let Some(home) = record.workload.short_name() {
+        line.put(DIM, &format!(" {home}"));
     }
     if let Some(resolver) = record.dns.resolver {
         line.put(DIM, &format!(" asked {resolver}"));

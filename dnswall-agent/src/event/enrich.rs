@@ -19,7 +19,9 @@ use super::process::{Process, Processes, Recorded};
 use super::user::Users;
 use super::workload::{Workload, Workloads};
 use crate::blocklist::Entry;
+use crate::container::{ContainerCounters, Containers, Named, Seeker};
 use crate::host::HostRoot;
+use crate::kubernetes::Pods;
 
 /// Directories whose programs are known before the first of them runs.
 const PROGRAM_DIRECTORIES: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/bin", "/sbin"];
@@ -112,6 +114,8 @@ pub struct EnrichedEvent {
     pub workload: Arc<Workload>,
     /// Which network namespace, by its cookie; 0 when unknown.
     pub netns: u64,
+    /// What its runtime calls it, when it is a container.
+    pub named: Option<Named>,
     /// Under what the kernel counts refusals like this one.
     pub refused: RefusedKey,
     /// How many of those it counted so far, this one included (see [`Event::refusals`]).
@@ -137,6 +141,8 @@ pub struct Enricher {
     processes: Processes,
     workloads: Workloads,
     users: Users,
+    containers: Option<Containers>,
+    pods: Option<Arc<Pods>>,
 }
 
 impl Enricher {
@@ -144,7 +150,18 @@ impl Enricher {
     pub fn new(roots: Roots, users: Users, hashes: Option<Arc<Hashes>>) -> Self {
         let Roots { cgroup_mount, wall, proc, host } = roots;
         let workloads = Workloads::new(cgroup_mount, &wall, proc.clone());
-        Self { processes: Processes::new(proc, host, hashes), workloads, users }
+        Self { processes: Processes::new(proc, host, hashes), workloads, users, containers: None, pods: None }
+    }
+
+    /// Names containers too, and pods as far as `pods` knows them.
+    #[must_use]
+    pub fn with_containers(self, seeker: Seeker, pods: Option<Arc<Pods>>) -> Self {
+        Self { containers: Some(Containers::new(seeker)), pods, ..self }
+    }
+
+    /// What was counted of containers.
+    pub fn container_counters(&self) -> ContainerCounters {
+        self.containers.as_ref().map(Containers::counters).unwrap_or_default()
     }
 
     /// Learns where the host's usual programs are, so that one that ends at once has a name too. Returns how many.
@@ -195,6 +212,7 @@ impl Enricher {
         let now_ns = clocks.monotonic_ns;
         let exe = (exe_number != 0).then_some(ExeId { number: exe_number, device: exe_device });
         let workload = self.workloads.find(cgroup, pid, now_ns);
+        let named = self.named(&workload, now_ns);
         let uid = (uid != u32::MAX).then_some(uid);
         EnrichedEvent {
             time: clocks.at_monotonic(time_ns),
@@ -224,6 +242,7 @@ impl Enricher {
             user: uid.and_then(|uid| self.user(uid, &workload, now_ns)),
             workload,
             netns,
+            named,
             refused: refused_key(event),
             refusals,
         }
@@ -232,6 +251,14 @@ impl Enricher {
     /// Asks for the hash of the program behind an event, which will be in its process.
     pub fn ask_hash(&mut self, event: &EnrichedEvent) {
         self.processes.ask_hash(&event.process, event.exe, event.started);
+    }
+
+    fn named(&mut self, workload: &Workload, now_ns: u64) -> Option<Named> {
+        let container = self.containers.as_mut()?.find(workload, now_ns)?;
+        let pods = self.pods.as_ref().filter(|_| container.pod.is_some());
+        let uid = container.pod.as_ref().and_then(|pod| pod.uid.as_deref());
+        let labels = pods.zip(uid).and_then(|(pods, uid)| pods.labels(uid));
+        Some(Named { labels, node: pods.and_then(|pods| pods.node().cloned()), container })
     }
 
     /// A container has users of its own, of which this host's names say nothing; only root is root everywhere.

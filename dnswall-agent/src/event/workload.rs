@@ -9,7 +9,7 @@ use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dnswall_common::identity::{CONTAINER_ID_BYTES, container_in};
+use dnswall_common::identity::{CONTAINER_ID_BYTES, container_id_start, container_in};
 
 use super::lru::Lru;
 use super::proc_dir::{ProcDir, inode};
@@ -35,6 +35,8 @@ pub struct Workload {
     pub slice: Option<String>,
     /// The container's id.
     pub container: Option<String>,
+    /// Where there is none: what looks like one below a user, a service or a scope, which name directories as they like.
+    pub claimed: Option<String>,
 }
 
 impl Workload {
@@ -47,12 +49,18 @@ impl Workload {
         let around = unit_at.map_or(usize::MAX, |at| wall_depth + at);
         let container = container_in(components())
             .and_then(|(place, start)| components().nth(place)?.get(start..start + CONTAINER_ID_BYTES));
+        let id = |component: &[u8]| {
+            let start = container_id_start(component)?;
+            component.get(start..start + CONTAINER_ID_BYTES).map(<[u8]>::to_vec)
+        };
+        let claimed = if container.is_none() { components().find_map(id) } else { None };
         let text = |bytes: &[u8]| printable(bytes, PATH_BYTES_MAX);
         Self {
             cgroup: Some(text(path)),
             unit: unit_at.and_then(|at| components().nth(wall_depth + at)).map(text),
             slice: components().take(around).filter(is_slice).last().map(text),
             container: container.map(text),
+            claimed: claimed.as_deref().map(text),
         }
     }
 }
@@ -166,7 +174,7 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn parts(path: &str, wall: &str) -> [Option<String>; 3] {
-        let Workload { cgroup, unit, slice, container } =
+        let Workload { cgroup, unit, slice, container, claimed: _ } =
             Workload::from_path(path.as_bytes(), wall.as_bytes());
         assert_eq!(cgroup.as_deref(), Some(path));
         [unit, slice, container]
@@ -198,6 +206,10 @@ mod tests {
         let nested = format!("/lxc/{ID}/user.slice/docker-{}.scope", ID.replace('0', "f"));
         check(&nested, "/", Some("lxc"), None, Some(ID));
         check(&format!("/lxc/user.slice/{ID}"), "/", Some("lxc"), None, None);
+        let claimed = |path: &str| Workload::from_path(path.as_bytes(), b"/").claimed;
+        assert_eq!(claimed(&path).as_deref(), Some(ID));
+        assert_eq!(claimed(&format!("/shop.service/libpod-payload-{ID}")).as_deref(), Some(ID));
+        assert_eq!((claimed(&nested), claimed("/shop.service/app")), (None, None));
     }
 
     #[test]

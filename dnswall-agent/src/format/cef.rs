@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::sentence::{sentence, title};
 use super::value::{VALUE_BYTES_MAX, bounded};
 use super::{PRODUCT, VERSION};
-use crate::alert::{Alert, AlertFlow, Severity};
+use crate::alert::{Alert, AlertFlow, AlertPod, AlertWorkload, Severity};
 use crate::event::{EventHook, Outcome};
 
 /// Bytes of `dvchost`.
@@ -168,18 +168,29 @@ fn put_process(extension: &mut Extension, alert: &Alert, is_ingress: bool) {
 }
 
 fn put_custom(extension: &mut Extension, alert: &Alert) {
-    let workload = &alert.workload;
-    let home = workload.container.as_deref().or(workload.unit.as_deref()).or(workload.cgroup.as_deref());
+    let home = home(&alert.workload);
     let dns = alert.dns.as_ref();
     extension.custom("cs1", "rule", alert.rule.as_deref());
     extension.custom("cs2", "list", dns.and_then(|dns| dns.list.as_deref()));
     extension.custom("cs3", "listEntry", dns.and_then(|dns| dns.entry.as_deref()));
     extension.custom("cs4", "questionType", dns.map(|dns| dns.kind.as_str()));
-    extension.custom("cs5", "workload", home);
+    extension.custom("cs5", "workload", home.as_deref());
     extension.custom("cs6", "attack", Some(&alert.attack.join(",")));
     extension.custom("flexString1", "commandLine", alert.process.command_line.as_deref());
     extension.custom("flexString2", "policy", alert.policy.name.as_deref());
     extension.number("cn1", "generation", alert.policy.generation);
+}
+
+/// Pod, container's name and id, as far as they are known; else unit or cgroup. There is one key for it all.
+fn home(workload: &AlertWorkload) -> Option<String> {
+    let pod = workload.pod.as_ref().map(AlertPod::path);
+    let parts = [pod, workload.container_name.clone(), workload.container.clone()];
+    let container: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    if container.is_empty() {
+        workload.unit.clone().or_else(|| workload.cgroup.clone())
+    } else {
+        Some(container.join(" "))
+    }
 }
 
 #[cfg(test)]
@@ -286,7 +297,7 @@ mod tests {
 
     #[test]
     fn one_of_each_class() {
-        let shown = ["listed", "connect", "ingress", "unjudged", "tamper", "hostile"];
+        let shown = ["listed", "connect", "ingress", "unjudged", "tamper", "pod", "hostile"];
         let lines: Vec<String> = sample::alerts()
             .iter()
             .filter(|(name, _)| shown.contains(name))

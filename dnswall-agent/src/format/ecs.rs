@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::object::without_holes;
 use super::sentence::sentence;
-use super::value::{ANCESTOR_BYTES_MAX, VALUE_BYTES_MAX, bounded, value};
+use super::value::{ANCESTOR_BYTES_MAX, VALUE_BYTES_MAX, bounded, image_parts, value};
 use super::{PRODUCT, VERSION};
 use crate::alert::{
-    Alert, AlertDns, AlertFlow, AlertParent, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload, Kind,
-    Severity,
+    Alert, AlertDns, AlertFlow, AlertParent, AlertPod, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
+    Kind, Severity,
 };
 use crate::event::{EventHook, Outcome};
 
@@ -51,7 +51,7 @@ pub fn object(alert: &Alert) -> Value {
         selftest,
     } = alert;
     let AlertPolicy { name: policy_name, generation, digest } = policy;
-    let AlertWorkload { cgroup, unit, slice, container } = workload;
+    let AlertWorkload { cgroup, unit, slice, container, container_name, image, runtime, pod } = workload;
     let is_ingress = flow.as_ref().is_some_and(|flow| flow.hook == EventHook::Ingress);
     let ends = flow.as_ref().map(ends);
     let name = flow.as_ref().and_then(|flow| flow.destination_name.as_deref());
@@ -82,7 +82,16 @@ pub fn object(alert: &Alert) -> Value {
         "dns": dns.as_ref().map(question),
         "process": of_process(process),
         "user": { "id": process.uid.map(|uid| uid.to_string()), "name": process.user.as_deref().map(value) },
-        "container": { "id": container.as_deref().map(value) },
+        "container": {
+            "id": container.as_deref().map(value),
+            "name": container_name.as_deref().map(value),
+            "image": image.as_deref().map(image_parts).map(|(name, tag)| json!({
+                "name": value(name),
+                "tag": [tag.map(value)],
+            })),
+            "runtime": runtime.as_deref().map(value),
+        },
+        "orchestrator": pod.as_ref().map(orchestrator),
         "host": { "name": value(host), "hostname": value(host) },
         "observer": { "type": "firewall", "vendor": PRODUCT, "product": PRODUCT, "version": VERSION },
         "rule": {
@@ -108,6 +117,7 @@ pub fn object(alert: &Alert) -> Value {
             "cgroup": cgroup.as_deref().map(value),
             "unit": unit.as_deref().map(value),
             "slice": slice.as_deref().map(value),
+            "node": pod.as_ref().and_then(|pod| pod.node.as_deref()).map(value),
             "flow": flow.as_ref().map(own_flow),
             "list": dns.as_ref().map(|dns| json!({ "line": dns.line, "digest": dns.list_digest.as_deref().map(value) })),
             "parents": process.parents.iter().map(|parent| of_parent(parent, ANCESTOR_BYTES_MAX)).collect::<Vec<Value>>(),
@@ -197,6 +207,22 @@ fn question(dns: &AlertDns) -> Value {
     json!({ "type": "query", "id": id.to_string(), "question": { "name": value(name), "type": value(kind) } })
 }
 
+/// Labels as ECS wants them: `key:value`.
+fn orchestrator(pod: &AlertPod) -> Value {
+    let AlertPod { namespace, name, uid, container: _, node: _, labels } = pod;
+    let labels = labels.iter().flatten().map(|(key, label)| value(&format!("{key}:{label}")));
+    json!({
+        "type": "kubernetes",
+        "namespace": value(namespace),
+        "resource": {
+            "type": "pod",
+            "name": value(name),
+            "id": uid.as_deref().map(value),
+            "label": labels.collect::<Vec<_>>(),
+        },
+    })
+}
+
 fn of_process(process: &AlertProcess) -> Value {
     let AlertProcess { pid, start, comm, exe, command_line, uid: _, user: _, parent, parents: _, hash } =
         process;
@@ -269,8 +295,9 @@ mod tests {
     #[test]
     fn one_of_each_class() {
         let alerts = sample::alerts();
-        for (name, alert) in
-            alerts.iter().filter(|(name, _)| ["listed", "connect", "unjudged", "tamper"].contains(name))
+        for (name, alert) in alerts
+            .iter()
+            .filter(|(name, _)| ["listed", "connect", "unjudged", "tamper", "pod"].contains(name))
         {
             let mut object = object(alert);
             object["observer"]["version"] = "VERSION".into();

@@ -21,6 +21,10 @@ pub fn fields(alert: &Alert) -> Vec<u8> {
         ("DNSWALL_DOMAIN", alert.flow.as_ref().and_then(|flow| flow.destination_name.as_deref())),
         ("DNSWALL_SHA256", alert.process.hash.as_ref().map(|hash| hash.sha256.as_str())),
         ("DNSWALL_EXE", alert.process.exe.as_deref()),
+        // As Docker's and Podman's own entries have them.
+        ("CONTAINER_ID_FULL", alert.workload.container.as_deref()),
+        ("CONTAINER_NAME", alert.workload.container_name.as_deref()),
+        ("DNSWALL_POD", alert.workload.pod.as_ref().map(crate::alert::AlertPod::path).as_deref()),
         // `journalctl -u` shows what has this beside what the unit itself wrote.
         ("OBJECT_SYSTEMD_UNIT", alert.workload.unit.as_deref()),
     ] {

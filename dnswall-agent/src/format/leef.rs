@@ -82,6 +82,14 @@ pub fn line(alert: &Alert) -> String {
     text("parentPid", number(parent.map(|parent| parent.pid)).as_deref());
     text("parentProcess", parent.and_then(|parent| parent.exe.as_deref().or(parent.comm.as_deref())));
     text("container", alert.workload.container.as_deref());
+    text("containerName", alert.workload.container_name.as_deref());
+    text("image", alert.workload.image.as_deref());
+    text("runtime", alert.workload.runtime.as_deref());
+    if let Some(pod) = &alert.workload.pod {
+        text("namespace", Some(&pod.namespace));
+        text("pod", Some(&pod.name));
+        text("node", pod.node.as_deref());
+    }
     text("unit", alert.workload.unit.as_deref());
     text("cgroup", alert.workload.cgroup.as_deref());
     text("msg", Some(&sentence(alert)));

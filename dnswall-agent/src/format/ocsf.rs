@@ -193,7 +193,7 @@ fn disposition(alert: &Alert) -> u32 {
 
 fn metadata(alert: &Alert) -> Value {
     let has_entry = alert.dns.as_ref().is_some_and(|dns| dns.entry.is_some());
-    let has_container = alert.workload.container.is_some();
+    let has_container = parts::container(&alert.workload).is_some();
     json!({
         "version": OCSF_VERSION,
         "product": { "name": PRODUCT, "vendor_name": PRODUCT, "version": VERSION },
@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn the_class_is_that_of_what_happened() {
         let expected = |name| match name {
-            "question" | "listed" | "denied-name" | "type" | "limit" | "ingress" | "container"
-            | "hostile" | "long" => 4_003,
+            "question" | "listed" | "denied-name" | "type" | "limit" | "ingress" | "container" | "pod"
+            | "claimed" | "hostile" | "long" => 4_003,
             "raw" | "unjudged" | "device" | "mended" | "tamper" => 2_004,
             _ => 4_001,
         };
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn one_of_each_class() {
-        let shown = ["listed", "connect", "unjudged", "tamper"];
+        let shown = ["listed", "connect", "unjudged", "tamper", "pod"];
         for (name, alert) in sample::alerts().iter().filter(|(name, _)| shown.contains(name)) {
             let mut event = event(alert);
             event["metadata"]["product"]["version"] = "VERSION".into();

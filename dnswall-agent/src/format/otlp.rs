@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use serde_json::Value;
 
+use super::value::image_parts;
 use super::{PRODUCT, VERSION};
 use crate::alert::{Alert, Severity, text};
 
@@ -55,7 +56,25 @@ fn record(alert: &Alert) -> LogRecord {
     text("process.command_line", alert.process.command_line.as_deref());
     text("destination.domain", flow.and_then(|flow| flow.destination_name.as_deref()));
     text("process.owner", alert.process.user.as_deref());
-    text("container.id", alert.workload.container.as_deref());
+    let workload = &alert.workload;
+    text("container.id", workload.container.as_deref());
+    text("container.name", workload.container_name.as_deref());
+    let image = workload.image.as_deref().map(image_parts);
+    text("container.image.name", image.map(|(name, _)| name));
+    text("container.runtime.name", workload.runtime.as_deref());
+    if let Some(pod) = &workload.pod {
+        text("k8s.namespace.name", Some(&pod.namespace));
+        text("k8s.pod.name", Some(&pod.name));
+        text("k8s.pod.uid", pod.uid.as_deref());
+        text("k8s.container.name", pod.container.as_deref());
+        text("k8s.node.name", pod.node.as_deref());
+        for (key, label) in pod.labels.iter().flatten() {
+            text(&format!("k8s.pod.label.{key}"), Some(label));
+        }
+    }
+    let tags = image.and_then(|(_, tag)| tag).map(|tag| vec![any(Any::StringValue(tag.to_owned()))]);
+    attributes
+        .extend(tags.map(|values| attribute("container.image.tags", Any::ArrayValue(ArrayValue { values }))));
     for (key, number) in [
         ("source.port", flow.and_then(|flow| flow.source_port).map(i64::from)),
         ("destination.port", flow.and_then(|flow| flow.destination_port).map(i64::from)),
@@ -131,7 +150,6 @@ fn attribute(key: &str, value: Any) -> KeyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::sample;
     use std::collections::BTreeMap;
 
     fn read(bytes: &[u8]) -> Vec<LogRecord> {
@@ -146,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_record_has_the_alerts_keys_and_those_of_the_conventions_each_once() {
-        let alert = sample::alert();
+        let alerts = crate::format::sample::alerts();
+        let (_, alert) = alerts.into_iter().find(|(name, _)| *name == "pod").unwrap();
         let records = read(&request(&[&alert, &alert]));
         assert_eq!(records.len(), 2);
         let record = &records[0];

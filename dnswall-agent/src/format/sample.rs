@@ -3,7 +3,7 @@
 use dnswall_common::flow::protocol;
 use dnswall_common::reason::Reason;
 
-use crate::alert::{Alert, AlertHash, AlertSelftest, AlertTamper, Asked, Tally, sample};
+use crate::alert::{Alert, AlertHash, AlertPod, AlertSelftest, AlertTamper, Asked, Tally, sample};
 use crate::blocklist::Entry;
 use crate::event::{EnrichedEvent, EventHook, Outcome};
 
@@ -36,10 +36,32 @@ pub fn alerts() -> Vec<(&'static str, Alert)> {
     let workload = std::sync::Arc::make_mut(&mut container.workload);
     workload.container = Some("0123456789abcdef".repeat(4));
     let alert = Alert::new(&container, policy.policy(3).map(|policy| &**policy), "web-1", sample::tally());
-    alerts.push(("container", alert));
+    alerts.push(("container", alert.clone()));
+    alerts.push(("pod", in_pod(alert)));
+    let mut claimed = of(|_| {});
+    claimed.workload.container_name = Some("shop-api".to_owned());
+    claimed.workload.runtime = Some("podman".to_owned());
+    alerts.push(("claimed", claimed));
     alerts.push(("hostile", hostile("\u{1b}[31m|=\\\"]\n\r\t\0 src=6.6.6.6 CEF:0|a|b \u{2028}\u{feff}ß")));
     alerts.push(("long", hostile(&"\\=|\"]ß".repeat(1_000))));
     alerts
+}
+
+fn in_pod(mut alert: Alert) -> Alert {
+    let text = str::to_owned;
+    let workload = &mut alert.workload;
+    workload.container_name = Some(text("api"));
+    workload.image = Some(text("registry.example.net/shop/api:1.2"));
+    workload.runtime = Some(text("containerd"));
+    workload.pod = Some(AlertPod {
+        namespace: text("shop"),
+        name: text("api-7d9f4-x2x"),
+        uid: Some(text("0123abcd-0123-4123-8123-0123456789ab")),
+        container: Some(text("api")),
+        node: Some(text("node-7")),
+        labels: Some([("app", "api"), ("tier", "front")].map(|(key, label)| (text(key), text(label))).into()),
+    });
+    alert
 }
 
 /// An alert whose every text, as far as strangers choose it, is this one.
@@ -67,6 +89,15 @@ pub fn hostile(text: &str) -> Alert {
     let workload = &mut alert.workload;
     (workload.cgroup, workload.unit) = (Some(text()), Some(text()));
     (workload.slice, workload.container) = (Some(text()), Some(text()));
+    (workload.container_name, workload.image, workload.runtime) = (Some(text()), Some(text()), Some(text()));
+    workload.pod = Some(AlertPod {
+        namespace: text(),
+        name: text(),
+        uid: Some(text()),
+        container: Some(text()),
+        node: Some(text()),
+        labels: Some([(text(), text())].into()),
+    });
     alert
 }
 

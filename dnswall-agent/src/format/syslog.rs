@@ -10,7 +10,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::sentence::sentence;
-use super::value::bounded;
+use super::value::{VALUE_BYTES_MAX, bounded};
 use super::{Format, PRODUCT};
 use crate::alert::{Alert, Severity};
 use crate::event::Outcome;
@@ -26,6 +26,8 @@ pub const SEQUENCE_MAX: u64 = 2_147_483_647;
 const PARAMETER_BYTES_MAX: usize = 255;
 /// Bytes of the parent's program, so that the whole stays within [`MESSAGE_BYTES_MAX`].
 const PARENT_BYTES_MAX: usize = 63;
+/// Bytes of a message up to the end of its structured data, so that there is room for the text.
+const STRUCTURED_BYTES_MAX: usize = MESSAGE_BYTES_MAX - VALUE_BYTES_MAX - 8;
 /// Characters of HOSTNAME.
 const HOST_CHARACTERS_MAX: usize = 255;
 /// Stands where a character is none of PRINTUSASCII.
@@ -185,7 +187,7 @@ fn put_structured_data(message: &mut String, alert: &Alert, enterprise: u32) {
         }
     }
     let (flow, dns, process) = (alert.flow.as_ref(), alert.dns.as_ref(), &alert.process);
-    let attack = alert.attack.join(",");
+    let (attack, pod) = (alert.attack.join(","), alert.workload.pod.as_ref());
     let parent_program = parent
         .and_then(|parent| parent.exe.as_deref().or(parent.comm.as_deref()))
         .map(|program| bounded(program, PARENT_BYTES_MAX));
@@ -210,9 +212,18 @@ fn put_structured_data(message: &mut String, alert: &Alert, enterprise: u32) {
         ("unit", alert.workload.unit.as_deref()),
         ("cgroup", alert.workload.cgroup.as_deref()),
         ("object", alert.tamper.as_ref().map(|tamper| tamper.object.as_str())),
+        ("pod", pod.map(|pod| pod.name.as_str())),
+        ("namespace", pod.map(|pod| pod.namespace.as_str())),
+        ("containerName", alert.workload.container_name.as_deref()),
+        ("image", alert.workload.image.as_deref()),
+        ("runtime", alert.workload.runtime.as_deref()),
+        ("node", pod.and_then(|pod| pod.node.as_deref())),
     ] {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            put(name, &escaped(&bounded(text, PARAMETER_BYTES_MAX)));
+        let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
+        let parameter = format!(" {name}=\"{}\"", escaped(&bounded(text, PARAMETER_BYTES_MAX)));
+        // Only where strangers' names are long and full of what has to be escaped: the last ones are left out.
+        if message.len() + parameter.len() <= STRUCTURED_BYTES_MAX {
+            message.push_str(&parameter);
         }
     }
     message.push(']');

@@ -31,6 +31,16 @@ pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
 }
 
+/// An image's name and its tag, of a reference like `registry:5000/shop/api:1.2@sha256:…`.
+pub fn image_parts(image: &str) -> (&str, Option<&str>) {
+    let named = image.split_once('@').map_or(image, |(named, _)| named);
+    match named.rsplit_once(':') {
+        // A registry's port is no tag.
+        Some((name, tag)) if !tag.contains('/') && !name.is_empty() && name != "sha256" => (name, Some(tag)),
+        _ => (named, None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +58,20 @@ mod tests {
     #[test]
     fn a_path_without_a_name_is_its_own() {
         assert_eq!(["/usr/bin/dig", "dig", "/", "/a/"].map(file_name), ["dig", "dig", "/", "/a/"]);
+    }
+
+    #[test]
+    fn an_image_has_a_name_and_perhaps_a_tag() {
+        for (image, name, tag) in [
+            ("registry:5000/shop/api:1.2@sha256:ab", "registry:5000/shop/api", Some("1.2")),
+            ("registry:5000/shop/api", "registry:5000/shop/api", None),
+            ("api:latest", "api", Some("latest")),
+            ("sha256:abcd", "sha256:abcd", None),
+            (":", ":", None),
+            ("", "", None),
+        ] {
+            assert_eq!(image_parts(image), (name, tag), "{image}");
+        }
     }
 
     proptest! {

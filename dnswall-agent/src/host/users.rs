@@ -1,7 +1,10 @@
-//! Takes a user's name or number, gives the other as the host has it.
+//! Takes a user's name or number, gives the other, or the home directory, as the host has it.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use uzers::os::unix::UserExt as _;
 
 use super::HostRoot;
 
@@ -18,7 +21,7 @@ impl HostRoot {
             return uzers::get_user_by_name(name).map(|user| user.uid());
         }
         let passwd = self.passwd()?;
-        users(&passwd).find(|(known, _)| *known == name.as_bytes()).map(|(_, uid)| uid)
+        users(&passwd).find(|user| user.name == name.as_bytes()).map(|user| user.uid)
     }
 
     /// The name of a user, in bytes somebody chose.
@@ -27,7 +30,18 @@ impl HostRoot {
             return uzers::get_user_by_uid(uid).map(|user| user.name().as_bytes().to_vec());
         }
         let passwd = self.passwd()?;
-        users(&passwd).find(|(_, known)| *known == uid).map(|(name, _)| name.to_vec())
+        users(&passwd).find(|user| user.uid == uid).map(|user| user.name.to_vec())
+    }
+
+    /// The home directory of a user, as the host calls it.
+    pub fn home(&self, uid: u32) -> Option<PathBuf> {
+        let home = if self.is_ours() {
+            uzers::get_user_by_uid(uid)?.home_dir().to_owned()
+        } else {
+            let passwd = self.passwd()?;
+            PathBuf::from(OsStr::from_bytes(users(&passwd).find(|user| user.uid == uid)?.home))
+        };
+        home.is_absolute().then_some(home)
     }
 
     /// Whether users have names at all here.
@@ -40,15 +54,23 @@ impl HostRoot {
     }
 }
 
-/// Names and numbers of passwd(5), in order. Lines that are none (comments, NIS's `+`) are passed over.
-fn users(passwd: &[u8]) -> impl Iterator<Item = (&[u8], u32)> {
+/// A user, in bytes somebody chose.
+#[derive(Debug, PartialEq, Eq)]
+struct User<'p> {
+    name: &'p [u8],
+    uid: u32,
+    home: &'p [u8],
+}
+
+/// Users of passwd(5), in order. Lines that are none (comments, NIS's `+`) are passed over.
+fn users(passwd: &[u8]) -> impl Iterator<Item = User<'_>> {
     passwd.split(|byte| *byte == b'\n').filter_map(|line| {
-        // name:password:uid:gid:…
+        // name:password:uid:gid:gecos:home:…
         let mut fields = line.split(|byte| *byte == b':');
         let name = fields.next().filter(|name| !matches!(name.first(), None | Some(b'+' | b'-' | b'#')))?;
         let uid = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
         fields.next()?;
-        Some((name, uid))
+        Some(User { name, uid, home: fields.nth(1).unwrap_or_default() })
     })
 }
 
@@ -61,9 +83,11 @@ mod tests {
         let text = b"root:x:0:0:root:/root:/bin/bash\n# daemon:x:1:1::/:/x\n+:::::\n-bad::3:3::\n\
                      short:x:5\npostgres:x:999:999::/var/lib/postgresql:/bin/sh\nodd\xff:*:1000:1000:::\n\
                      big:x:99999999999:1:::\npostgres:x:7:7:::";
-        let found: Vec<_> = users(text).collect();
+        let found: Vec<_> = users(text).map(|user| (user.name, user.uid)).collect();
         let expected: [(&[u8], u32); 4] =
             [(b"root", 0), (b"postgres", 999), (b"odd\xff", 1000), (b"postgres", 7)];
         assert_eq!(found, expected);
+        let homes: Vec<_> = users(text).map(|user| user.home).collect();
+        assert_eq!(homes, [&b"/root"[..], b"/var/lib/postgresql", b"", b""]);
     }
 }

@@ -19,7 +19,7 @@ import sys
 OCSF_VERSION, ECS_VERSION = "1.8.0", "9.4.0"
 CLASSES = ["detection_finding", "dns_activity", "network_activity"]
 OBJECTS = """
-    actor analytic attack container device dns_query evidences file finding_info fingerprint firewall_rule metadata
+    actor analytic attack container device dns_query evidences file finding_info fingerprint firewall_rule image metadata
     network_connection_info network_endpoint observable osint policy process process_entity product sub_technique technique
     user
 """.split()
@@ -35,7 +35,9 @@ FIELDS = """
     process.command_line process.executable process.hash.sha256 process.name process.parent.command_line
     process.parent.executable process.parent.name process.parent.pid process.parent.start process.pid process.start
     user.id user.name
-    container.id host.hostname host.name
+    container.id container.image.name container.image.tag container.name container.runtime host.hostname host.name
+    orchestrator.namespace orchestrator.resource.id orchestrator.resource.label orchestrator.resource.name
+    orchestrator.resource.type orchestrator.type
     observer.product observer.type observer.vendor observer.version
     rule.category rule.name rule.ruleset rule.version
     threat.feed.name threat.framework threat.indicator.name threat.indicator.type threat.technique.id

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::alert::attack::ATTACK_VERSION;
 use crate::alert::{
-    Alert, AlertDns, AlertFlow, AlertHash, AlertParent, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
+    Alert, AlertDns, AlertFlow, AlertHash, AlertParent, AlertPod, AlertPolicy, AlertProcess, AlertTamper,
+    AlertWorkload,
 };
 use crate::event::EventHook;
-use crate::format::value::{ANCESTOR_BYTES_MAX, bounded, file_name, value};
+use crate::format::value::{ANCESTOR_BYTES_MAX, bounded, file_name, image_parts, value};
 
 /// `device.type_id`: a server, which is what an agent for servers runs on.
 const SERVER: u32 = 1;
@@ -59,8 +60,36 @@ pub fn actor(alert: &Alert) -> Value {
         "user": user,
         "parent_process": parent.as_ref().map(parent_process),
         "ancestry": parent.iter().chain(parents).map(ancestor).collect::<Vec<Value>>(),
-        "container": { "uid": alert.workload.container.as_deref().map(value) },
+        "container": container(&alert.workload),
     }})
+}
+
+/// The container, if there is one that can be named.
+pub fn container(workload: &AlertWorkload) -> Option<Value> {
+    let AlertWorkload { cgroup: _, unit: _, slice: _, container, container_name, image, runtime, pod } =
+        workload;
+    (container.is_some() || container_name.is_some()).then(|| {
+        let uid =
+            pod.as_ref().and_then(|pod| pod.uid.as_deref()).filter(|uid| uuid::Uuid::try_parse(uid).is_ok());
+        json!({
+            "uid": container.as_deref().map(value),
+            "name": container_name.as_deref().map(value),
+            // An image has to have a `uid`: it is as it was asked for.
+            "image": image.as_deref().map(|image| {
+                let (name, _tag) = image_parts(image);
+                json!({ "name": value(name), "uid": value(image) })
+            }),
+            "runtime": runtime.as_deref().map(value),
+            "orchestrator": pod.as_ref().map(|_| "kubernetes"),
+            "pod_uuid": uid,
+            "labels": pod.as_ref().map(labels),
+        })
+    })
+}
+
+/// `key=value`, as Kubernetes writes selectors.
+fn labels(pod: &AlertPod) -> Value {
+    pod.labels.iter().flatten().map(|(key, label)| value(&format!("{key}={label}"))).collect()
 }
 
 fn parent_process(parent: &AlertParent) -> Value {
@@ -177,7 +206,8 @@ pub fn tamper(tamper: &AlertTamper) -> Value {
 
 /// What OCSF has no attribute for.
 pub fn unmapped(alert: &Alert) -> Value {
-    let AlertWorkload { cgroup, unit, slice, container } = &alert.workload;
+    let AlertWorkload { cgroup, unit, slice, container: _, container_name: _, image: _, runtime: _, pod } =
+        &alert.workload;
     let flow = alert.flow.as_ref();
     let process = &alert.process;
     let is_ingress = flow.is_some_and(|flow| flow.hook == EventHook::Ingress);
@@ -186,7 +216,12 @@ pub fn unmapped(alert: &Alert) -> Value {
         "unit": unit.as_deref().map(value),
         "slice": slice.as_deref().map(value),
         // Where no process has it.
-        "container": container.as_deref().filter(|_| is_ingress || process.pid.is_none()).map(value),
+        "container": container(&alert.workload).filter(|_| is_ingress || process.pid.is_none()),
+        "pod": pod.as_ref().map(|pod| json!({
+            "namespace": value(&pod.namespace),
+            "name": value(&pod.name),
+            "node": pod.node.as_deref().map(value),
+        })),
         "generation": alert.policy.generation,
         "hook": flow.map(|flow| flow.hook),
         "packet_bytes": flow.and_then(|flow| flow.bytes),
