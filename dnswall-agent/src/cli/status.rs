@@ -6,6 +6,7 @@ use super::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, table};
 use crate::asked::ResolverStatus;
 use crate::control::api::{OlderStatus, ProofStatus, SandboxStatus, SelftestStatus, Status, TamperStatus};
 use crate::control::client::Client;
+use crate::kubernetes::KubernetesStatus;
 use crate::spool::SpoolStatus;
 
 pub async fn status(form: Form, client: &Client) -> Result<Exit, Failure> {
@@ -43,6 +44,7 @@ pub fn text(status: &Status) -> String {
         line("proof", proof(status)),
     ];
     lines.push(line("alerts", selftest(status)));
+    lines.extend(status.kubernetes.as_ref().map(|kubernetes| line("pods", pods(kubernetes))));
     lines.extend(tamper(status));
     if let Some(pending) = &status.pending {
         let (left, back_to) = (pending.seconds_left, &pending.back_to.origin);
@@ -139,6 +141,19 @@ fn selftest(status: &Status) -> String {
             let said = format!("{}, {}: {note}", paint(BAD, "do NOT arrive"), step.name);
             format!("{said} (test {} at {}; the last that did: {before})", last.number, last.time)
         }
+    }
+}
+
+/// Whether pods have labels, in one line.
+fn pods(kubernetes: &KubernetesStatus) -> String {
+    let KubernetesStatus { server, node, pods, last, lists: _, failures, error } = kubernetes;
+    let node = node.as_deref().unwrap_or("unknown");
+    match (last, error) {
+        (_, Some(_)) => {
+            format!("{} from {server} ({failures} requests failed)", paint(WARN, "no new labels"))
+        }
+        (Some(last), None) => format!("{pods} on node {node}, from {server} at {last}"),
+        (None, None) => format!("{server} was not asked yet"),
     }
 }
 

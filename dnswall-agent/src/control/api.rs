@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::mute::MuteStatus;
 use crate::asked::ResolverStatus;
 use crate::compile::Change;
+use crate::kubernetes::KubernetesStatus;
 use crate::policy::Problem;
 use crate::spool::{SinkStatus, SpoolStatus};
 
@@ -73,6 +74,9 @@ pub struct Status {
     /// Whether alerts arrive.
     #[serde(default)]
     pub selftest: SelftestStatus,
+    /// Who is asked for the labels of pods; `None` is nobody.
+    #[serde(default)]
+    pub kubernetes: Option<KubernetesStatus>,
     /// What the canary proved last.
     #[serde(default)]
     pub proof: ProofStatus,

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::sample::{Endpoint, Sample, unix};
 use super::sheet::Sheet;
-use super::{counted, delivery, lists, policy, process, resolvers, verdicts, wall};
+use super::{counted, delivery, lists, pods, policy, process, resolvers, verdicts, wall};
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,7 @@ impl Collector for Page {
         delivery::write_selftest(&mut sheet, &status.selftest)?;
         delivery::write_mutes(&mut sheet, &status.mutes)?;
         lists::write(&mut sheet, lists)?;
+        pods::write(&mut sheet, status.kubernetes.as_ref())?;
         if let Some(process) = process {
             process::write(&mut sheet, process)?;
         }

@@ -12,6 +12,7 @@ mod counted;
 mod delivery;
 pub mod exposition;
 mod lists;
+mod pods;
 mod policy;
 pub mod process;
 pub mod readiness;

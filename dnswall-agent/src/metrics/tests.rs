@@ -19,6 +19,7 @@ use crate::control::api::{
     PolicyStatus, ProofStatus, ReasonStatus, RuleStatus, SandboxStatus, SelftestStatus, Status, StepShown,
     TamperStatus,
 };
+use crate::kubernetes::KubernetesStatus;
 use crate::spool::{SinkStatus, SpoolStatus};
 
 /// An agent with something in every family.
@@ -131,6 +132,15 @@ fn sample() -> Sample {
             no_new_privileges: true,
             system_calls_filtered: true,
         },
+        kubernetes: Some(KubernetesStatus {
+            server: "https://10.96.0.1:443".to_owned(),
+            node: Some("node-7".to_owned()),
+            pods: 30,
+            last: Some(time()),
+            lists: 4,
+            failures: 2,
+            error: Some("403".to_owned()),
+        }),
         warnings: vec!["look".to_owned()],
         ..Status::default()
     };

@@ -28,12 +28,14 @@ use crate::alert::{Grouper, RuleBook};
 use crate::asked::Pairs;
 use crate::blocklist::fetch::{Asked, Depot};
 use crate::config::{AtStart, ListsConfig};
+use crate::container::Seeker;
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
 use crate::event::{Enricher, Hashes, Users};
 use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
+use crate::kubernetes::{self, Cluster, Pods};
 use crate::metrics::{self, Trouble};
 use crate::policy::{BUILTIN_ORIGIN, Dns};
 use crate::proof::Arrival;
@@ -103,11 +105,12 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let [ring, questions] = engine.wall_mut().take_rings().context("take the rings")?;
     let hashing = hashing(options.process.hash).context("start to read programs")?;
     let hashes = hashing.as_ref().map(|hashing| Arc::clone(&hashing.hashes));
+    let (pods, no_pods) = pods(options)?;
     let parts = Parts {
         ring,
         questions,
         pairs: Pairs::new(host_name()),
-        enricher: enricher(engine.wall().cgroup(), &options.host, hashes)?,
+        enricher: enricher(engine.wall().cgroup(), &options.host, hashes, pods.clone())?,
         hashes: hashing,
         grouper: Grouper::new(options.alerts.interval, &host_name()),
         book,
@@ -174,6 +177,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     spawn("cut", move || connected::cut_refused(&cutting, &changes))?;
 
     let mut notes = notes(report);
+    notes.extend(no_pods);
     notes.extend(confine(options.sandbox));
     let state = options.state.display().to_string();
     let parts = DeskParts {
@@ -188,6 +192,7 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         notes,
         older,
         metrics: Trouble::default(),
+        pods: pods.clone(),
     };
     let trouble = parts.metrics.clone();
     let desk = Arc::new(Desk::new(parts));
@@ -209,6 +214,9 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     notice::stopping();
     drop(socket);
     drop((ticking, fetching));
+    if let Some(pods) = pods {
+        pods.stop();
+    }
     // An error only says that it has ended already.
     let _ = proving.send(Order::Stop);
     arrival.stop();
@@ -349,8 +357,35 @@ fn hashing(is_wanted: bool) -> std::io::Result<Option<Hashing>> {
     Ok(Some(Hashing { hashes, hasher }))
 }
 
-fn enricher(cgroup: &Path, host: &HostRoot, hashes: Option<Arc<Hashes>>) -> anyhow::Result<Enricher> {
-    let mut enricher = Enricher::new(connected::roots(cgroup, host)?, Users::of(host.clone()), hashes);
+/// Pods, and the thread that asks for their labels, if somebody is to be asked; or why nobody can be, which is no reason to be
+/// without a wall.
+fn pods(options: &Options) -> anyhow::Result<(Option<Arc<Pods>>, Option<String>)> {
+    let Some(config) = &options.kubernetes else { return Ok((None, None)) };
+    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let cluster = match Cluster::of(config, &options.host, &host_name(), &environment) {
+        Ok(cluster) => cluster,
+        Err(why) => {
+            let note = format!("kubernetes: pods have no labels: {why}");
+            tracing::warn!("{note}");
+            return Ok((None, Some(note)));
+        }
+    };
+    let pods = Arc::new(Pods::new(cluster.server.url.origin(), Some(cluster.node.clone())));
+    let (asked, refresh) = (Arc::clone(&pods), config.refresh);
+    // Not waited for at the end: a server may take its time.
+    spawn("pods", move || kubernetes::run(&asked, &cluster, refresh))?;
+    Ok((Some(pods), None))
+}
+
+fn enricher(
+    cgroup: &Path,
+    host: &HostRoot,
+    hashes: Option<Arc<Hashes>>,
+    pods: Option<Arc<Pods>>,
+) -> anyhow::Result<Enricher> {
+    let roots = connected::roots(cgroup, host)?;
+    let seeker = Seeker::new(host.clone(), roots.cgroup_mount.clone());
+    let mut enricher = Enricher::new(roots, Users::of(host.clone()), hashes).with_containers(seeker, pods);
     enricher.learn_programs();
     Ok(enricher)
 }

@@ -34,6 +34,7 @@ use crate::control::api::{
 use crate::control::server::{Agent, Refusal, Told};
 use crate::digest::hexadecimal;
 use crate::kernel::PublishError;
+use crate::kubernetes::Pods;
 use crate::metrics::Trouble;
 use crate::policy::encrypted::KNOWN;
 use crate::policy::{Encrypted, Mode};
@@ -69,6 +70,8 @@ pub struct DeskParts {
     pub older: Older,
     /// Why metrics are not served.
     pub metrics: Trouble,
+    /// Who knows pods' labels.
+    pub pods: Option<Arc<Pods>>,
 }
 
 impl Desk {
@@ -102,7 +105,9 @@ impl Agent for Desk {
             notes,
             older,
             metrics,
+            pods,
         } = &self.parts;
+        let kubernetes = pods.as_ref().map(|pods| pods.status());
         let mut warnings = notes.clone();
         warnings.extend(running.warnings.iter().map(|warning| format!("policy: {warning}")));
         warnings.extend(fetcher::warnings(&running.policy, &running.environment));
@@ -113,6 +118,10 @@ impl Agent for Desk {
             warnings.push("the reader of events is stuck: refusals are counted, but not reported".to_owned());
         }
         warnings.extend(metrics.now());
+        warnings.extend(kubernetes.as_ref().and_then(|status| {
+            let error = status.error.as_ref()?;
+            Some(format!("kubernetes: pods are named without their labels: {}: {error}", status.server))
+        }));
         let record = proofs.record();
         // What the kernel does, whatever was published.
         let judged = engine.wall().header();
@@ -180,6 +189,7 @@ impl Agent for Desk {
             spool,
             mutes,
             selftest,
+            kubernetes,
             sinks,
             sandbox: super::sandbox::status(),
             warnings,

@@ -16,6 +16,7 @@ use super::told::Counts;
 use crate::alert::{Grouper, RuleBook};
 use crate::asked::{Asker, Names, Pairs, ResolverStatus};
 use crate::blocklist::Entry;
+use crate::container::ContainerCounters;
 use crate::event::{
     Clocks, DecodeError, DecodeFailures, EnrichedEvent, Enricher, EventHook, Hashes, address, decode,
     decode_question, dns, refused_key,
@@ -315,6 +316,8 @@ impl Reader {
         let hashing = self.parts.hashes.as_ref();
         let hashed = hashing.map(|hashing| hashing.hashes.counters()).unwrap_or_default();
         let stuck = hashing.map_or(0, |hashing| hashing.hasher.stuck());
+        let ContainerCounters { named, unnamed, late, stuck: containers_stuck } =
+            self.parts.enricher.container_counters();
         let mut counters: BTreeMap<String, u64> = [
             ("alerts", group.alerts),
             ("refusals-observed", group.observed),
@@ -330,6 +333,10 @@ impl Reader {
             ("program-hashes-crowded-out", hashed.crowded_out),
             ("program-reads-stuck", stuck as u64),
             ("alerts-without-their-hash", self.held.unhashed()),
+            ("containers-named", named),
+            ("containers-unnamed", unnamed),
+            ("container-reads-late", late),
+            ("container-reads-stuck", containers_stuck),
             ("dns-records", pairs.records),
             ("dns-questions-unanswered", pairs.unanswered),
             ("dns-questions-crowded-out", pairs.crowded_out),
