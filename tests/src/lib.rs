@@ -26,6 +26,7 @@ pub mod process;
 pub mod prometheus;
 pub mod receiver;
 pub mod resolver;
+pub mod runtime;
 pub mod server;
 pub mod soak;
 pub mod tamper;

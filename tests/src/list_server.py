@@ -20,7 +20,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         with open(os.path.join(DIRECTORY, "plan.json")) as file:
             plan = json.load(file)
         with open(os.path.join(DIRECTORY, "requests.ndjson"), "a") as file:
-            names = ["If-None-Match", "If-Modified-Since", "Accept-Encoding", "Authorization", "User-Agent"]
+            names = ["If-None-Match", "If-Modified-Since", "Accept-Encoding", "Authorization", "User-Agent", "Accept"]
             asked = {name: self.headers[name] for name in names if self.headers[name]}
             file.write(json.dumps({"path": self.path, **asked}) + "\n")
         plan = plan.get(self.path, plan)

@@ -3,7 +3,7 @@
 //! A receiver listens at a loopback address of its own, or in another network. It is started, stopped (then its port refuses connections) and resumed
 //! at the same port; what it has got by then stays known. Its process ends with it.
 
-mod daemon;
+pub(crate) mod daemon;
 pub mod gate;
 pub mod guard;
 pub mod http;
