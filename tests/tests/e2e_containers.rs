@@ -1,6 +1,6 @@
-//! Alerts of real containers name them: of Podman, containerd and runc, as those write their state, behind the agent's real
-//! sandbox. Docker and CRI-O, for which there are stand-ins, are in `dnswall-agent/src/container/tests.rs`; the server of
-//! Kubernetes here is one: it says what the API does, and is no cluster.
+//! Alerts of real containers name them: of Docker, Podman, containerd and runc, as those write their state, behind the agent's
+//! real sandbox. CRI-O, for which there is a stand-in, is in `dnswall-agent/src/container/tests.rs`; the server of Kubernetes here
+//! is one: it says what the API does, and is no cluster.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use dnswall_tests::authority::Authority;
 use dnswall_tests::list_server::{ListServer, Shown};
 use dnswall_tests::pace::within;
-use dnswall_tests::runtime::{Containerd, Home, Podman, connect, connect_later, run_runc};
+use dnswall_tests::runtime::{Containerd, Docker, Home, Podman, connect, connect_later, run_runc};
 use dnswall_tests::wall::Wall;
 use serde_json::{Value, json};
 
@@ -93,6 +93,34 @@ fn podmans_containers_are_named_however_short_they_live() -> Result<()> {
     // Told once a second.
     until(|| Ok(scene.counter("containers-named")? == 3))?;
     ensure!(scene.counter("container-reads-stuck")? == 0);
+    Ok(())
+}
+
+#[test]
+fn dockers_containers_are_named_however_short_they_live() -> Result<()> {
+    let mut scene = Scene::set("")?;
+    scene.wall.agent.start(Some(POLICY))?;
+    let docker = Docker::with_image(&scene.home, "shop/api:1.2")?;
+    let said = docker.run("box", "at-once", "shop/api:1.2", &connect("203.0.113.9", 931))?;
+    ensure!(said.contains("Operation not permitted"), "{said}");
+    let workload = scene.workload(931)?;
+    let named = [
+        ("container_name", json!("at-once")),
+        ("image", json!("shop/api:1.2")),
+        ("runtime", json!("docker")),
+        ("pod", Value::Null),
+    ];
+    expect(&workload, &named)?;
+    // As cri-dockerd names it.
+    let name = "k8s_api_api-7d9f4-x2x_shop_0123abcd-0123-4123-8123-0123456789ab_0";
+    docker.run("box", name, "shop/api:1.2", &connect("203.0.113.9", 932))?;
+    let workload = scene.workload(932)?;
+    let pod = &workload["pod"];
+    ensure!(
+        pod["namespace"] == "shop" && pod["name"] == "api-7d9f4-x2x" && pod["container"] == "api",
+        "{workload}"
+    );
+    ensure!(pod["node"].is_null() && pod["labels"].is_null(), "nobody is asked: {workload}");
     Ok(())
 }
 

@@ -43,9 +43,10 @@ pub const TEST_PROGRAMS: &[Program] = &[
     Program { program: "ping", package: "iputils-ping" },
     Program { program: "bpftool", package: "bpftool" },
     Program { program: "runc", package: "runc" },
-    // 45 MB to fetch, 180 MB installed: what their state looks like is theirs alone to say.
+    // What their state looks like is theirs alone to say.
     Program { program: "podman", package: "podman" },
     Program { program: "containerd", package: "containerd" },
+    Program { program: "dockerd", package: "docker.io" },
     Program { program: "busybox", package: "busybox-static" },
     Program { program: "systemd-nspawn", package: "systemd-container" },
     Program { program: "prometheus", package: "prometheus" },
@@ -79,6 +80,7 @@ const SERVICES: &[Service] = &[
     Service { package: "bind9", unit: "named.service", socket: None },
     Service { package: "prometheus", unit: "prometheus.service", socket: None },
     Service { package: "containerd", unit: "containerd.service", socket: None },
+    Service { package: "docker.io", unit: "docker.service", socket: Some("docker.socket") },
     Service { package: "podman", unit: "podman.service", socket: Some("podman.socket") },
     Service { package: "rsyslog", unit: "rsyslog.service", socket: Some("syslog.socket") },
 ];

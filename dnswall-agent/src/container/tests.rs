@@ -1,5 +1,5 @@
-//! State directories as runtimes write them (those of Docker and CRI-O are stand-ins, after their sources; Podman, containerd and
-//! runc are tried for real in `tests/tests/e2e_containers.rs`), and as nobody should.
+//! State directories as runtimes write them (those of CRI-O, nerdctl and crun are stand-ins, after their sources; Docker, Podman,
+//! containerd and runc are tried for real in `tests/tests/e2e_containers.rs`), and as nobody should.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -219,6 +219,9 @@ fn listed(name: &str) -> String {
     .to_string()
 }
 
+/// Puts something that is no configuration at this path.
+type Hostile = Box<dyn Fn(&Host, &Path)>;
+
 #[test]
 fn hostile_files_name_nothing_and_break_nothing() {
     let storage = "var/lib/containers/storage/overlay-containers";
@@ -226,7 +229,7 @@ fn hostile_files_name_nothing_and_break_nothing() {
     let list = format!("{storage}/containers.json");
     let secret = json!({ "annotations": { "io.container.manager": "cri-o", "io.kubernetes.cri-o.ImageName": "secret" } });
     let deep = |text: &str| "[".repeat(100_000) + text;
-    let hostile: Vec<(&str, Box<dyn Fn(&Host, &Path)>)> = vec![
+    let hostile: Vec<(&str, Hostile)> = vec![
         ("empty", Box::new(|_, path| fs::write(path, "").unwrap())),
         ("half", Box::new(|_, path| fs::write(path, &libpod()[..20]).unwrap())),
         (

@@ -2,18 +2,22 @@
 //! there and write their state as they always do.
 
 mod containerd;
+mod docker;
 mod podman;
 mod runc;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::place;
 
 pub use containerd::Containerd;
+pub use docker::Docker;
 pub use podman::Podman;
 pub use runc::run as run_runc;
 
@@ -65,13 +69,28 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         // In a hybrid hierarchy runtimes make cgroups of version 1 as well, and leave those around theirs.
+        // Who looks after a container is in there until it has ended, too.
+        let until = Instant::now() + LEFT_WITHIN;
+        while !self.is_swept() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Home {
+    /// Whether nothing is left; what nobody uses is removed.
+    fn is_swept(&self) -> bool {
         let top = self.paths.cgroup.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let mut is_swept = true;
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             let is_version_1 = hierarchy.path().join("cgroup.clone_children").exists();
             if is_version_1 && !top.is_empty() {
                 remove_empty(&hierarchy.path().join(top));
+                remove_empty(&hierarchy.path().join("libpod_parent"));
+                is_swept &= !hierarchy.path().join(top).exists();
             }
         }
+        is_swept
     }
 }
 
@@ -86,6 +105,8 @@ fn remove_empty(cgroup: &Path) {
     let _ = fs::remove_dir(cgroup);
 }
 
+const LEFT_WITHIN: Duration = Duration::from_secs(3);
+
 /// The command of a container: a connection to somewhere, and how that went in one line.
 pub fn connect(address: &str, port: u16) -> Vec<String> {
     let command = format!("/bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; true");
@@ -98,6 +119,13 @@ pub fn connect_later(address: &str, port: u16) -> Vec<String> {
         "/bin/busybox sleep 1; /bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; /bin/busybox sleep 30"
     );
     ["/bin/busybox", "sh", "-c", &command].map(str::to_owned).to_vec()
+}
+
+/// What a container is made of, as an archive.
+fn archive(home: &Home) -> Result<PathBuf> {
+    let archive = home.root().join("image.tar");
+    output(Command::new("tar").arg("-C").arg(&home.paths.rootfs).arg("-cf").arg(&archive).arg("."))?;
+    Ok(archive)
 }
 
 fn output(command: &mut Command) -> Result<String> {

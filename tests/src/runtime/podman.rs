@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Home, Paths, output};
+use super::{Home, Paths, archive, output};
 use crate::place;
 
 /// An image, and the containers that are made of it.
@@ -25,9 +25,7 @@ impl Podman {
             "etc/containers/storage.conf",
             "[storage]\ndriver = \"vfs\"\ngraphroot = \"/graph\"\nrunroot = \"/run/graph\"\n",
         )?;
-        let archive = home.root().join("image.tar");
-        output(Command::new("tar").arg("-C").arg(&home.paths.rootfs).arg("-cf").arg(&archive).arg("."))?;
-        output(podman.command(&["import", "--quiet"]).arg(&archive).arg(image))?;
+        output(podman.command(&["import", "--quiet"]).arg(archive(home)?).arg(image))?;
         Ok(podman)
     }
 
