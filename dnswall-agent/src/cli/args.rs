@@ -307,7 +307,7 @@ pub struct EventsArguments {
     /// Only of this severity or worse: info, low, medium, high, critical
     #[arg(long, value_name = "SEVERITY", conflicts_with = "dns")]
     pub severity: Option<String>,
-    /// Only of this unit, slice, container or cgroup: orders.service, /kubepods*
+    /// Only of this unit, slice, cgroup, container or pod: orders.service, shop-api, kube-system/*
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "dns")]
     pub workload: Option<String>,
     /// Only by this rule: default, deny.*

@@ -22,7 +22,7 @@ pub struct EventsQuery {
     /// The least severity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
-    /// Unit, slice, container or cgroup, with `*`.
+    /// Unit, slice, cgroup, container (id or name) or pod (`namespace/name`), with `*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     /// The rule, with `*`.
