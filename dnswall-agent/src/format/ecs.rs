@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::object::without_holes;
 use super::sentence::sentence;
-use super::value::{ANCESTOR_BYTES_MAX, VALUE_BYTES_MAX, bounded, image_parts, value};
+use super::value::{
+    ANCESTOR_BYTES_MAX, IMAGE_BYTES_MAX, LABEL_BYTES_MAX, VALUE_BYTES_MAX, bounded, image_parts, named, value,
+};
 use super::{PRODUCT, VERSION};
 use crate::alert::{
     Alert, AlertDns, AlertFlow, AlertParent, AlertPod, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
@@ -81,15 +83,15 @@ pub fn object(alert: &Alert) -> Value {
         "destination": ends.as_ref().map(|(_, destination)| destination),
         "dns": dns.as_ref().map(question),
         "process": of_process(process),
-        "user": { "id": process.uid.map(|uid| uid.to_string()), "name": process.user.as_deref().map(value) },
+        "user": { "id": process.uid.map(|uid| uid.to_string()), "name": process.user.as_deref().map(named) },
         "container": {
             "id": container.as_deref().map(value),
-            "name": container_name.as_deref().map(value),
+            "name": container_name.as_deref().map(named),
             "image": image.as_deref().map(image_parts).map(|(name, tag)| json!({
-                "name": value(name),
-                "tag": [tag.map(value)],
+                "name": bounded(name, IMAGE_BYTES_MAX),
+                "tag": [tag.map(named)],
             })),
-            "runtime": runtime.as_deref().map(value),
+            "runtime": runtime.as_deref().map(named),
         },
         "orchestrator": pod.as_ref().map(orchestrator),
         "host": { "name": value(host), "hostname": value(host) },
@@ -117,7 +119,7 @@ pub fn object(alert: &Alert) -> Value {
             "cgroup": cgroup.as_deref().map(value),
             "unit": unit.as_deref().map(value),
             "slice": slice.as_deref().map(value),
-            "node": pod.as_ref().and_then(|pod| pod.node.as_deref()).map(value),
+            "node": pod.as_ref().and_then(|pod| pod.node.as_deref()).map(named),
             "flow": flow.as_ref().map(own_flow),
             "list": dns.as_ref().map(|dns| json!({ "line": dns.line, "digest": dns.list_digest.as_deref().map(value) })),
             "parents": process.parents.iter().map(|parent| of_parent(parent, ANCESTOR_BYTES_MAX)).collect::<Vec<Value>>(),
@@ -210,14 +212,15 @@ fn question(dns: &AlertDns) -> Value {
 /// Labels as ECS wants them: `key:value`.
 fn orchestrator(pod: &AlertPod) -> Value {
     let AlertPod { namespace, name, uid, container: _, node: _, labels } = pod;
-    let labels = labels.iter().flatten().map(|(key, label)| value(&format!("{key}:{label}")));
+    let labels =
+        labels.iter().flatten().map(|(key, label)| bounded(&format!("{key}:{label}"), LABEL_BYTES_MAX));
     json!({
         "type": "kubernetes",
-        "namespace": value(namespace),
+        "namespace": named(namespace),
         "resource": {
             "type": "pod",
-            "name": value(name),
-            "id": uid.as_deref().map(value),
+            "name": named(name),
+            "id": uid.as_deref().map(named),
             "label": labels.collect::<Vec<_>>(),
         },
     })

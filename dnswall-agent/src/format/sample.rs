@@ -78,7 +78,7 @@ pub fn hostile(text: &str) -> Alert {
     let process = &mut alert.process;
     (process.comm, process.exe) = (Some(text()), Some(text()));
     (process.command_line, process.user) = (Some(text()), Some(text()));
-    process.parents.resize(8, process.parents[0].clone());
+    process.parents = process.parent.iter().cycle().take(8).cloned().collect();
     process.hash = Some(AlertHash { sha256: "5e".repeat(32) });
     for parent in process.parent.iter_mut().chain(&mut process.parents) {
         (parent.exe, parent.comm, parent.command_line) = (Some(text()), Some(text()), Some(text()));
@@ -120,6 +120,8 @@ fn of(change: impl FnOnce(&mut EnrichedEvent)) -> Alert {
 
 fn connect(event: &mut EnrichedEvent, port: u16) {
     (event.hook, event.outcome, event.question) = (EventHook::Connect, Outcome::WouldDeny, None);
+    let above = vec![sample::parent(1_200, "sshd", 9_000_000_000), sample::parent(1, "systemd", 0)];
+    std::sync::Arc::make_mut(&mut event.process).parents = above;
     (event.flow.protocol, event.flow.family) = (protocol::TCP, 6);
     (event.flow.source, event.flow.source_port, event.flow.bytes) = (None, None, None);
     event.flow.destination = Some("2001:db8::7".parse().unwrap());

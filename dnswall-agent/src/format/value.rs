@@ -6,6 +6,12 @@ use crate::event::text::printable;
 pub const VALUE_BYTES_MAX: usize = 1_023;
 /// Bytes of a value of a process above the parent, of which there may be eight.
 pub const ANCESTOR_BYTES_MAX: usize = 127;
+/// Bytes of the name of a pod, a container, a node and the like.
+pub const NAMED_BYTES_MAX: usize = 255;
+/// Bytes of a label: Kubernetes allows 317 for its key and 63 for its value.
+pub const LABEL_BYTES_MAX: usize = 383;
+/// Bytes of what an image is called, its registry and digest included.
+pub const IMAGE_BYTES_MAX: usize = 511;
 /// What stands at the end of a value that was cut.
 pub const CUT_MARK: &str = "…";
 
@@ -24,6 +30,11 @@ pub fn bounded(text: &str, bytes_max: usize) -> String {
 /// The same with the usual limit.
 pub fn value(text: &str) -> String {
     bounded(text, VALUE_BYTES_MAX)
+}
+
+/// The same of what an orchestrator or a runtime names: Kubernetes allows 253 bytes.
+pub fn named(text: &str) -> String {
+    bounded(text, NAMED_BYTES_MAX)
 }
 
 /// What comes after the last `/` of a path.

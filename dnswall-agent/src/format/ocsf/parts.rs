@@ -11,7 +11,9 @@ use crate::alert::{
     AlertWorkload,
 };
 use crate::event::EventHook;
-use crate::format::value::{ANCESTOR_BYTES_MAX, bounded, file_name, image_parts, value};
+use crate::format::value::{
+    ANCESTOR_BYTES_MAX, IMAGE_BYTES_MAX, LABEL_BYTES_MAX, bounded, file_name, image_parts, named, value,
+};
 
 /// `device.type_id`: a server, which is what an agent for servers runs on.
 const SERVER: u32 = 1;
@@ -72,14 +74,14 @@ pub fn container(workload: &AlertWorkload) -> Option<Value> {
         let uid =
             pod.as_ref().and_then(|pod| pod.uid.as_deref()).filter(|uid| uuid::Uuid::try_parse(uid).is_ok());
         json!({
-            "uid": container.as_deref().map(value),
-            "name": container_name.as_deref().map(value),
+            "uid": container.as_deref().map(named),
+            "name": container_name.as_deref().map(named),
             // An image has to have a `uid`: it is as it was asked for.
             "image": image.as_deref().map(|image| {
                 let (name, _tag) = image_parts(image);
-                json!({ "name": value(name), "uid": value(image) })
+                json!({ "name": bounded(name, IMAGE_BYTES_MAX), "uid": bounded(image, IMAGE_BYTES_MAX) })
             }),
-            "runtime": runtime.as_deref().map(value),
+            "runtime": runtime.as_deref().map(named),
             "orchestrator": pod.as_ref().map(|_| "kubernetes"),
             "pod_uuid": uid,
             "labels": pod.as_ref().map(labels),
@@ -89,7 +91,11 @@ pub fn container(workload: &AlertWorkload) -> Option<Value> {
 
 /// `key=value`, as Kubernetes writes selectors.
 fn labels(pod: &AlertPod) -> Value {
-    pod.labels.iter().flatten().map(|(key, label)| value(&format!("{key}={label}"))).collect()
+    pod.labels
+        .iter()
+        .flatten()
+        .map(|(key, label)| bounded(&format!("{key}={label}"), LABEL_BYTES_MAX))
+        .collect()
 }
 
 fn parent_process(parent: &AlertParent) -> Value {
@@ -218,9 +224,9 @@ pub fn unmapped(alert: &Alert) -> Value {
         // Where no process has it.
         "container": container(&alert.workload).filter(|_| is_ingress || process.pid.is_none()),
         "pod": pod.as_ref().map(|pod| json!({
-            "namespace": value(&pod.namespace),
-            "name": value(&pod.name),
-            "node": pod.node.as_deref().map(value),
+            "namespace": named(&pod.namespace),
+            "name": named(&pod.name),
+            "node": pod.node.as_deref().map(named),
         })),
         "generation": alert.policy.generation,
         "hook": flow.map(|flow| flow.hook),
