@@ -134,7 +134,7 @@ impl Agent for Echo {
     }
 
     fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {
-        let filter = Filter::parse(&query.filter(), Clocks::read().now).unwrap_or_default();
+        let filter = Filter::parse(&query.filter, Clocks::read().now).unwrap_or_default();
         let last = (0..query.last.min(8)).map(|n| Arc::from(format!("{{\"n\":{n}}}"))).collect();
         Ok(Told { last, live: self.live.subscribe(), filter })
     }

@@ -141,7 +141,7 @@ fn what_was_alerted_is_found_again() -> Result<()> {
     // The next agent has them, too, and those that follow are filtered like those before.
     wall.agent.stop()?;
     wall.agent.start(None)?;
-    ensure!(wall.agent.say(&["events", "--workload", "web*"])?.text.lines().count() == 1, "after a restart");
+    ensure!(wall.agent.say(&["events", "--workload", "web*"])?.text.lines().count() == 2, "after a restart");
     let arguments = ["events", "--follow", "--workload", "web*", "--output", "json"];
     let mut child = wall.agent.command(&arguments).stdout(Stdio::piped()).spawn().context("follow events")?;
     let mut lines = BufReader::new(child.stdout.take().context("take the output")?);

@@ -1,27 +1,35 @@
 //! Which alerts somebody wants to see.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::severity::Severity;
 use super::{Alert, AlertPod, AlertWorkload};
 use crate::glob;
 
 /// What somebody asks for, as text; what is not there leaves everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilterText {
     /// Kinds, with `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The least severity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
     /// Unit, slice, cgroup, container (id or name) or pod (`namespace/name`), with `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     /// The rule, with `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// A name that was asked for, or one above it; or a destination's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Not before: a time (RFC 3339), or how long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// Not after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
 

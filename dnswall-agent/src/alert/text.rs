@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
 use super::kind::Kind;
-use super::{Alert, AlertFlow, AlertTamper, icmp};
+use super::{Alert, AlertFlow, AlertProcess, AlertTamper, icmp};
 use crate::event::Outcome;
 use crate::event::text::printable;
 
@@ -62,25 +62,25 @@ pub fn line(alert: &Alert, colour: bool) -> String {
 }
 
 /// A line under construction. Styles take no room, so columns are counted apart.
-pub(crate) struct Line {
-    pub(crate) text: String,
+struct Line {
+    text: String,
     colour: bool,
     column: usize,
 }
 
 impl Line {
     /// An empty one.
-    pub(crate) const fn new(colour: bool) -> Self {
+    const fn new(colour: bool) -> Self {
         Self { text: String::new(), colour, column: 0 }
     }
 
     /// The column starts anew.
-    pub(crate) const fn restart(&mut self) {
+    const fn restart(&mut self) {
         self.column = 0;
     }
 
     /// Adds a word.
-    pub(crate) fn put(&mut self, style: Style, text: &str) {
+    fn put(&mut self, style: Style, text: &str) {
         let style = if self.colour { style } else { Style::new() };
         // Events are clean already; an alert may come from elsewhere.
         let text = printable(text.as_bytes(), usize::MAX);
@@ -89,7 +89,7 @@ impl Line {
     }
 
     /// Two spaces at least, and the column starts anew.
-    pub(crate) fn fill_to(&mut self, width: usize) {
+    fn fill_to(&mut self, width: usize) {
         let spaces = width.saturating_sub(self.column) + 2;
         self.text.extend(std::iter::repeat_n(' ', spaces));
         self.restart();
@@ -97,7 +97,7 @@ impl Line {
 }
 
 /// Hours to milliseconds, in UTC as everywhere in an alert.
-pub(crate) fn time_of_day(time: Timestamp) -> String {
+fn time_of_day(time: Timestamp) -> String {
     let time = format!("{time:.3}");
     time.split_once('T').map_or(time.clone(), |(_, time)| time.to_owned())
 }
@@ -118,23 +118,14 @@ fn done(line: &mut Line, alert: &Alert, tamper: &AlertTamper) {
 }
 
 fn what(line: &mut Line, alert: &Alert, flow: &AlertFlow) {
-    line.put(Style::new(), &format!("{} ", flow.protocol));
-    if let Some(message) = flow.icmp {
-        line.put(Style::new(), &format!("{} ", icmp::words(&flow.protocol, message)));
-    }
+    line.put(Style::new(), &format!("{} ", protocol(flow)));
     if alert.kind == Kind::IngressDns
         && let Some(source) = flow.source
     {
         line.put(BOLD, &source.to_string());
         line.put(Style::new(), " to ");
     }
-    match (flow.destination, flow.destination_port) {
-        (Some(address), Some(port)) => line.put(BOLD, &SocketAddr::new(address, port).to_string()),
-        (Some(address), None) => line.put(BOLD, &address.to_string()),
-        (None, _) if matches!(alert.kind, Kind::SocketRaw | Kind::SocketUnjudged) => line.put(BOLD, "socket"),
-        (None, _) if alert.kind == Kind::DeviceUnjudged => line.put(BOLD, "opened"),
-        (None, _) => line.put(BOLD, "to many destinations"),
-    }
+    line.put(BOLD, &destination(alert, flow));
     if let Some(name) = flow.destination_name.as_deref().filter(|_| alert.dns.is_none()) {
         line.put(NAME, &format!(" ({name})"));
     }
@@ -144,10 +135,42 @@ fn what(line: &mut Line, alert: &Alert, flow: &AlertFlow) {
     }
 }
 
+/// The protocol, and the message of ICMP.
+fn protocol(flow: &AlertFlow) -> String {
+    match flow.icmp {
+        Some(message) => format!("{} {}", flow.protocol, icmp::words(&flow.protocol, message)),
+        None => flow.protocol.clone(),
+    }
+}
+
+/// Address and port, or what there is instead.
+fn destination(alert: &Alert, flow: &AlertFlow) -> String {
+    match (flow.destination, flow.destination_port) {
+        (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
+        (Some(address), None) => address.to_string(),
+        (None, _) if matches!(alert.kind, Kind::SocketRaw | Kind::SocketUnjudged) => "socket".to_owned(),
+        (None, _) if alert.kind == Kind::DeviceUnjudged => "opened".to_owned(),
+        (None, _) => "to many destinations".to_owned(),
+    }
+}
+
+/// Where it wanted to go, in one piece: protocol and destination; of tampering what was changed.
+pub fn target(alert: &Alert) -> String {
+    match (&alert.flow, &alert.tamper) {
+        (Some(flow), _) => match (alert.kind, flow.source) {
+            (Kind::IngressDns, Some(source)) => {
+                format!("{} from {source} to {}", protocol(flow), destination(alert, flow))
+            }
+            _ => format!("{} {}", protocol(flow), destination(alert, flow)),
+        },
+        (None, Some(tamper)) => tamper.object.clone(),
+        (None, None) => String::new(),
+    }
+}
+
 fn who(line: &mut Line, alert: &Alert) {
-    let (process, workload) = (&alert.process, &alert.workload);
-    let program = process.exe.as_ref().or(process.comm.as_ref());
-    line.put(BOLD, program.map_or("unknown", String::as_str));
+    let process = &alert.process;
+    line.put(BOLD, program(process).unwrap_or("unknown"));
     if let Some(pid) = process.pid {
         line.put(Style::new(), &format!("[{pid}]"));
     }
@@ -156,9 +179,14 @@ fn who(line: &mut Line, alert: &Alert) {
         (None, Some(uid)) => line.put(Style::new(), &format!(" uid {uid}")),
         (None, None) => {}
     }
-    if let Some(home) = workload.short_name() {
+    if let Some(home) = alert.workload.short_name() {
         line.put(NAME, &format!(" {home}"));
     }
+}
+
+/// The path of the program, or the name of its thread.
+pub fn program(process: &AlertProcess) -> Option<&str> {
+    process.exe.as_deref().or(process.comm.as_deref())
 }
 
 /// The entry of a list that the name was found by, and its line.
@@ -168,7 +196,7 @@ fn listed(alert: &Alert) -> Option<(&str, u32)> {
 }
 
 /// The rule; or why there is none.
-fn why(alert: &Alert) -> String {
+pub fn why(alert: &Alert) -> String {
     match alert.rule.as_deref() {
         Some(rule) if alert.reason == "rule" => rule.to_owned(),
         Some(rule) if let Some((entry, line)) = listed(alert) => format!("{rule}: {entry} (line {line})"),

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use super::exit::EXIT_CODES;
+use crate::alert::filter::FilterText;
 use crate::config::Config;
 use crate::run::engine::CONFIRM_RANGE;
 
@@ -301,6 +302,14 @@ pub struct EventsArguments {
     /// How many of the last to show, 10000 at most
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
     pub last: usize,
+    /// Which of them.
+    #[command(flatten)]
+    pub filter: FilterArguments,
+}
+
+/// Which alerts are wanted.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FilterArguments {
     /// Only of these kinds: dns.name, dns.*
     #[arg(long, value_name = "KIND", conflicts_with = "dns")]
     pub kind: Option<String>,
@@ -322,6 +331,13 @@ pub struct EventsArguments {
     /// Not after
     #[arg(long, value_name = "TIME", conflicts_with = "dns")]
     pub until: Option<String>,
+}
+
+impl From<FilterArguments> for FilterText {
+    fn from(arguments: FilterArguments) -> Self {
+        let FilterArguments { kind, severity, workload, rule, name, since, until } = arguments;
+        Self { kind, severity, workload, rule, name, since, until }
+    }
 }
 
 /// `dnswall doctor`

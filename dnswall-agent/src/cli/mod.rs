@@ -7,6 +7,7 @@ mod agent;
 mod alert;
 pub mod args;
 mod blocklist;
+mod columns;
 mod connections;
 mod demo;
 mod doctor;
@@ -15,6 +16,7 @@ pub mod exit;
 mod explain;
 mod output;
 mod policy;
+mod shown;
 mod status;
 #[cfg(test)]
 mod tests;

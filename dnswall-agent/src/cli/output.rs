@@ -1,13 +1,13 @@
 //! Takes answers, prints them: as text with colour where a terminal shows it, or as JSON.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::args::Form;
+use super::columns::{Cell, Column, Columns, Tone};
 use super::exit::{Exit, Failure};
 
 /// Good.
@@ -73,27 +73,57 @@ pub fn failure(form: Form, failure: &Failure) -> Exit {
     failure.exit
 }
 
-/// Columns without lines between them; numbers to the right.
-pub fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING);
-    table.set_header(heading.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
-    let mut numeric = vec![true; heading.len()];
-    for row in rows {
-        for (column, text) in row.iter().enumerate() {
-            numeric[column] &= text.bytes().all(|byte| byte.is_ascii_digit());
-        }
-        table.add_row(row);
-    }
-    for (column, numeric) in numeric.into_iter().enumerate() {
-        let Some(column) = table.column_mut(column) else { continue };
-        column.set_padding((0, 2));
-        if numeric {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let lines: Vec<String> = table.lines().map(|line| format!("  {}", line.trim_end())).collect();
+/// Columns without lines between them, as wide as what is in them; numbers to the right.
+pub fn table(heading: &[&'static str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(Cell::new).collect()).collect();
+    let is_numeric = |at: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(at));
+        cells.all(|cell| cell.text().bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let columns: Vec<Column> = heading
+        .iter()
+        .enumerate()
+        .map(|(at, title)| if is_numeric(at) { Column::number(title) } else { Column::text(title) })
+        .collect();
+    let mut columns = Columns::new(&columns, None);
+    columns.grow(rows.iter().map(Vec::as_slice));
+    let all = std::iter::once(columns.heading()).chain(rows);
+    let lines: Vec<String> = all.map(|row| format!("  {}", line(&columns, &row).trim_end())).collect();
     lines.join("\n")
+}
+
+/// One line of a table, coloured.
+pub fn line(columns: &Columns, row: &[Cell]) -> String {
+    let paint = |(text, tone): (String, Tone)| match style(tone) {
+        Some(style) => paint(style, text),
+        None => text,
+    };
+    columns.pieces(row).into_iter().map(paint).collect()
+}
+
+/// The heading of a table that is printed line by line.
+pub fn heading(columns: &Columns) -> String {
+    let row: Vec<Cell> = columns.heading().into_iter().map(|cell| cell.tone(Tone::Strong)).collect();
+    line(columns, &row)
+}
+
+const fn style(tone: Tone) -> Option<Style> {
+    match tone {
+        Tone::Plain => None,
+        Tone::Good => Some(GOOD),
+        Tone::Warn => Some(WARN),
+        Tone::Bad => Some(BAD),
+        Tone::Strong => Some(STRONG),
+        Tone::Faint => Some(FAINT),
+    }
+}
+
+/// Columns and rows of the terminal that standard output is, if it is one.
+pub fn terminal() -> Option<(usize, usize)> {
+    let output = io::stdout();
+    let size = output.is_terminal().then(|| tcgetwinsize(&output).ok()).flatten()?;
+    // A terminal that does not know is as wide as it likes.
+    (size.ws_col > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 
 /// Prints a value for a program.

@@ -124,7 +124,7 @@ impl Client {
 
     /// The alerts in memory and, when asked for, each that follows them.
     pub async fn events(&self, query: &EventsQuery) -> Result<Events, ClientError> {
-        let text = serde_urlencoded::to_string(query).map_err(|error| self.unreachable(error.to_string()))?;
+        let text = query.encode().map_err(|error| self.unreachable(error.to_string()))?;
         let path = format!("{}?{text}", path::EVENTS);
         let response = self.send(Method::GET, &path, Bytes::new()).await?;
         if response.status() != StatusCode::OK {

@@ -31,7 +31,7 @@ use super::api::{
     Updated, path,
 };
 use super::stream::ImpatientStream;
-use crate::alert::filter::Filter;
+use crate::alert::filter::{Filter, FilterText};
 
 /// Connections of one user served at one time: root's, and the agent's own user's.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -316,7 +316,12 @@ async fn test_alerts(State(shared): State<Shared>, request: Request) -> Response
     }
 }
 
-async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) -> Response {
+async fn events(
+    State(shared): State<Shared>,
+    Query(query): Query<EventsQuery>,
+    Query(filter): Query<FilterText>,
+) -> Response {
+    let query = EventsQuery { filter, ..query };
     let agent = Arc::clone(&shared.agent);
     let (asked, follow) = (query.clone(), query.follow);
     // It may have to read a long time back.

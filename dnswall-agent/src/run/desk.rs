@@ -300,7 +300,7 @@ impl Agent for Desk {
 
     fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {
         let refused = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error, None);
-        let filter = Filter::parse(&query.filter(), Timestamp::now()).map_err(refused)?;
+        let filter = Filter::parse(&query.filter, Timestamp::now()).map_err(refused)?;
         if query.dns && !filter.is_empty() {
             return Err(refused("questions are not filtered, alerts are".to_owned()));
         }

@@ -16,34 +16,19 @@ pub struct EventsQuery {
     /// Records of questions instead of alerts.
     #[serde(default)]
     pub dns: bool,
-    /// Kinds of alerts, with `*`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// The least severity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub severity: Option<String>,
-    /// Unit, slice, cgroup, container (id or name) or pod (`namespace/name`), with `*`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload: Option<String>,
-    /// The rule, with `*`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// A name that was asked for, or one above it; or a destination's address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Not before: a time (RFC 3339), or how long ago.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<String>,
-    /// Not after.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<String>,
+    /// Which alerts are wanted. Its keys stand beside the others; they are read apart, since a query cannot have numbers beside what
+    /// is flattened into it.
+    #[serde(skip)]
+    pub filter: FilterText,
 }
 
 impl EventsQuery {
-    /// Which alerts are wanted. Not a field: a query cannot have numbers beside what is flattened into it.
-    pub fn filter(&self) -> FilterText {
-        let Self { last: _, follow: _, dns: _, kind, severity, workload, rule, name, since, until } =
-            self.clone();
-        FilterText { kind, severity, workload, rule, name, since, until }
+    /// As it is sent.
+    ///
+    /// # Errors
+    /// Never: every field has a form.
+    pub fn encode(&self) -> Result<String, serde_urlencoded::ser::Error> {
+        let (own, filter) = (serde_urlencoded::to_string(self)?, serde_urlencoded::to_string(&self.filter)?);
+        Ok(if filter.is_empty() { own } else { format!("{own}&{filter}") })
     }
 }
