@@ -26,6 +26,7 @@ pub mod host;
 pub mod kernel;
 pub mod kubernetes;
 pub mod metrics;
+pub mod picture;
 pub mod policy;
 pub mod proof;
 pub mod remote;

@@ -8,8 +8,8 @@ use dnswall_agent::alert::filter::Filter;
 use dnswall_agent::blocklist::Answer;
 use dnswall_agent::control::api::{
     AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, EventsQuery, ExplainRequest, Explained,
-    NameChecked, NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status, UpdateRequest,
-    Updated,
+    NameChecked, NameRequest, Picture, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status,
+    UpdateRequest, Updated,
 };
 use dnswall_agent::control::server::{Agent, Patience, Refusal, Server, Told};
 use dnswall_agent::event::Clocks;
@@ -131,6 +131,10 @@ impl Agent for Echo {
 
     fn test_alerts(&self, _: AlertTestRequest) -> Result<AlertTested, Refusal> {
         Ok(AlertTested::default())
+    }
+
+    fn picture(&self) -> Result<Picture, Refusal> {
+        Ok(Picture { host: "web-1".to_owned(), ..Picture::default() })
     }
 
     fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {

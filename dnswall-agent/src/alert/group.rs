@@ -5,6 +5,8 @@
 //! refused at more destinations than are kept apart, the others are summed up in an alert without destination: a scan
 //! neither floods whoever reads alerts nor hides what another program does.
 
+mod standing;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use std::time::Duration;
 use dnswall_common::event::{Refused, RefusedKey};
 use jiff::Timestamp;
 use uuid::{NoContext, Uuid};
+
+pub use standing::{Standing, WorkloadStanding};
 
 use super::kind::Kind;
 use super::ledger::Ledger;
@@ -106,6 +110,8 @@ struct Flow {
     first: Timestamp,
     last: Timestamp,
     pending: u64,
+    /// All refusals since `first`.
+    total: u64,
     /// When it had its last alert.
     told_ns: Option<u64>,
     seen_ns: u64,
@@ -167,6 +173,7 @@ impl Grouper {
         let time = event.time;
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.pending = flow.pending.saturating_add(count);
+            flow.total = flow.total.saturating_add(count);
             flow.last = flow.last.max(time);
             flow.seen_ns = now_ns;
             flow.event = event;
@@ -179,6 +186,7 @@ impl Grouper {
                 first: time,
                 last: time,
                 pending: count,
+                total: count,
                 told_ns: None,
                 seen_ns: now_ns,
             };
@@ -241,6 +249,7 @@ impl Grouper {
             match flow.and_then(|flow| self.flows.get_mut(&flow)) {
                 Some(flow) => {
                     flow.pending = flow.pending.saturating_add(count);
+                    flow.total = flow.total.saturating_add(count);
                     flow.seen_ns = clocks.monotonic_ns;
                 }
                 None => self.counters.orphaned = self.counters.orphaned.saturating_add(count),

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use flow::{AlertFlow, AlertIcmp};
-pub use group::{GroupCounters, Grouper};
+pub use group::{GroupCounters, Grouper, Standing};
 pub use kind::Kind;
 pub use rules::{PolicyRules, RuleBook};
 pub use selftest::{AlertDelivered, AlertSelftest, AlertTaken, Asked, Telling};
@@ -363,8 +363,7 @@ impl AlertPolicy {
 impl AlertWorkload {
     /// The workload of an event.
     pub(crate) fn new(event: &EnrichedEvent) -> Self {
-        let Workload { cgroup, unit, slice, container, claimed: _ } = (*event.workload).clone();
-        let workload = Self { cgroup, unit, slice, container, ..Self::default() };
+        let workload = Self::from(&*event.workload);
         let Some(Named { container: named, labels, node }) = &event.named else { return workload };
         let Container { name, image, runtime, pod } = (**named).clone();
         let pod = pod.map(|pod| AlertPod {
@@ -387,6 +386,13 @@ impl AlertWorkload {
             .or_else(id)
             .or_else(|| self.unit.clone())
             .or_else(|| self.cgroup.clone())
+    }
+}
+
+impl From<&Workload> for AlertWorkload {
+    fn from(workload: &Workload) -> Self {
+        let Workload { cgroup, unit, slice, container, claimed: _ } = workload.clone();
+        Self { cgroup, unit, slice, container, ..Self::default() }
     }
 }
 

@@ -59,7 +59,7 @@ impl Scene {
 
     /// The selectors of a connection's owner; `None` for one that is outside the wall.
     pub fn who(&self, connection: &Connection, image: &MapImage) -> Option<Who> {
-        let Facts { cgroup, uid, exe, .. } = Facts::of(connection);
+        let Owned { cgroup, uid, exe, .. } = Owned::of(connection);
         let Some(path) = self.cgroups.get(&cgroup) else {
             // Its cgroup is gone, and with it all that is known of it: only a wall around everything holds it for sure.
             return (image.root.path.trim_end_matches('/').is_empty()).then_some(Who::NONE);
@@ -73,17 +73,25 @@ impl Scene {
 }
 
 /// What is known of a connection's owner, from whichever of the two knows it.
-struct Facts {
-    cgroup: u64,
-    uid: u32,
-    pid: u32,
-    start_ns: u64,
-    exe: Option<crate::event::ExeId>,
-    comm: [u8; 16],
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Its cgroup; 0 when it is not known.
+    pub cgroup: u64,
+    /// Its user.
+    pub uid: u32,
+    /// Its process; 0 when it is not known.
+    pub pid: u32,
+    /// When that started, nanoseconds since boot.
+    pub start_ns: u64,
+    /// Its executable.
+    pub exe: Option<crate::event::ExeId>,
+    /// Name of the thread; zeros when it is not known.
+    pub comm: [u8; 16],
 }
 
-impl Facts {
-    fn of(connection: &Connection) -> Self {
+impl Owned {
+    /// Whose it is.
+    pub fn of(connection: &Connection) -> Self {
         let Connection { recorded, owner, cgroup, uid, .. } = connection;
         match (recorded, owner) {
             (Some(recorded), _) => Self {
@@ -107,6 +115,41 @@ impl Connection {
     pub fn flow(&self) -> Flow {
         Flow { address: address(self.remote.ip()), protocol: self.protocol, port: self.remote.port() }
     }
+
+    /// The same as the kernel would tell it of a packet that is only reported, for whoever names its owner.
+    pub fn event(&self, time_ns: u64) -> Event {
+        let Owned { cgroup, uid, pid, start_ns, exe, comm } = Owned::of(self);
+        Event {
+            entry: 0,
+            time_ns,
+            cookie: self.id.cookie(),
+            cgroup,
+            netns: 0,
+            start_ns,
+            exe_number: exe.map_or(0, |exe| exe.number),
+            refusals: 1,
+            source: address(self.local.ip()).to_words(),
+            destination: address(self.remote.ip()).to_words(),
+            exe_device: exe.map_or(0, |exe| exe.device),
+            uid,
+            pid,
+            generation: 0,
+            rule: 0,
+            packet_bytes: 0,
+            source_port: self.local.port(),
+            destination_port: self.remote.port(),
+            payload_bytes: 0,
+            protocol: self.protocol,
+            family: if self.remote.is_ipv4() { 4 } else { 6 },
+            hook: hook::EGRESS,
+            reason: Reason::NoRule as u8,
+            mode: MODE_AUDIT,
+            identity: if self.recorded.is_some() { IDENTITY_SOCKET } else { IDENTITY_OLD_SOCKET },
+            parent: 0,
+            comm,
+            payload: [0; EVENT_PAYLOAD_BYTES],
+        }
+    }
 }
 
 impl Refused<'_> {
@@ -124,37 +167,13 @@ impl Refused<'_> {
     /// The same as the kernel would tell it of a packet. `denied` says what became of it.
     pub fn event(&self, time_ns: u64, generation: u32, denied: bool) -> Event {
         let Self { connection, explanation } = self;
-        let Facts { cgroup, uid, pid, start_ns, exe, comm } = Facts::of(connection);
         let reason = Reason::ALL.iter().find(|reason| reason.name() == explanation.reason);
         Event {
-            entry: 0,
-            time_ns,
-            cookie: connection.id.cookie(),
-            cgroup,
-            netns: 0,
-            start_ns,
-            exe_number: exe.map_or(0, |exe| exe.number),
-            refusals: 1,
-            source: address(connection.local.ip()).to_words(),
-            destination: address(connection.remote.ip()).to_words(),
-            exe_device: exe.map_or(0, |exe| exe.device),
-            uid,
-            pid,
             generation,
             rule: explanation.rule_number,
-            packet_bytes: 0,
-            source_port: connection.local.port(),
-            destination_port: connection.remote.port(),
-            payload_bytes: 0,
-            protocol: connection.protocol,
-            family: if connection.remote.is_ipv4() { 4 } else { 6 },
-            hook: hook::EGRESS,
             reason: reason.copied().unwrap_or(Reason::NoRule) as u8,
             mode: if denied { MODE_ENFORCE } else { MODE_AUDIT },
-            identity: if connection.recorded.is_some() { IDENTITY_SOCKET } else { IDENTITY_OLD_SOCKET },
-            parent: 0,
-            comm,
-            payload: [0; EVENT_PAYLOAD_BYTES],
+            ..connection.event(time_ns)
         }
     }
 }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use dnswall_common::flow::protocol;
 
-pub use judge::{Refused, Scene};
+pub use judge::{Owned, Refused, Scene};
 pub use namespace::Namespace;
 pub use owner::Owner;
 pub use recorded::Recorded;
@@ -256,6 +256,28 @@ impl Connection {
     /// Whether it is older than the wall. Of a datagram socket nobody knows, and it does not matter: each is judged.
     pub fn is_older(&self) -> bool {
         self.protocol == protocol::TCP && self.recorded.is_none()
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// One that is older than the wall, and of nobody's.
+    pub(crate) fn sample(local: SocketAddr, remote: SocketAddr, uid: u32, closing: bool) -> Self {
+        Self {
+            protocol: protocol::TCP,
+            local,
+            remote,
+            direction: Direction::Outbound,
+            opening: false,
+            closing,
+            namespace: 0,
+            cgroup: Some(7),
+            uid,
+            recorded: None,
+            owner: None,
+            id: SocketId::NONE,
+            inode: 1,
+        }
     }
 }
 

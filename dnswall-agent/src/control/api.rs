@@ -2,6 +2,7 @@
 
 mod blocklists;
 mod events;
+mod picture;
 mod proof;
 mod selftest;
 
@@ -9,6 +10,7 @@ pub use blocklists::{
     Blocklists, FetchStatus, ListStatus, NameChecked, NameRequest, UpdateRequest, UpdateStatus, Updated,
 };
 pub use events::EventsQuery;
+pub use picture::{ConnectionSeen, Delivery, NameSeen, Picture, PictureLeftOut, Totals, WorkloadSeen};
 pub use proof::{AttemptStatus, ProofStatus};
 pub use selftest::{AlertTestRequest, AlertTested, SelftestStatus, StepShown};
 
@@ -476,6 +478,8 @@ pub mod path {
     pub const BLOCKLISTS_UPDATE: &str = "/v1/blocklists/update";
     /// [`super::AlertTestRequest`], [`super::AlertTested`]
     pub const ALERT_TEST: &str = "/v1/alert/test";
+    /// [`super::Picture`]
+    pub const PICTURE: &str = "/v1/picture";
     /// Alerts, one JSON object a line.
     pub const EVENTS: &str = "/v1/events";
 }

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use super::api::{
     AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest,
-    Explained, NameChecked, NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest,
-    Updated, path,
+    Explained, NameChecked, NameRequest, Picture, PolicyShown, RehearseRequest, Rehearsed, Status,
+    UpdateRequest, Updated, path,
 };
 
 /// One agent, by its socket.
@@ -120,6 +120,11 @@ impl Client {
     /// What they make of a name.
     pub async fn check_name(&self, request: &NameRequest) -> Result<NameChecked, ClientError> {
         self.ask(Method::POST, path::BLOCKLISTS_CHECK, self.encode(request)?).await
+    }
+
+    /// Who talks to whom, and what is refused.
+    pub async fn picture(&self) -> Result<Picture, ClientError> {
+        self.ask(Method::GET, path::PICTURE, Bytes::new()).await
     }
 
     /// The alerts in memory and, when asked for, each that follows them.
@@ -249,7 +254,7 @@ impl Events {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For a policy: lists that were never fetched are fetched first.
 const APPLY_PATIENCE: Duration = Duration::from_secs(120);
-/// For lists, which may be long, and their servers slow.
 /// For all of a test but the sinks.
 const TEST_PATIENCE: Duration = Duration::from_secs(120);
+/// For lists, which may be long, and their servers slow.
 const UPDATE_PATIENCE: Duration = Duration::from_secs(4 * 3_600);

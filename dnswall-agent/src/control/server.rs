@@ -27,8 +27,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::api::{
     AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest,
-    Explained, NameChecked, NameRequest, PolicyShown, RehearseRequest, Rehearsed, Status, UpdateRequest,
-    Updated, path,
+    Explained, NameChecked, NameRequest, Picture, PolicyShown, RehearseRequest, Rehearsed, Status,
+    UpdateRequest, Updated, path,
 };
 use super::stream::ImpatientStream;
 use crate::alert::filter::{Filter, FilterText};
@@ -93,6 +93,8 @@ pub trait Agent: Send + Sync + 'static {
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal>;
     /// Tests whether alerts arrive.
     fn test_alerts(&self, request: AlertTestRequest) -> Result<AlertTested, Refusal>;
+    /// Who talks to whom, and what is refused.
+    fn picture(&self) -> Result<Picture, Refusal>;
     /// The last alerts, or records of questions, one JSON object each, oldest first, and each that follows them.
     fn events(&self, query: &EventsQuery) -> Result<Told, Refusal>;
 }
@@ -249,6 +251,7 @@ fn router(agent: Arc<dyn Agent>, patience: Patience) -> Router {
         .route(path::BLOCKLISTS_CHECK, post(check_name))
         .route(path::BLOCKLISTS_UPDATE, post(update_blocklists))
         .route(path::ALERT_TEST, post(test_alerts))
+        .route(path::PICTURE, get(picture))
         .route(path::EVENTS, get(events))
         .fallback(unknown)
         .with_state(Shared { agent, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)), patience })
@@ -314,6 +317,10 @@ async fn test_alerts(State(shared): State<Shared>, request: Request) -> Response
         Ok(request) => answer(move || shared.agent.test_alerts(request)).await,
         Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn picture(State(shared): State<Shared>) -> Response {
+    answer(move || shared.agent.picture()).await
 }
 
 async fn events(

@@ -17,8 +17,8 @@ use crate::blocklist::Answer;
 
 use super::api::{
     AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, ErrorBody, EventsQuery, ExplainRequest,
-    Explained, NameChecked, NameRequest, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed, Status,
-    UpdateRequest, Updated,
+    Explained, NameChecked, NameRequest, Picture, PolicyShown, PolicyStatus, RehearseRequest, Rehearsed,
+    Status, UpdateRequest, Updated,
 };
 use super::client::{Client, ClientError};
 use super::server::{
@@ -77,6 +77,10 @@ impl Agent for Echo {
     fn check_name(&self, request: NameRequest) -> Result<NameChecked, Refusal> {
         let answer = Answer { name: request.name, ..Answer::default() };
         Ok(NameChecked { answer, ..NameChecked::default() })
+    }
+
+    fn picture(&self) -> Result<Picture, Refusal> {
+        Ok(Picture { host: "web-1".to_owned(), ..Picture::default() })
     }
 
     fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {

@@ -157,10 +157,16 @@ fn socket(refused: &Refused<'_>) -> (usize, SocketId) {
 
 /// Not with the engine's lock: it may take seconds, and the service manager is told that all is well by who holds it.
 fn look(engine: &Mutex<Engine>, wanted: Wanted) -> anyhow::Result<(Seen, Scene)> {
+    Ok((see(engine, wanted)?, Scene::look(&find_cgroup2()?)))
+}
+
+/// The connections that run now.
+///
+/// # Errors
+/// When nothing can be seen.
+pub fn see(engine: &Mutex<Engine>, wanted: Wanted) -> anyhow::Result<Seen> {
     let pins = lock(engine).wall().pins().to_owned();
-    let map = socket_map(&pins)?;
-    let seen = connections::look(Path::new("/proc"), Some(map), wanted)?;
-    Ok((seen, Scene::look(&find_cgroup2()?)))
+    Ok(connections::look(Path::new("/proc"), Some(socket_map(&pins)?), wanted)?)
 }
 
 fn say(status: &OlderStatus) {
@@ -223,12 +229,23 @@ struct Naming {
 
 impl Naming {
     fn new(engine: &Mutex<Engine>) -> Self {
-        let engine = lock(engine);
-        let host = engine.running().environment.host().clone();
-        let roots = roots(engine.wall().cgroup(), &host);
-        let enricher = roots.ok().map(|roots| Enricher::new(roots, Users::of(host), None));
-        Self { enricher, clocks: Clocks::read() }
+        Self { enricher: enricher(engine).ok(), clocks: Clocks::read() }
     }
+}
+
+/// The path of the cgroup that the wall is around.
+pub fn root(engine: &Mutex<Engine>) -> String {
+    lock(engine).root().path
+}
+
+/// Whoever names processes and workloads of this wall.
+///
+/// # Errors
+/// When there is no cgroup hierarchy.
+pub fn enricher(engine: &Mutex<Engine>) -> anyhow::Result<Enricher> {
+    let engine = lock(engine);
+    let host = engine.running().environment.host().clone();
+    Ok(Enricher::new(roots(engine.wall().cgroup(), &host)?, Users::of(host), None))
 }
 
 /// Where this host keeps what names come from.

@@ -16,6 +16,7 @@ use super::connected::{self, Older};
 use super::engine::{CONFIRM_RANGE, Change, Engine, EngineError, Running};
 use super::explained::explained;
 use super::fetcher::{self, UpdateError};
+use super::lookout::{Lookout, View};
 use super::names;
 use super::outlet::{Outlet, Stream};
 use super::prover::{Order, Proofs};
@@ -27,7 +28,7 @@ use crate::alert::filter::Filter;
 use crate::compile::RuleInfo;
 use crate::control::api::{
     AlertTestRequest, AlertTested, Applied, ApplyRequest, Blocklists, CgroupStatus, ErrorBody, EventsQuery,
-    ExplainRequest, Explained, NameChecked, NameRequest, PendingStatus, PolicyPast, PolicyShown,
+    ExplainRequest, Explained, NameChecked, NameRequest, PendingStatus, Picture, PolicyPast, PolicyShown,
     PolicyStatus, ReasonStatus, RehearseRequest, Rehearsed, RuleStatus, SelftestStatus, Status,
     UpdateRequest, Updated,
 };
@@ -42,6 +43,7 @@ use crate::policy::{Encrypted, Mode};
 /// The agent as commands see it.
 pub struct Desk {
     parts: DeskParts,
+    lookout: Lookout,
     started: Timestamp,
     since: Instant,
 }
@@ -77,7 +79,7 @@ pub struct DeskParts {
 impl Desk {
     /// For this agent.
     pub fn new(parts: DeskParts) -> Self {
-        Self { parts, started: Timestamp::now(), since: Instant::now() }
+        Self { parts, lookout: Lookout::default(), started: Timestamp::now(), since: Instant::now() }
     }
 
     fn engine(&self) -> MutexGuard<'_, Engine> {
@@ -296,6 +298,11 @@ impl Agent for Desk {
         self.parts.orders.send(Order::Test(reply)).map_err(|_| busy())?;
         let begun = begun.recv_timeout(BEGUN_WITHIN).map_err(|_| busy())?;
         Ok(self.tested(&begun, if begun.ring_ns.is_some() { within } else { Duration::ZERO }))
+    }
+
+    fn picture(&self) -> Result<Picture, Refusal> {
+        let DeskParts { engine, outlet, inbox, .. } = &self.parts;
+        self.lookout.look(&View { engine, inbox, outlet }, || self.status())
     }
 
     fn events(&self, query: &EventsQuery) -> Result<Told, Refusal> {

@@ -18,6 +18,7 @@ mod hashed;
 mod hasher;
 pub mod lock;
 mod looked;
+mod lookout;
 pub mod names;
 mod notice;
 pub mod options;

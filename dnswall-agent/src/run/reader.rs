@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::hashed::Held;
 use super::hasher::Hasher;
 use super::outlet::Outlet;
 use super::told::Counts;
-use crate::alert::{Grouper, RuleBook};
+use crate::alert::{Grouper, RuleBook, Standing};
 use crate::asked::{Asker, Names, Pairs, ResolverStatus};
 use crate::blocklist::Entry;
 use crate::container::ContainerCounters;
@@ -46,6 +47,16 @@ pub struct Inbox {
     resolvers: Mutex<Vec<ResolverStatus>>,
     /// What was found elsewhere than in the ring.
     found: Mutex<Vec<Event>>,
+    /// Who wants to know what is refused now.
+    watcher: Mutex<Option<Watcher>>,
+}
+
+/// Somebody who waits for a look at what is refused.
+#[derive(Debug)]
+struct Watcher {
+    flows_max: usize,
+    workloads_max: usize,
+    reply: SyncSender<Standing>,
 }
 
 /// Reads the kernel's counts by flow; nothing when that has to wait for somebody.
@@ -105,6 +116,14 @@ impl Inbox {
         locked(&self.found).extend(events);
     }
 
+    /// What is refused now, up to the last packet; `None` when the reader does not answer in time. Who asks meanwhile takes the
+    /// answer from who asked before.
+    pub fn standing(&self, flows_max: usize, workloads_max: usize, patience: Duration) -> Option<Standing> {
+        let (reply, standing) = sync_channel(1);
+        *locked(&self.watcher) = Some(Watcher { flows_max, workloads_max, reply });
+        standing.recv_timeout(patience).ok()
+    }
+
     /// What the reader counted.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         locked(&self.counters).clone()
@@ -148,6 +167,7 @@ impl Reader {
             self.tell_found();
             // Both, whatever the first left: a flood of one kind does not keep the other waiting.
             let drained = self.drain() & (self.drain_questions(BURST_MAX) < BURST_MAX);
+            self.show(drained);
             let now_ns = Clocks::read().monotonic_ns;
             self.release(if stopping { u64::MAX } else { now_ns });
             if (stopping && drained) || now_ns.saturating_sub(told_ns) >= ROUND_NS {
@@ -167,6 +187,21 @@ impl Reader {
             }
             self.parts.inbox.last_round_ns.store(now_ns, Ordering::Release);
         }
+    }
+
+    /// What is refused now, for whoever asked, with what the kernel counted since the last round: a rate over two looks would
+    /// otherwise be off by a round.
+    fn show(&mut self, drained: bool) {
+        let Some(Watcher { flows_max, workloads_max, reply }) = locked(&self.parts.inbox.watcher).take()
+        else {
+            return;
+        };
+        // As ever, the counts may not be older than the events.
+        if drained && let Some(counts) = (self.sweep)() {
+            self.parts.grouper.counted(counts, &Clocks::read());
+        }
+        // Nobody waits any more when it took too long.
+        let _ = reply.try_send(self.parts.grouper.standing(flows_max, workloads_max));
     }
 
     // Whoever is being waited for may finish meanwhile.
