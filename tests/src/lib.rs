@@ -30,6 +30,7 @@ pub mod runtime;
 pub mod server;
 pub mod soak;
 pub mod tamper;
+pub mod terminal;
 pub mod traffic;
 pub mod trick;
 pub mod wall;

@@ -58,6 +58,9 @@ pub enum Command {
     Blocklist(BlocklistCommand),
     /// Show what stands and what it refused
     Status,
+    /// Watch live who talks to whom, and what is refused
+    #[command(after_help = TOP_HELP)]
+    Top(TopArguments),
     /// Show the last alerts, and each that follows
     Events(EventsArguments),
     /// Test whether alerts arrive
@@ -338,6 +341,31 @@ impl From<FilterArguments> for FilterText {
         let FilterArguments { kind, severity, workload, rule, name, since, until } = arguments;
         Self { kind, severity, workload, rule, name, since, until }
     }
+}
+
+const TOP_HELP: &str = "\
+Keys: Tab, arrows or 1-4 choose a view, s sorts, r reverses, / filters, Enter shows a row whole, p pauses, ? helps, q quits.
+
+Without a terminal, and with --once or --iterations, tables are printed; with --output json one object a line.";
+
+/// `dnswall top`
+#[derive(Clone, Debug, Args)]
+pub struct TopArguments {
+    /// Between two pictures (500ms to 1h)
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = top_interval)]
+    pub interval: Duration,
+    /// Print one picture and end
+    #[arg(long, conflicts_with = "iterations")]
+    pub once: bool,
+    /// Print so many pictures and end
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub iterations: Option<u64>,
+}
+
+fn top_interval(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    time.filter(|time| (500..=3_600_000).contains(&time.as_millis()))
+        .ok_or_else(|| "not a time from 500ms to 1h".to_owned())
 }
 
 /// `dnswall doctor`

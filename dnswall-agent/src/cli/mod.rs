@@ -20,6 +20,7 @@ mod shown;
 mod status;
 #[cfg(test)]
 mod tests;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ fn obey(arguments: Arguments) -> Result<Exit, Failure> {
             wait(blocklist::update(form, &client(), &arguments))
         }
         Command::Status => wait(status::status(form, &client())),
+        Command::Top(arguments) => wait(top::top(form, &client(), &arguments)),
         Command::Events(arguments) => wait(events::events(form, &client(), &arguments)),
         Command::Alert(AlertCommand::Test(arguments)) => wait(alert::test(form, &client(), &arguments)),
         Command::Doctor(arguments) => doctor::doctor(form, &arguments),

@@ -52,6 +52,13 @@ const ROOMS: &[Room] = &[
         why: "what was typed is the cli room's; other rooms get checked types",
     },
     Room {
+        rule: "screen-room",
+        inside: &["dnswall-agent/src/"],
+        except: &["dnswall-agent/src/cli/top/"],
+        words: &["ratatui", "crossterm"],
+        why: "only dnswall-agent/src/cli/top takes a terminal for itself, and gives it back",
+    },
+    Room {
         rule: "fetch-room",
         inside: &["dnswall-agent/src/"],
         except: &["dnswall-agent/src/blocklist/fetch/", "dnswall-agent/src/remote/"],
@@ -66,6 +73,7 @@ const ROOMS: &[Room] = &[
             "dnswall-agent/src/event/",
             "dnswall-agent/src/alert/",
             "dnswall-agent/src/format/",
+            "dnswall-agent/src/picture/",
         ],
         except: &[],
         words: &["tokio", "axum", "hyper"],
@@ -77,6 +85,7 @@ const ROOMS: &[Room] = &[
             "dnswall-agent/src/policy/",
             "dnswall-agent/src/compile/",
             "dnswall-agent/src/format/",
+            "dnswall-agent/src/picture/",
             "dnswall-common/src/",
         ],
         except: &[],
@@ -223,6 +232,9 @@ mod tests {
             [(2, "clap-room")]
         );
         assert_eq!(broken("dnswall-agent/src/cli/mod.rs", "//! X.\nuse clap::Args;\n"), []);
+        let text = "//! X.\nuse ratatui::Frame;\n";
+        assert_eq!(broken("dnswall-agent/src/cli/events.rs", text), [(2, "screen-room")]);
+        assert_eq!(broken("dnswall-agent/src/cli/top/draw.rs", text), []);
         assert_eq!(
             broken("dnswall-agent/src/alert/a.rs", "//! X.\nuse tokio::sync;\n"),
             [(2, "runtime-room")]

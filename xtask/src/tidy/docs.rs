@@ -18,6 +18,7 @@ const COMMANDS: &[&str] = &[
     "dnswall alert test",
     "dnswall status",
     "dnswall events",
+    "dnswall top",
     "dnswall doctor",
     "dnswall demo",
 ];
