@@ -56,6 +56,11 @@ impl Prometheus {
         Ok(server)
     }
 
+    /// Where it shows its pages.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What an expression gives now: labels and values.
     ///
     /// # Errors

@@ -104,12 +104,15 @@ fn read_tree(root: &Path) -> Result<Vec<TextFile>> {
     Ok(files)
 }
 
-/// The file, unless it is not text (captures, corpora).
+/// The file, unless it is not text (captures, corpora). A picture is there without its content: documents lead to it.
 fn read_text(root: &Path, path: &PathBuf) -> Result<Option<TextFile>> {
     let relative = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(TextFile { path: relative, text })),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            let is_picture = path.extension().is_some_and(|extension| extension == "png");
+            Ok(is_picture.then(|| TextFile { path: relative, text: String::new() }))
+        }
         Err(error) => Err(error).with_context(|| format!("read {relative}")),
     }
 }
@@ -130,10 +133,11 @@ mod tests {
         write("target/debug/x.rs", b"broken");
         write(".tools/bin/x", b"broken");
         write("corpus/1", &[0xff, 0xfe]);
+        write("docs/a.png", &[0x89, b'P', 0xff]);
         write(".ci/run", b"#!/bin/bash\n");
         let files = read_tree(root.path()).expect("read");
         let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
-        assert_eq!(paths, [".ci/run", "a/src/lib.rs"]);
+        assert_eq!(paths, [".ci/run", "a/src/lib.rs", "docs/a.png"]);
     }
 
     #[test]
