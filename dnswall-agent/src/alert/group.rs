@@ -3,7 +3,8 @@
 //!
 //! Every refusal that comes in goes out in the `count` of one alert or is in [`GroupCounters`]. When a program is
 //! refused at more destinations than are kept apart, the others are summed up in an alert without destination: a scan
-//! neither floods whoever reads alerts nor hides what another program does.
+//! neither floods whoever reads alerts nor hides what another program does. Questions that were refused for their names are
+//! kept apart by the domain that was registered, not by name.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,6 +17,7 @@ use uuid::{NoContext, Uuid};
 
 use super::kind::Kind;
 use super::ledger::Ledger;
+use super::names::{Names, registered};
 use super::rules::{PolicyRules, RuleBook};
 use super::{Alert, AlertSelftest, Tally, Telling};
 use crate::event::{Clocks, EnrichedEvent, ExeId, Outcome};
@@ -46,6 +48,8 @@ pub struct GroupCounters {
     pub overflowed: u64,
     /// Refusals whose event was lost, or belongs to a flow that is forgotten: nobody knows whose they are.
     pub orphaned: u64,
+    /// Of those, refusals that the kernel counted before this agent was: one before it may have told them.
+    pub inherited: u64,
     /// Refusals of the agent's own proof, which are no alerts and in none of the others.
     pub own: u64,
 }
@@ -67,6 +71,8 @@ pub struct Grouper {
     /// Under what the kernel counts the agent's own.
     own: VecDeque<RefusedKey>,
     made_room_ns: Option<u64>,
+    /// When the map was first looked at.
+    began_ns: Option<u64>,
     counters: GroupCounters,
 }
 
@@ -81,6 +87,8 @@ struct FlowKey {
     protocol: u8,
     /// See [`RefusedKey::entry`].
     entry: u64,
+    /// Under which the name was registered, where that is why it was refused.
+    domain: Option<Arc<str>>,
     /// `None` sums up every destination.
     destination: Option<([u64; 2], u16)>,
 }
@@ -102,6 +110,7 @@ enum Program {
 
 struct Flow {
     event: EnrichedEvent,
+    names: Names,
     policy: Option<Arc<PolicyRules>>,
     first: Timestamp,
     last: Timestamp,
@@ -129,6 +138,7 @@ impl Grouper {
             ledger: Ledger::default(),
             own: VecDeque::new(),
             made_room_ns: None,
+            began_ns: None,
             counters: GroupCounters::default(),
         }
     }
@@ -155,7 +165,7 @@ impl Grouper {
         let mut event = event;
         let mut key = FlowKey::of(&event, policy.as_deref());
         if !self.flows.contains_key(&key) && !self.has_room(&key.owner, now_ns) {
-            (key.destination, key.entry) = (None, 0);
+            (key.destination, key.entry, key.domain) = (None, 0, None);
             if !self.flows.contains_key(&key) && self.sums >= SUMS_MAX {
                 self.counters.overflowed = self.counters.overflowed.saturating_add(count);
                 return None;
@@ -165,6 +175,7 @@ impl Grouper {
         let key = self.flows.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| known.clone());
         self.ledger.assign(&event.refused, &key);
         let time = event.time;
+        let name = event.question.as_ref().map(|question| question.name.clone());
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.pending = flow.pending.saturating_add(count);
             flow.last = flow.last.max(time);
@@ -175,6 +186,7 @@ impl Grouper {
             self.count_flow(&key);
             let flow = Flow {
                 event,
+                names: Names::new(key.domain.clone()),
                 policy,
                 first: time,
                 last: time,
@@ -185,6 +197,7 @@ impl Grouper {
             self.flows.insert(key.clone(), flow);
         }
         let flow = self.flows.get_mut(&key)?;
+        name.iter().for_each(|name| flow.names.add(name));
         flow.may_be_told(now_ns, self.interval_ns)
             .then(|| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
     }
@@ -228,6 +241,7 @@ impl Grouper {
     /// Takes the map of refused flows as it is now, at best right after the ring was read to its end. What it has
     /// more than the events said is told with the flows' next alerts.
     pub fn counted(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {
+        let began_ns = *self.began_ns.get_or_insert(clocks.monotonic_ns);
         for (key, entry) in flows {
             let (count, flow) = self.ledger.entry(key, entry, clocks.monotonic_ns);
             if count == 0 {
@@ -243,7 +257,12 @@ impl Grouper {
                     flow.pending = flow.pending.saturating_add(count);
                     flow.seen_ns = clocks.monotonic_ns;
                 }
-                None => self.counters.orphaned = self.counters.orphaned.saturating_add(count),
+                None => {
+                    self.counters.orphaned = self.counters.orphaned.saturating_add(count);
+                    if entry.last_event_ns < began_ns {
+                        self.counters.inherited = self.counters.inherited.saturating_add(count);
+                    }
+                }
             }
         }
     }
@@ -350,6 +369,7 @@ impl FlowKey {
             },
             protocol: event.flow.protocol,
             entry: event.refused.entry,
+            domain: registered(event),
             destination: Some((event.refused.destination, event.refused.destination_port)),
         }
     }
@@ -375,7 +395,8 @@ fn tell(
     counters.alerts += 1;
     counters.told = counters.told.saturating_add(count);
     let tally = Tally { id: make_id(clocks.now), count, first: flow.first, last: flow.last };
-    Alert::new(&flow.event, flow.policy.as_deref(), host, tally)
+    let names = flow.names.take();
+    Alert { names, ..Alert::new(&flow.event, flow.policy.as_deref(), host, tally) }
 }
 
 /// A UUID of version 7, which sorts by time.

@@ -4,6 +4,7 @@
 //! and told at most once an interval. Nothing here does I/O or reads a clock.
 
 pub mod attack;
+pub mod blocklist;
 pub mod community_id;
 pub mod filter;
 pub mod flow;
@@ -11,8 +12,11 @@ pub mod group;
 pub mod icmp;
 pub mod kind;
 pub mod ledger;
+pub mod limit;
+pub mod lost;
 pub mod moment;
 pub mod mute;
+pub mod names;
 pub mod rules;
 pub mod selftest;
 pub mod severity;
@@ -27,9 +31,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use blocklist::AlertBlocklist;
 pub use flow::{AlertFlow, AlertIcmp};
 pub use group::{GroupCounters, Grouper};
 pub use kind::Kind;
+pub use limit::AlertLimited;
+pub use lost::{AlertLost, AlertLostBySink};
+pub use names::AlertNames;
 pub use rules::{PolicyRules, RuleBook};
 pub use selftest::{AlertDelivered, AlertSelftest, AlertTaken, Asked, Telling};
 pub use severity::Severity;
@@ -89,6 +97,18 @@ pub struct Alert {
     /// Which test it is, when it is one.
     #[serde(default)]
     pub selftest: Option<AlertSelftest>,
+    /// The names below one domain that it counts, when that is what its flow has in common.
+    #[serde(default)]
+    pub names: Option<AlertNames>,
+    /// How many alerts it stands for, when its workload had too many.
+    #[serde(default)]
+    pub limited: Option<AlertLimited>,
+    /// What was lost, when it is about that.
+    #[serde(default)]
+    pub lost: Option<AlertLost>,
+    /// What is the matter with a list, when it is about that.
+    #[serde(default)]
+    pub blocklist: Option<AlertBlocklist>,
 }
 
 /// What was done to the wall.
@@ -236,6 +256,10 @@ impl Alert {
             last,
             tamper: None,
             selftest: None,
+            names: None,
+            limited: None,
+            lost: None,
+            blocklist: None,
         }
     }
 
@@ -248,35 +272,57 @@ impl Alert {
         host: &str,
         tally: Tally,
     ) -> Self {
+        let severity = Severity::of_tampering(tamper.mended);
+        let alert = Self::of_agent(Kind::Tamper, severity, reason, policy, host, tally);
+        let workload = AlertWorkload { cgroup: Some(cgroup.to_owned()), ..alert.workload };
+        let attack = attack::of_tampering().iter().copied().map(str::to_owned).collect();
+        Self { attack, workload, tamper: Some(tamper), ..alert }
+    }
+
+    /// Of something that the agent found, and that is nobody's traffic.
+    pub(crate) fn of_agent(
+        kind: Kind,
+        severity: Severity,
+        reason: &str,
+        policy: AlertPolicy,
+        host: &str,
+        tally: Tally,
+    ) -> Self {
         let Tally { id, count, first, last } = tally;
         Self {
             schema: SCHEMA,
             time: last,
             id,
-            kind: Kind::Tamper,
+            kind,
             verdict: None,
-            severity: Severity::of_tampering(tamper.mended),
-            attack: attack::of_tampering().iter().copied().map(str::to_owned).collect(),
+            severity,
+            attack: Vec::new(),
             reason: reason.to_owned(),
             rule: None,
             policy,
             flow: None,
             dns: None,
-            // The kernel does not say who did it.
+            // Nobody says who did it.
             process: AlertProcess::default(),
-            workload: AlertWorkload {
-                cgroup: Some(cgroup.to_owned()),
-                unit: None,
-                slice: None,
-                container: None,
-            },
+            workload: AlertWorkload { cgroup: None, unit: None, slice: None, container: None },
             host: host.to_owned(),
             count,
             first,
             last,
-            tamper: Some(tamper),
+            tamper: None,
             selftest: None,
+            names: None,
+            limited: None,
+            lost: None,
+            blocklist: None,
         }
+    }
+
+    /// What it is about, in words, when it is about the agent, the wall or a list.
+    pub fn own_words(&self) -> Option<String> {
+        let tamper = self.tamper.as_ref().map(|it| format!("{}: {}; {}", it.object, it.found, it.done));
+        let lost = || self.lost.as_ref().map(AlertLost::words);
+        tamper.or_else(lost).or_else(|| self.blocklist.as_ref().map(AlertBlocklist::words))
     }
 
     /// The JSON object in one line, without its end.
@@ -384,7 +430,7 @@ mod tests {
     fn an_alert_without_the_newer_keys_is_read() {
         let mut value = serde_json::to_value(sample::alert()).unwrap();
         let alert = value.as_object_mut().unwrap();
-        for key in ["severity", "attack", "tamper"] {
+        for key in ["severity", "attack", "tamper", "selftest", "names", "limited", "lost", "blocklist"] {
             alert.remove(key).unwrap();
         }
         alert["flow"].as_object_mut().unwrap().remove("community_id").unwrap();

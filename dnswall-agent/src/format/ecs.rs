@@ -13,7 +13,8 @@ use super::sentence::sentence;
 use super::value::value;
 use super::{PRODUCT, VERSION};
 use crate::alert::{
-    Alert, AlertDns, AlertFlow, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload, Kind, Severity,
+    Alert, AlertBlocklist, AlertDns, AlertFlow, AlertLost, AlertNames, AlertPolicy, AlertProcess,
+    AlertTamper, AlertWorkload, Kind, Severity,
 };
 use crate::event::{EventHook, Outcome};
 
@@ -48,6 +49,10 @@ pub fn object(alert: &Alert) -> Value {
         last,
         tamper,
         selftest,
+        names,
+        limited,
+        lost,
+        blocklist,
     } = alert;
     let AlertPolicy { name: policy_name, generation, digest } = policy;
     let AlertWorkload { cgroup, unit, slice, container } = workload;
@@ -109,6 +114,10 @@ pub fn object(alert: &Alert) -> Value {
             "list": dns.as_ref().map(|dns| json!({ "line": dns.line })),
             "tamper": tamper.as_ref().map(of_tamper),
             "selftest": selftest.as_ref().map(|test| json!({ "number": test.number, "latency_us": test.latency_us })),
+            "names": names.as_ref().map(of_names),
+            "limited": limited.as_ref().map(|limited| json!({ "alerts": limited.alerts })),
+            "lost": lost.as_ref().map(of_lost),
+            "blocklist": blocklist.as_ref().map(of_blocklist),
         },
     }))
 }
@@ -119,7 +128,9 @@ fn date(time: Timestamp) -> String {
 
 const fn category(kind: Kind) -> [&'static str; 2] {
     match kind {
-        Kind::Tamper => ["configuration", "intrusion_detection"],
+        Kind::Tamper | Kind::BlocklistRejected | Kind::BlocklistStale => {
+            ["configuration", "intrusion_detection"]
+        }
         _ => ["intrusion_detection", "network"],
     }
 }
@@ -230,6 +241,31 @@ fn own_flow(flow: &AlertFlow) -> Value {
         "packet_bytes": flow.bytes,
         "icmp": flow.icmp.map(|icmp| json!({ "type": icmp.kind, "code": icmp.code })),
         "opened": flow.protocol_number().is_none().then(|| value(&flow.protocol)),
+    })
+}
+
+fn of_names(names: &AlertNames) -> Value {
+    let AlertNames { domain, distinct, first, samples } = names;
+    let samples: Vec<String> = samples.iter().map(|name| value(name)).collect();
+    json!({ "domain": domain.as_deref().map(value), "distinct": distinct, "first": value(first), "samples": samples })
+}
+
+fn of_lost(lost: &AlertLost) -> Value {
+    let AlertLost { queue, memory, refusals, events, sinks } = lost;
+    let sinks: Vec<Value> =
+        sinks.iter().map(|sink| json!({ "name": value(&sink.name), "alerts": sink.alerts })).collect();
+    json!({ "queue": queue, "memory": memory, "refusals": refusals, "events": events, "sinks": sinks })
+}
+
+fn of_blocklist(list: &AlertBlocklist) -> Value {
+    let AlertBlocklist { name, source, found, over, fetched, entries } = list;
+    json!({
+        "name": value(name),
+        "source": value(source),
+        "found": value(found),
+        "over": over,
+        "fetched": fetched.map(date),
+        "entries": entries,
     })
 }
 

@@ -97,7 +97,9 @@ fn flatten(key: &str, value: Value, attributes: &mut Vec<KeyValue>) {
 
 fn plain(value: Value) -> Option<Any> {
     match value {
-        Value::Null | Value::Object(_) => None,
+        Value::Null => None,
+        // Of a list.
+        Value::Object(_) => Some(Any::StringValue(value.to_string())),
         Value::Bool(value) => Some(Any::BoolValue(value)),
         Value::String(value) => Some(Any::StringValue(value)),
         Value::Number(number) => Some(match number.as_i64() {

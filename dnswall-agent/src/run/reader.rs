@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::outlet::Outlet;
 use super::told::Counts;
+use crate::alert::lost::{LostSoFar, LostTeller};
 use crate::alert::{Grouper, RuleBook};
 use crate::asked::Pairs;
 use crate::blocklist::Entry;
@@ -42,8 +43,16 @@ pub struct Inbox {
     found: Mutex<Vec<Event>>,
 }
 
-/// Reads the kernel's counts by flow; nothing when that has to wait for somebody.
-pub type Sweep = Box<dyn FnMut() -> Option<Counts> + Send>;
+/// Reads the kernel's counts; nothing when that has to wait for somebody.
+pub type Sweep = Box<dyn FnMut() -> Option<Swept> + Send>;
+
+/// What the kernel counted.
+pub struct Swept {
+    /// Refusals, by flow.
+    pub counts: Counts,
+    /// Events for which there was no room; `None` when that cannot be read.
+    pub events_lost: Option<u64>,
+}
 
 /// What the reader works with.
 pub struct Parts {
@@ -65,6 +74,8 @@ pub struct Parts {
     pub inbox: Arc<Inbox>,
     /// Who waits for the canary's events.
     pub arrival: Arc<Arrival>,
+    /// Says what was lost.
+    pub lost: LostTeller,
 }
 
 /// The thread's belongings.
@@ -72,6 +83,8 @@ pub struct Reader {
     parts: Parts,
     failures: DecodeFailures,
     sweep: Sweep,
+    /// As it was read last.
+    events_lost: Option<u64>,
 }
 
 impl Inbox {
@@ -108,7 +121,7 @@ impl Reader {
         let clocks = Clocks::read();
         parts.grouper.already_told(told, &clocks);
         parts.inbox.last_round_ns.store(clocks.monotonic_ns, Ordering::Release);
-        Self { parts, failures: DecodeFailures::default(), sweep }
+        Self { parts, failures: DecodeFailures::default(), sweep, events_lost: None }
     }
 
     /// Reads until it is told to stop, and gives the counts it had told by then; to be run on a thread of its own.
@@ -126,7 +139,11 @@ impl Reader {
             if (stopping && drained) || now_ns.saturating_sub(told_ns) >= ROUND_NS {
                 told_ns = now_ns;
                 // Only now: the counts may not be older than the events.
-                let counts = if stopping { self.sweep_at_last() } else { (self.sweep)() };
+                let swept = if stopping { self.sweep_at_last() } else { (self.sweep)() };
+                let counts = swept.map(|Swept { counts, events_lost }| {
+                    self.events_lost = events_lost;
+                    counts
+                });
                 if let Some(counts) = &counts {
                     self.parts.grouper.counted(counts.iter().copied(), &Clocks::read());
                 }
@@ -140,7 +157,7 @@ impl Reader {
     }
 
     // Whoever is being waited for may finish meanwhile.
-    fn sweep_at_last(&mut self) -> Option<Counts> {
+    fn sweep_at_last(&mut self) -> Option<Swept> {
         (0..LAST_TRIES).find_map(|_| {
             let counts = (self.sweep)();
             if counts.is_none() {
@@ -155,11 +172,32 @@ impl Reader {
         let due =
             if everything { self.parts.grouper.flush(&clocks) } else { self.parts.grouper.due(&clocks) };
         due.iter().for_each(|alert| self.parts.outlet.deliver(alert));
+        self.parts.outlet.summarize(&clocks, everything);
+        self.tell_lost(&clocks, everything);
         let until_ns = if everything { u64::MAX } else { clocks.monotonic_ns };
         while let Some(record) = self.parts.pairs.due(until_ns) {
             self.parts.outlet.observe(&record);
         }
         *locked(&self.parts.inbox.counters) = self.count();
+    }
+
+    /// What is in no alert, and which alerts did not arrive.
+    fn tell_lost(&mut self, clocks: &Clocks, is_last: bool) {
+        let Parts { grouper, outlet, lost, book, .. } = &mut self.parts;
+        let (group, losses) = (grouper.counters(), outlet.losses());
+        let so_far = LostSoFar {
+            queue: losses.refused,
+            memory: losses.unsaved_lost,
+            refusals: (group.overflowed + group.orphaned + losses.refused_refusals)
+                .saturating_sub(group.inherited),
+            events: self.events_lost,
+            untold: losses.untold,
+        };
+        let policy = book.read().unwrap_or_else(PoisonError::into_inner).newest();
+        if let Some(alert) = lost.round(so_far, policy, clocks, is_last) {
+            tracing::error!("lost: {}", alert.own_words().unwrap_or_default());
+            outlet.deliver(&alert);
+        }
     }
 
     fn tell_found(&mut self) {
@@ -186,7 +224,7 @@ impl Reader {
 
     // Whether the ring is empty now.
     fn drain(&mut self) -> bool {
-        let Self { parts, failures, sweep: _ } = self;
+        let Self { parts, failures, .. } = self;
         let Parts { ring, enricher, grouper, book, outlet, arrival, .. } = parts;
         for _ in 0..BURST_MAX {
             let event = match ring.next(decode) {
@@ -219,7 +257,7 @@ impl Reader {
 
     // Whether the ring of questions is empty now.
     fn drain_questions(&mut self) -> bool {
-        let Self { parts, failures, sweep: _ } = self;
+        let Self { parts, failures, .. } = self;
         let Parts { questions, enricher, book, outlet, pairs, .. } = parts;
         for _ in 0..BURST_MAX {
             let event = match questions.next(decode_question) {
@@ -250,11 +288,14 @@ impl Reader {
 
     fn count(&self) -> BTreeMap<String, u64> {
         let (group, pairs) = (self.parts.grouper.counters(), self.parts.pairs.counters());
+        let limited = self.parts.outlet.limited();
         let mut counters: BTreeMap<String, u64> = [
             ("alerts", group.alerts),
             ("refusals-observed", group.observed),
             ("refusals-told", group.told),
-            ("refusals-pending", self.parts.grouper.pending()),
+            ("refusals-pending", self.parts.grouper.pending().saturating_add(limited.pending)),
+            ("alerts-folded", limited.folded),
+            ("alerts-summed", limited.summaries),
             ("refusals-overflowed", group.overflowed),
             ("refusals-orphaned", group.orphaned),
             ("refusals-of-the-proof", group.own),

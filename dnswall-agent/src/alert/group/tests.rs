@@ -39,7 +39,8 @@ fn counts(alerts: &[Alert]) -> Vec<u64> {
 
 /// Nothing is lost, whatever happened.
 fn check_sum(grouper: &Grouper) {
-    let GroupCounters { observed, alerts: _, told, overflowed, orphaned, own: _ } = grouper.counters();
+    let GroupCounters { observed, alerts: _, told, overflowed, orphaned, inherited: _, own: _ } =
+        grouper.counters();
     assert_eq!(observed, told + overflowed + orphaned + grouper.pending());
 }
 
