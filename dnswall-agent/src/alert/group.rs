@@ -19,7 +19,7 @@ use super::kind::Kind;
 use super::ledger::Ledger;
 use super::names::{Names, registered};
 use super::rules::{PolicyRules, RuleBook};
-use super::{Alert, AlertSelftest, Tally, Telling};
+use super::{Alert, AlertSelftest, Mark, Tally, Telling};
 use crate::event::{Clocks, EnrichedEvent, ExeId, Outcome};
 
 /// Flows kept apart.
@@ -30,6 +30,9 @@ pub const FLOWS_PER_OWNER_MAX: usize = 512;
 pub const SUMS_MAX: usize = 1_024;
 /// A flow that was not refused for so long, in nanoseconds, is new when it comes again.
 pub const FORGOTTEN_NS: u64 = 3_600_000_000_000;
+/// Flows of the kernel's in one of the agent's whose totals are saved with its alert. What is beyond is told again by the agent
+/// after one that was killed.
+const MARKS_MAX: usize = 4_096;
 /// Flows of the agent's own proof that are remembered; a proof has four.
 const OWN_MAX: usize = 64;
 /// A full table is searched for idle flows at most once in this many nanoseconds.
@@ -48,10 +51,19 @@ pub struct GroupCounters {
     pub overflowed: u64,
     /// Refusals whose event was lost, or belongs to a flow that is forgotten: nobody knows whose they are.
     pub orphaned: u64,
-    /// Of those, refusals that the kernel counted before this agent was: one before it may have told them.
-    pub inherited: u64,
     /// Refusals of the agent's own proof, which are no alerts and in none of the others.
     pub own: u64,
+}
+
+/// What an agent before this one did not come to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Whose.
+    pub key: RefusedKey,
+    /// What the kernel has of it.
+    pub entry: Refused,
+    /// How many of them are not told.
+    pub refusals: u64,
 }
 
 /// Names a new alert made at that time.
@@ -73,6 +85,10 @@ pub struct Grouper {
     made_room_ns: Option<u64>,
     /// When the map was first looked at.
     began_ns: Option<u64>,
+    /// Refusals that the kernel counted before that and nobody told of, until somebody names whose they are.
+    left: Vec<Left>,
+    /// Up to which totals the agent's own are counted, until somebody saves it.
+    own_marks: Vec<Mark>,
     counters: GroupCounters,
 }
 
@@ -111,6 +127,8 @@ enum Program {
 struct Flow {
     event: EnrichedEvent,
     names: Names,
+    /// Up to which of the kernel's totals `pending` counts, since the last alert.
+    marks: HashMap<RefusedKey, u64>,
     policy: Option<Arc<PolicyRules>>,
     first: Timestamp,
     last: Timestamp,
@@ -139,6 +157,8 @@ impl Grouper {
             own: VecDeque::new(),
             made_room_ns: None,
             began_ns: None,
+            left: Vec::new(),
+            own_marks: Vec::new(),
             counters: GroupCounters::default(),
         }
     }
@@ -150,18 +170,48 @@ impl Grouper {
 
     /// Refusals that the next alerts of their flows will tell.
     pub fn pending(&self) -> u64 {
-        self.flows.values().fold(0, |sum, flow| sum.saturating_add(flow.pending))
+        let left = self.left.iter().map(|left| left.refusals);
+        self.flows.values().map(|flow| flow.pending).chain(left).fold(0, u64::saturating_add)
     }
 
     /// Takes an event; gives its alert unless the flow had one within the interval.
     pub fn observe(&mut self, event: EnrichedEvent, book: &RuleBook, clocks: &Clocks) -> Option<Alert> {
-        let now_ns = clocks.monotonic_ns;
         let count = self.ledger.event(event.refused, event.refusals, event.time_ns);
         if count == 0 {
             return None;
         }
         self.counters.observed = self.counters.observed.saturating_add(count);
+        self.add(event, count, book, clocks)
+    }
+
+    /// Takes those refusals again that [`Self::counted`] found of an agent before this one, named as far as anybody knows;
+    /// gives their alert unless the flow had one.
+    pub fn adopt(
+        &mut self,
+        event: EnrichedEvent,
+        refusals: u64,
+        book: &RuleBook,
+        clocks: &Clocks,
+    ) -> Option<Alert> {
+        let alert = self.add(event, refusals, book, clocks)?;
+        // Whether it was refused or would have been is not known.
+        Some(Alert { verdict: None, ..alert })
+    }
+
+    /// What an agent before this one left untold; each is to be given to [`Self::adopt`].
+    pub fn take_left(&mut self) -> Vec<Left> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Up to which totals the agent's own refusals are counted, since this was asked last.
+    pub fn take_own_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.own_marks)
+    }
+
+    fn add(&mut self, event: EnrichedEvent, count: u64, book: &RuleBook, clocks: &Clocks) -> Option<Alert> {
+        let now_ns = clocks.monotonic_ns;
         let policy = book.policy(event.generation).cloned();
+        let mark = (event.refused, event.refusals);
         let mut event = event;
         let mut key = FlowKey::of(&event, policy.as_deref());
         if !self.flows.contains_key(&key) && !self.has_room(&key.owner, now_ns) {
@@ -187,6 +237,7 @@ impl Grouper {
             let flow = Flow {
                 event,
                 names: Names::new(key.domain.clone()),
+                marks: HashMap::new(),
                 policy,
                 first: time,
                 last: time,
@@ -198,6 +249,7 @@ impl Grouper {
         }
         let flow = self.flows.get_mut(&key)?;
         name.iter().for_each(|name| flow.names.add(name));
+        flow.mark(mark);
         flow.may_be_told(now_ns, self.interval_ns)
             .then(|| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
     }
@@ -206,6 +258,7 @@ impl Grouper {
     pub fn own(&mut self, key: RefusedKey, refusals: u64, time_ns: u64) {
         let count = self.ledger.event(key, refusals, time_ns);
         self.counters.own = self.counters.own.saturating_add(count);
+        self.own_marks.push((key, refusals));
         if !self.own.contains(&key) {
             self.own.push_back(key);
             if self.own.len() > OWN_MAX {
@@ -249,6 +302,7 @@ impl Grouper {
             }
             if self.own.contains(&key) {
                 self.counters.own = self.counters.own.saturating_add(count);
+                self.own_marks.push((key, entry.refusals));
                 continue;
             }
             self.counters.observed = self.counters.observed.saturating_add(count);
@@ -256,19 +310,18 @@ impl Grouper {
                 Some(flow) => {
                     flow.pending = flow.pending.saturating_add(count);
                     flow.seen_ns = clocks.monotonic_ns;
+                    flow.mark((key, entry.refusals));
                 }
-                None => {
-                    self.counters.orphaned = self.counters.orphaned.saturating_add(count);
-                    if entry.last_event_ns < began_ns {
-                        self.counters.inherited = self.counters.inherited.saturating_add(count);
-                    }
+                None if entry.last_event_ns < began_ns => {
+                    self.left.push(Left { key, entry, refusals: count })
                 }
+                None => self.counters.orphaned = self.counters.orphaned.saturating_add(count),
             }
         }
     }
 
     /// Takes the map as an agent before this one left it, which told what is in it, so that only what comes after is
-    /// counted. Not for an agent that died: what it had not told would never be.
+    /// counted: of one that ended in order all of it, of one that was killed what was saved with its alerts.
     pub fn already_told(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {
         for (key, entry) in flows {
             self.ledger.known(key, entry, clocks.monotonic_ns);
@@ -349,6 +402,12 @@ impl fmt::Debug for Grouper {
 }
 
 impl Flow {
+    fn mark(&mut self, (key, total): Mark) {
+        if self.marks.len() < MARKS_MAX || self.marks.contains_key(&key) {
+            self.marks.insert(key, total);
+        }
+    }
+
     fn may_be_told(&self, now_ns: u64, interval_ns: u64) -> bool {
         self.told_ns.is_none_or(|told_ns| now_ns.saturating_sub(told_ns) >= interval_ns)
     }
@@ -396,7 +455,8 @@ fn tell(
     counters.told = counters.told.saturating_add(count);
     let tally = Tally { id: make_id(clocks.now), count, first: flow.first, last: flow.last };
     let names = flow.names.take();
-    Alert { names, ..Alert::new(&flow.event, flow.policy.as_deref(), host, tally) }
+    let marks = std::mem::take(&mut flow.marks).into_iter().collect();
+    Alert { names, marks, ..Alert::new(&flow.event, flow.policy.as_deref(), host, tally) }
 }
 
 /// A UUID of version 7, which sorts by time.

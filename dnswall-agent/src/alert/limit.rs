@@ -208,6 +208,7 @@ impl Folded {
         all.count = all.count.saturating_add(*count);
         all.first = all.first.min(*first);
         all.last = all.last.max(*last);
+        all.marks.extend(&more.marks);
         if all.reason != *reason {
             MANY.clone_into(&mut all.reason);
         }

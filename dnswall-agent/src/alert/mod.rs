@@ -26,6 +26,7 @@ mod unjudged;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use dnswall_common::event::RefusedKey;
 use dnswall_common::reason::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,8 @@ pub struct Alert {
     pub id: Uuid,
     /// What it is about.
     pub kind: Kind,
-    /// Whether it was refused or, in audit mode, would have been; `null` when nothing was judged ([`Kind::Tamper`]).
+    /// Whether it was refused or, in audit mode, would have been; `null` when nothing was judged ([`Kind::Tamper`]), or only the
+    /// kernel's count of it is left.
     pub verdict: Option<Outcome>,
     /// How bad that is.
     #[serde(default)]
@@ -109,7 +111,13 @@ pub struct Alert {
     /// What is the matter with a list, when it is about that.
     #[serde(default)]
     pub blocklist: Option<AlertBlocklist>,
+    /// Up to which of the kernel's totals it tells, for the spool, which saves them with it. No part of its JSON.
+    #[serde(skip)]
+    pub marks: Vec<Mark>,
 }
+
+/// A flow as the kernel counts it, and how many of its refusals are told.
+pub type Mark = (RefusedKey, u64);
 
 /// What was done to the wall.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,6 +268,7 @@ impl Alert {
             limited: None,
             lost: None,
             blocklist: None,
+            marks: Vec::new(),
         }
     }
 
@@ -315,6 +324,7 @@ impl Alert {
             limited: None,
             lost: None,
             blocklist: None,
+            marks: Vec::new(),
         }
     }
 

@@ -35,7 +35,9 @@ pub fn line(alert: &Alert, colour: bool) -> String {
         Some(Outcome::WouldDeny) => line.put(WOULD_DENY, "would-deny"),
         None if alert.kind == Kind::Tamper => line.put(DENIED, "TAMPER    "),
         None if alert.kind == Kind::AlertsLost => line.put(DENIED, "LOST      "),
-        None => line.put(WOULD_DENY, "LIST      "),
+        None if alert.blocklist.is_some() => line.put(WOULD_DENY, "LIST      "),
+        // Of which only the kernel's count is left.
+        None => line.put(DENIED, "counted   "),
     }
     line.put(Style::new(), &format!("  {:<13}  ", alert.kind));
     line.restart();

@@ -53,6 +53,7 @@ pub fn object(alert: &Alert) -> Value {
         limited,
         lost,
         blocklist,
+        marks: _,
     } = alert;
     let AlertPolicy { name: policy_name, generation, digest } = policy;
     let AlertWorkload { cgroup, unit, slice, container } = workload;

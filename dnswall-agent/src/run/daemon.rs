@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dnswall_common::counter::Counter;
+use dnswall_common::event::Refused;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connected::{self, Older};
@@ -123,7 +124,15 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     // Counts of maps that are gone say nothing about new ones.
     let told = engine.take_told();
     let told = match raised {
-        Raised::New | Raised::Crossed { carried: false, .. } => Counts::new(),
+        Raised::New | Raised::Crossed { carried: false, .. } => {
+            outlet.forget_told();
+            Counts::new()
+        }
+        // One that ended in order left everything, one that was killed what is saved with its alerts.
+        Raised::TookOver | Raised::Replaced | Raised::Crossed { carried: true, .. } if told.is_empty() => {
+            let told = outlet.told().into_iter();
+            told.map(|(key, refusals)| (key, Refused { last_event_ns: 0, refusals })).collect()
+        }
         Raised::TookOver | Raised::Replaced | Raised::Crossed { carried: true, .. } => told,
     };
     let engine = Arc::new(Mutex::new(engine));

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::alert::Alert;
 use crate::alert::filter::Filter;
 use crate::alert::group;
 use crate::alert::limit::{LimitCounters, Limiter, Limits};
 use crate::alert::mute::{MuteStatus, Mutes};
+use crate::alert::{Alert, Mark};
 use crate::asked::DnsRecord;
 use crate::event::Clocks;
 use crate::spool::{self, Losses, SinkStatus, Spool, SpoolStatus, Trace};
@@ -81,6 +81,21 @@ impl Outlet {
     /// What workloads had too much of.
     pub fn limited(&self) -> LimitCounters {
         locked(&self.limiter).counters()
+    }
+
+    /// Keeps up to which totals refusals are counted that are in no alert.
+    pub fn note(&self, marks: Vec<Mark>) {
+        self.spool.note(marks);
+    }
+
+    /// Up to which of the kernel's totals the agent before this one told, as far as it was saved.
+    pub fn told(&self) -> Vec<Mark> {
+        self.spool.told()
+    }
+
+    /// Forgets that: the kernel counts anew.
+    pub fn forget_told(&self) {
+        self.spool.forget_told();
     }
 
     /// What was lost.

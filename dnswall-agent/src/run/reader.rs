@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::outlet::Outlet;
 use super::told::Counts;
+use crate::alert::group::Left;
 use crate::alert::lost::{LostSoFar, LostTeller};
 use crate::alert::{Grouper, RuleBook};
 use crate::asked::Pairs;
@@ -146,6 +147,7 @@ impl Reader {
                 });
                 if let Some(counts) = &counts {
                     self.parts.grouper.counted(counts.iter().copied(), &Clocks::read());
+                    self.tell_left();
                 }
                 self.tell(stopping && drained);
                 if stopping && drained {
@@ -181,6 +183,20 @@ impl Reader {
         *locked(&self.parts.inbox.counters) = self.count();
     }
 
+    /// What an agent before this one was killed before it told.
+    fn tell_left(&mut self) {
+        let Parts { grouper, enricher, outlet, book, .. } = &mut self.parts;
+        outlet.note(grouper.take_own_marks());
+        for Left { key, entry, refusals } in grouper.take_left() {
+            let clocks = Clocks::read();
+            let book = book.read().unwrap_or_else(PoisonError::into_inner);
+            let event = enricher.of_count(key, entry, book.newest().generation, &clocks);
+            if let Some(alert) = grouper.adopt(event, refusals, &book, &clocks) {
+                outlet.deliver(&alert);
+            }
+        }
+    }
+
     /// What is in no alert, and which alerts did not arrive.
     fn tell_lost(&mut self, clocks: &Clocks, is_last: bool) {
         let Parts { grouper, outlet, lost, book, .. } = &mut self.parts;
@@ -188,8 +204,7 @@ impl Reader {
         let so_far = LostSoFar {
             queue: losses.refused,
             memory: losses.unsaved_lost,
-            refusals: (group.overflowed + group.orphaned + losses.refused_refusals)
-                .saturating_sub(group.inherited),
+            refusals: group.overflowed + group.orphaned + losses.refused_refusals,
             events: self.events_lost,
             untold: losses.untold,
         };

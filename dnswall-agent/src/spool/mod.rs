@@ -9,6 +9,7 @@
 mod disk;
 mod lane;
 mod loss;
+mod marks;
 mod open;
 mod row;
 mod shares;
@@ -34,7 +35,7 @@ pub use store::{Cursor, Cursors, Store, StoreError};
 pub use trace::{SinkTrace, Trace};
 pub use writer::Writer;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Mark};
 use crate::event::Clocks;
 use lane::LaneState;
 use open::{Opened, open_store};
@@ -106,6 +107,8 @@ struct Inner {
     /// Alerts that the writer has and lanes do not see yet.
     in_flight: u64,
     lanes: Vec<LaneState>,
+    /// Up to which totals refusals are counted that are in no alert.
+    notes: Vec<Mark>,
     /// A lane has come further than is saved.
     cursors_changed: bool,
     /// There is no disk for as long as this agent lives.

@@ -13,10 +13,12 @@ use redb::{
     Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
 };
 
+use super::marks::{self, MARKS, marks_max};
 use super::row::{cost, entry, inflated, packed, place};
 use super::shares::{Place, Shares};
 use super::stamp::Stamp;
 use super::{Entry, Limits};
+use crate::alert::Mark;
 
 /// An alert: when it was put in ([`Stamp`]), and what [`row`](super::row) makes of it.
 const ALERTS: TableDefinition<u64, (u128, u64, i64, &[u8])> = TableDefinition::new("alerts-1");
@@ -163,7 +165,13 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written. What the store holds is then known when it was opened anew.
-    pub fn save(&self, entries: &[Entry], cursors: &Cursors) -> Result<(), StoreError> {
+    pub fn save(
+        &self,
+        entries: &[Entry],
+        cursors: &Cursors,
+        notes: &[Mark],
+        boot: u64,
+    ) -> Result<(), StoreError> {
         let packed: Vec<(Place, Vec<u8>)> = entries.iter().map(packed).collect();
         let mut rows: &[(Place, Vec<u8>)] = &packed;
         let mut rest = entries;
@@ -173,12 +181,37 @@ impl Store {
             let (count, cost) = self.portion(rows);
             // In a transaction before: what one frees only the next can use.
             self.make_room(cost, had)?;
-            self.write(&rest[..count], &rows[..count], cursors, count == rest.len())?;
+            let is_last = count == rest.len();
+            let notes = (if is_last { notes } else { &[] }, boot);
+            self.write(&rest[..count], &rows[..count], cursors, is_last, notes)?;
             (rest, rows) = (&rest[count..], &rows[count..]);
             if rest.is_empty() {
                 return Ok(());
             }
         }
+    }
+
+    /// Up to which totals alerts told, in this boot.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn marks(&self, boot: u64) -> Result<Vec<Mark>, StoreError> {
+        let read = self.database.begin_read().map_err(failed)?;
+        match read.open_table(MARKS) {
+            Ok(table) => marks::all(&table, boot).map_err(failed),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Forgets them.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn forget_marks(&self) -> Result<(), StoreError> {
+        let write = self.database.begin_write().map_err(failed)?;
+        write.delete_table(MARKS).map_err(failed)?;
+        write.commit().map_err(failed)
     }
 
     /// How many of these go into one transaction, and the room they take.
@@ -198,6 +231,7 @@ impl Store {
         rows: &[(Place, Vec<u8>)],
         cursors: &Cursors,
         is_last: bool,
+        (notes, boot): (&[Mark], u64),
     ) -> Result<(), StoreError> {
         let write = self.database.begin_write().map_err(failed)?;
         let mut is_new = Vec::with_capacity(entries.len());
@@ -210,6 +244,8 @@ impl Store {
                 // One that was there already: the write after it failed.
                 is_new.push(before.is_none());
             }
+            let now = self.look(|held| held.end);
+            marks::put(&write, entries, notes, (boot, now), marks_max(self.cost_max)).map_err(failed)?;
             let mut table = write.open_table(CURSORS).map_err(failed)?;
             if let Some(Entry { sequence, .. }) = entries.last() {
                 table.insert(END, (sequence + 1, 0, 0)).map_err(failed)?;

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::alert::sample;
+use dnswall_common::event::RefusedKey;
+use open::room_for_alerts;
 use small::Small;
 
 const BYTES_MAX: u64 = 4 << 20;
@@ -295,7 +297,7 @@ fn what_is_more_than_the_file_holds_is_taken_in_pieces() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("alerts");
     let names = ["a".to_owned()];
-    let (spool, writer, mut lanes) = Spool::open(&path, BYTES_MAX, &names).unwrap();
+    let (spool, writer, lanes) = Spool::open(&path, BYTES_MAX, &names).unwrap();
     let mut alert = sample::alert();
     // All at once, and more than three mebibytes of them.
     for count in 0..QUEUE_ALERTS_MAX as u64 {
@@ -322,4 +324,33 @@ fn what_is_more_than_the_file_holds_is_taken_in_pieces() {
     assert_eq!(last, Some(QUEUE_ALERTS_MAX as u64 - 1));
     spool.close();
     writer.join().unwrap();
+}
+
+#[test]
+fn what_alerts_tell_of_the_kernels_totals_is_saved_with_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alerts");
+    let key = |pid| RefusedKey { pid, ..sample::enriched().refused };
+    let marked = |count: u64| Alert { marks: vec![(key(count as u32), count)], ..numbered(count) };
+    let running = Running::start(&path, &[]);
+    running.push_all((1..4).map(marked));
+    running.push_all([Alert { marks: vec![(key(2), 20)], ..numbered(4) }]);
+    running.spool.note(vec![(key(9), 90)]);
+    running.end();
+    let running = Running::start(&path, &[]);
+    let mut told = running.spool.told();
+    told.sort_by_key(|(key, _)| key.pid);
+    assert_eq!(told, [(key(1), 1), (key(2), 20), (key(3), 3), (key(9), 90)]);
+    // No more than there is room for: the younger ones.
+    let max = super::marks::marks_max(room_for_alerts(BYTES_MAX));
+    let marks = |from: u32| (from..from + max as u32 / 2).map(|pid| (key(pid), 1)).collect();
+    for from in 1..5 {
+        running.push_all([Alert { marks: marks(from * 100_000), ..numbered(5) }]);
+    }
+    let told = running.spool.told();
+    assert!(told.len() as u64 <= max && told.len() as u64 >= max / 3, "{} of {max}", told.len());
+    assert!(told.iter().any(|(key, _)| key.pid >= 400_000) && !told.contains(&(key(1), 1)));
+    running.spool.forget_told();
+    assert_eq!(running.spool.told(), []);
+    running.end();
 }

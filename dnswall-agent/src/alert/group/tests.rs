@@ -39,8 +39,7 @@ fn counts(alerts: &[Alert]) -> Vec<u64> {
 
 /// Nothing is lost, whatever happened.
 fn check_sum(grouper: &Grouper) {
-    let GroupCounters { observed, alerts: _, told, overflowed, orphaned, inherited: _, own: _ } =
-        grouper.counters();
+    let GroupCounters { observed, alerts: _, told, overflowed, orphaned, own: _ } = grouper.counters();
     assert_eq!(observed, told + overflowed + orphaned + grouper.pending());
 }
 
@@ -266,4 +265,42 @@ fn the_agents_own_refusals_are_counted_apart() {
     let counters = grouper.counters();
     assert_eq!((counters.own, counters.observed, counters.orphaned), (4, 0, 0));
     assert!(grouper.due(&after_ns(20 * SECOND_NS)).is_empty());
+}
+
+#[test]
+fn what_an_agent_that_was_killed_did_not_tell_is_told_once() {
+    let (mut grouper, book) = (grouper(), book());
+    let [told, new] = [event_to(1, 0), event_to(2, 0)];
+    let at = |seconds: u64, refusals| entry(refusals, seconds * SECOND_NS);
+    grouper.already_told([(told.refused, at(0, 5))], &after_ns(10 * SECOND_NS));
+    let kernel = [(told.refused, at(9, 8)), (new.refused, at(5, 3))];
+    grouper.counted(kernel, &after_ns(10 * SECOND_NS));
+    assert_eq!(grouper.pending(), 6);
+    let alerts: Vec<Alert> = grouper
+        .take_left()
+        .into_iter()
+        .filter_map(|Left { key, entry, refusals }| {
+            let event = EnrichedEvent { refused: key, refusals: entry.refusals, ..event_to(0, 0) };
+            grouper.adopt(event, refusals, &book, &after_ns(10 * SECOND_NS))
+        })
+        .collect();
+    assert_eq!(counts(&alerts), [3, 3]);
+    assert!(alerts.iter().all(|alert| alert.verdict.is_none()));
+    assert_eq!([&alerts[0].marks[..], &alerts[1].marks[..]], [[(told.refused, 8)], [(new.refused, 3)]]);
+    grouper.counted(kernel, &after_ns(11 * SECOND_NS));
+    assert!(grouper.take_left().is_empty());
+    assert_eq!(grouper.counters().orphaned, 0);
+    check_sum(&grouper);
+}
+
+#[test]
+fn an_alert_says_up_to_which_total_it_tells() {
+    let (mut grouper, book) = (grouper(), book());
+    let event = event_at(0, 7);
+    let key = event.refused;
+    assert_eq!(grouper.observe(event, &book, &after_ns(0)).unwrap().marks, [(key, 7)]);
+    grouper.counted([(key, entry(9, 0))], &after_ns(SECOND_NS));
+    assert_eq!(grouper.due(&after_ns(10 * SECOND_NS))[0].marks, [(key, 9)]);
+    grouper.own(RefusedKey { pid: 1, ..key }, 2, SECOND_NS);
+    assert_eq!(grouper.take_own_marks(), [(RefusedKey { pid: 1, ..key }, 2)]);
 }

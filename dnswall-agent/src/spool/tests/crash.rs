@@ -149,10 +149,10 @@ fn interrupted() -> Vec<(Vec<u8>, Vec<Asked>)> {
     let platter = Platter::default();
     let store = Store::open(platter.clone(), COST_MAX).unwrap();
     for five in 0..4 {
-        store.save(&entries(five * 5..five * 5 + 5), &cursors(five)).unwrap();
+        store.save(&entries(five * 5..five * 5 + 5), &cursors(five), &[], 1).unwrap();
     }
     platter.watch();
-    store.save(&entries(20..25), &cursors(7)).unwrap();
+    store.save(&entries(20..25), &cursors(7), &[], 1).unwrap();
     platter.moments()
 }
 
@@ -227,7 +227,7 @@ proptest! {
     fn bytes_that_changed_are_noticed(at in any::<prop::sample::Index>(), change in 1u8..) {
         let platter = Platter::default();
         let store = Store::open(platter.clone(), COST_MAX).unwrap();
-        store.save(&entries(0..40), &cursors(1)).unwrap();
+        store.save(&entries(0..40), &cursors(1), &[], 1).unwrap();
         drop(store);
         let mut image = platter.sides().seen.clone();
         let at = at.index(image.len());

@@ -162,7 +162,7 @@ fn too_many_at_once_are_refused_and_counted() {
     spool.close();
     assert!(!spool.push(&numbered(9)), "closed");
     let writer = std::thread::spawn(move || writer.run(|_| {}));
-    let mut lane = lanes.into_iter().next().unwrap();
+    let lane = lanes.into_iter().next().unwrap();
     let mut counts = Vec::new();
     loop {
         match lane.wait(Limits { alerts: 100, bytes: 1 << 20 }, SOON) {
