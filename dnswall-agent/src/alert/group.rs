@@ -6,6 +6,8 @@
 //! neither floods whoever reads alerts nor hides what another program does. Questions that were refused for their names are
 //! kept apart by the domain that was registered, not by name.
 
+mod key;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -15,12 +17,12 @@ use dnswall_common::event::{Refused, RefusedKey};
 use jiff::Timestamp;
 use uuid::{NoContext, Uuid};
 
-use super::kind::Kind;
+use self::key::{FlowKey, Owner};
 use super::ledger::Ledger;
-use super::names::{Names, registered};
+use super::names::Names;
 use super::rules::{PolicyRules, RuleBook};
 use super::{Alert, AlertSelftest, Mark, Tally, Telling};
-use crate::event::{Clocks, EnrichedEvent, ExeId, Outcome};
+use crate::event::{Clocks, EnrichedEvent};
 
 /// Flows kept apart.
 pub const FLOWS_MAX: usize = 4_096;
@@ -90,38 +92,6 @@ pub struct Grouper {
     /// Up to which totals the agent's own are counted, until somebody saves it.
     own_marks: Vec<Mark>,
     counters: GroupCounters,
-}
-
-/// Refusals that count as repeats of each other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct FlowKey {
-    kind: Kind,
-    outcome: Outcome,
-    reason: u8,
-    rule: Option<Arc<str>>,
-    owner: Owner,
-    protocol: u8,
-    /// See [`RefusedKey::entry`].
-    entry: u64,
-    /// Under which the name was registered, where that is why it was refused.
-    domain: Option<Arc<str>>,
-    /// `None` sums up every destination.
-    destination: Option<([u64; 2], u16)>,
-}
-
-/// Whose refusals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Owner {
-    program: Program,
-    uid: Option<u32>,
-    cgroup: u64,
-}
-
-/// By the executable, which holds whether or not its path could be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Program {
-    Exe(ExeId),
-    Thread([u8; 16]),
 }
 
 struct Flow {
@@ -410,27 +380,6 @@ impl Flow {
 
     fn may_be_told(&self, now_ns: u64, interval_ns: u64) -> bool {
         self.told_ns.is_none_or(|told_ns| now_ns.saturating_sub(told_ns) >= interval_ns)
-    }
-}
-
-impl FlowKey {
-    fn of(event: &EnrichedEvent, policy: Option<&PolicyRules>) -> Self {
-        let rule = policy.and_then(|policy| policy.rule(event.rule));
-        Self {
-            kind: Kind::of(event, rule.map(AsRef::as_ref)),
-            outcome: event.outcome,
-            reason: event.reason as u8,
-            rule: rule.cloned(),
-            owner: Owner {
-                program: event.exe.map_or(Program::Thread(event.comm), Program::Exe),
-                uid: event.uid,
-                cgroup: event.refused.cgroup,
-            },
-            protocol: event.flow.protocol,
-            entry: event.refused.entry,
-            domain: registered(event),
-            destination: Some((event.refused.destination, event.refused.destination_port)),
-        }
     }
 }
 

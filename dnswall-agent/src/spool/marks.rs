@@ -46,14 +46,14 @@ pub(super) fn put(
             let (_, _, age) = row?.1.value();
             ages.push(age);
         }
-        // The younger half stays.
-        let middle = ages.len() / 2;
-        let oldest = *ages.select_nth_unstable(middle).1;
-        let mut room = marks_max / 2;
+        // The younger stay, as many as fill half of the room.
+        let mut room = usize::try_from(marks_max / 2).unwrap_or(usize::MAX).clamp(1, ages.len());
+        let oldest = *ages.select_nth_unstable_by(room - 1, |one, other| other.cmp(one)).1;
+        room -= ages.iter().filter(|age| **age > oldest).count();
         table.retain(|_, (_, _, age)| {
-            let stays = age >= oldest && room > 0;
-            room -= u64::from(stays);
-            stays
+            let is_among_the_last = age == oldest && room > 0;
+            room -= usize::from(is_among_the_last);
+            age > oldest || is_among_the_last
         })?;
     }
     Ok(())

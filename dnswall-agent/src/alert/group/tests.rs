@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::alert::sample::{after_ns, book, enriched};
+use crate::event::Outcome;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -35,6 +36,16 @@ fn event_to(number: u64, ns: u64) -> EnrichedEvent {
 
 fn counts(alerts: &[Alert]) -> Vec<u64> {
     alerts.iter().map(|alert| alert.count).collect()
+}
+
+/// The alerts of what an agent before left untold.
+fn adopt_all(grouper: &mut Grouper, book: &RuleBook, clocks: &Clocks) -> Vec<Alert> {
+    let left = grouper.take_left().into_iter();
+    let adopted = left.filter_map(|Left { key, entry, refusals }| {
+        let event = EnrichedEvent { refused: key, refusals: entry.refusals, ..event_to(0, 0) };
+        grouper.adopt(event, refusals, book, clocks)
+    });
+    adopted.collect()
 }
 
 /// Nothing is lost, whatever happened.
@@ -85,6 +96,7 @@ fn what_the_kernel_counted_is_told_with_its_flow() {
 fn refusals_whose_event_was_lost_are_counted_as_nobodys() {
     let (mut grouper, book) = (grouper(), book());
     let event = event_at(3 * SECOND_NS, 6);
+    grouper.counted([], &after_ns(0));
     grouper.counted([(event.refused, entry(5, 0))], &after_ns(SECOND_NS));
     assert_eq!(grouper.counters().observed, 0, "its event may still come");
     grouper.counted([(event.refused, entry(5, 0))], &after_ns(2 * SECOND_NS));
@@ -240,13 +252,17 @@ proptest! {
                         }
                     }
                 }
-                5..8 => grouper.counted(kernel.iter().map(|(number, flow)| (key(*number), *flow)), &clocks),
+                5..8 => {
+                    grouper.counted(kernel.iter().map(|(number, flow)| (key(*number), *flow)), &clocks);
+                    told += counts(&adopt_all(&mut grouper, &book, &clocks)).iter().sum::<u64>();
+                }
                 _ => told += counts(&grouper.due(&clocks)).iter().sum::<u64>(),
             }
             check_sum(&grouper);
         }
         let clocks = after_ns(now_ns + 10 * SECOND_NS);
         grouper.counted(kernel.iter().map(|(number, flow)| (key(*number), *flow)), &clocks);
+        told += counts(&adopt_all(&mut grouper, &book, &clocks)).iter().sum::<u64>();
         told += counts(&grouper.flush(&clocks)).iter().sum::<u64>();
         let GroupCounters { orphaned, overflowed, .. } = grouper.counters();
         prop_assert_eq!(grouper.pending(), 0);
@@ -276,14 +292,7 @@ fn what_an_agent_that_was_killed_did_not_tell_is_told_once() {
     let kernel = [(told.refused, at(9, 8)), (new.refused, at(5, 3))];
     grouper.counted(kernel, &after_ns(10 * SECOND_NS));
     assert_eq!(grouper.pending(), 6);
-    let alerts: Vec<Alert> = grouper
-        .take_left()
-        .into_iter()
-        .filter_map(|Left { key, entry, refusals }| {
-            let event = EnrichedEvent { refused: key, refusals: entry.refusals, ..event_to(0, 0) };
-            grouper.adopt(event, refusals, &book, &after_ns(10 * SECOND_NS))
-        })
-        .collect();
+    let alerts = adopt_all(&mut grouper, &book, &after_ns(10 * SECOND_NS));
     assert_eq!(counts(&alerts), [3, 3]);
     assert!(alerts.iter().all(|alert| alert.verdict.is_none()));
     assert_eq!([&alerts[0].marks[..], &alerts[1].marks[..]], [[(told.refused, 8)], [(new.refused, 3)]]);
