@@ -172,9 +172,11 @@ impl Store {
         notes: &[Mark],
         boot: u64,
     ) -> Result<(), StoreError> {
-        let packed: Vec<(Place, Vec<u8>)> = entries.iter().map(packed).collect();
+        // What a save that failed in the middle has put in is there, or has made room already.
+        let end = self.look(|held| held.end);
+        let mut rest = &entries[entries.partition_point(|entry| entry.sequence < end)..];
+        let packed: Vec<(Place, Vec<u8>)> = rest.iter().map(packed).collect();
         let mut rows: &[(Place, Vec<u8>)] = &packed;
-        let mut rest = entries;
         // Without a sink nobody waits for any.
         let had = cursors.values().map(|cursor| cursor.next).min().unwrap_or(u64::MAX);
         loop {
@@ -234,15 +236,11 @@ impl Store {
         (notes, boot): (&[Mark], u64),
     ) -> Result<(), StoreError> {
         let write = self.database.begin_write().map_err(failed)?;
-        let mut is_new = Vec::with_capacity(entries.len());
         {
             let mut alerts = write.open_table(ALERTS).map_err(failed)?;
             for (Entry { sequence, stamp, json: _, alert: _ }, (_, row)) in entries.iter().zip(rows) {
                 let Stamp { boot, boot_ns, wall_ms } = *stamp;
-                let before =
-                    alerts.insert(sequence, (boot, boot_ns, wall_ms, row.as_slice())).map_err(failed)?;
-                // One that was there already: the write after it failed.
-                is_new.push(before.is_none());
+                alerts.insert(sequence, (boot, boot_ns, wall_ms, row.as_slice())).map_err(failed)?;
             }
             let now = self.look(|held| held.end);
             marks::put(&write, entries, notes, (boot, now), marks_max(self.cost_max)).map_err(failed)?;
@@ -259,7 +257,7 @@ impl Store {
         }
         write.commit().map_err(failed)?;
         let mut held = self.held();
-        for ((entry, (place, row)), _) in entries.iter().zip(rows).zip(is_new).filter(|(_, is_new)| *is_new) {
+        for (entry, (place, row)) in entries.iter().zip(rows) {
             held.shares.insert(entry.sequence, *place, cost(row));
             held.end = held.end.max(entry.sequence + 1);
         }
