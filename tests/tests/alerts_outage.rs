@@ -1,5 +1,5 @@
-//! One sink of three is down for long, and the agent is killed again and again meanwhile: every alert arrives at every sink,
-//! the other two do not wait, and what comes twice comes with the same id.
+//! One sink of three is down for long, and the agent is killed again and again meanwhile, also in the very moment of a refusal:
+//! every refusal is in one alert at every sink, the other two do not wait, and what comes twice comes with the same id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,15 +27,15 @@ const SOON: Duration = Duration::from_secs(10);
 /// How long the sink that was away may need to be tried again, and to catch up: it rests for a minute at most.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
 
-/// What one sink got: how often each alert came, by id, and where its flow led.
-type Got = BTreeMap<String, (usize, String)>;
+/// What one sink got: how often each alert came, by id, where its flow led, and how many refusals it counts.
+type Got = BTreeMap<String, (usize, String, u64)>;
 
 fn got(alerts: impl IntoIterator<Item = Value>) -> Result<Got> {
     let mut got = Got::new();
     for alert in alerts {
         let id = alert["id"].as_str().context("an id")?.to_owned();
         let to = alert["flow"]["destination"].as_str().unwrap_or_default().to_owned();
-        let entry = got.entry(id).or_insert((0, to.clone()));
+        let entry = got.entry(id).or_insert((0, to.clone(), alert["count"].as_u64().context("a count")?));
         ensure!(entry.1 == to, "one id for two alerts: {alert}");
         entry.0 += 1;
     }
@@ -43,7 +43,14 @@ fn got(alerts: impl IntoIterator<Item = Value>) -> Result<Got> {
 }
 
 fn destinations(got: &Got) -> BTreeSet<&str> {
-    got.values().map(|(_, to)| to.as_str()).collect()
+    got.values().map(|(_, to, _)| to.as_str()).collect()
+}
+
+/// How many refusals at each destination are told.
+fn told(got: &Got) -> BTreeMap<&str, u64> {
+    let mut told = BTreeMap::new();
+    got.values().for_each(|(_, to, count)| *told.entry(to.as_str()).or_default() += count);
+    told
 }
 
 struct Sinks {
@@ -129,13 +136,18 @@ fn a_sink_that_is_away_while_the_agent_dies_gets_everything() -> Result<()> {
                 && destinations(&sinks.log()?).len() == refused.len())
         })?;
         eprintln!("round {death}: after {:?}", began.elapsed());
+        // Some now, so that it dies with alerts that are in its memory alone, or in the ring.
+        refused.extend(refuse(&wall, DEATHS + death)?);
         wall.agent.kill()?;
         wall.agent.start(None)?;
+        wait_for("what the dead agent did not tell", SOON, || {
+            Ok(destinations(&got(wall.agent.alerts()?)?).len() == refused.len())
+        })?;
     }
     let status = wall.agent.status()?;
     let waiting = status["sinks"].as_array().into_iter().flatten().find(|sink| sink["name"] == "web");
     let waiting = waiting.and_then(|sink| sink["waiting"].as_u64()).unwrap_or_default();
-    ensure!(waiting >= u64::from(DEATHS * REFUSALS), "{status:#}");
+    ensure!(waiting >= u64::from(2 * DEATHS * REFUSALS), "{status:#}");
     sinks.web.resume()?;
     wait_for("the sink that was away", BACK_WITHIN, || {
         Ok(destinations(&sinks.web()?).len() == refused.len())
@@ -149,7 +161,9 @@ fn a_sink_that_is_away_while_the_agent_dies_gets_everything() -> Result<()> {
     for (name, got) in [("file", &file), ("web", &web), ("log", &log)] {
         let to: BTreeSet<&str> = refused.iter().map(String::as_str).collect();
         ensure!(destinations(got) == to, "{name}: {:?}", destinations(got));
-        let twice = got.values().filter(|(times, _)| *times > 1).count();
+        let wrong: Vec<_> = told(got).into_iter().filter(|(_, refusals)| *refusals != 1).collect();
+        ensure!(wrong.is_empty(), "{name}: each was refused once, and told so often: {wrong:?}");
+        let twice = got.values().filter(|(times, ..)| *times > 1).count();
         eprintln!("{name}: {} alerts, {twice} of them more than once", got.len());
     }
     let ids = |got: &Got| got.keys().cloned().collect::<BTreeSet<String>>();

@@ -16,7 +16,7 @@
 //! | `tunnel`, `device.unjudged` | T1572 | packets inside packets |
 //! | to the address of a cloud's metadata | T1552.005 Cloud Instance Metadata API | there is nothing else at that address |
 //! | `tamper` | T1686 Disable or Modify System Firewall | it is one. T1562.004 until ATT&CK 19 dissolved T1562 |
-//! | anything else: `egress.denied`, `ingress.dns`, `denied-name` | none | not T1041 or T1571: nobody saw what was to be sent, and any port may be the usual one |
+//! | anything else: `egress.denied`, `ingress.dns`, `denied-name`, `alerts.lost`, `blocklist.*` | none | not T1041 or T1571: nobody saw what was to be sent, and any port may be the usual one |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -79,7 +79,7 @@ pub fn techniques(
         Kind::DeviceUnjudged => &[TUNNEL],
         Kind::IngressDns => &[],
         Kind::Tamper => &[FIREWALL],
-        Kind::Selftest => &[],
+        Kind::Selftest | Kind::AlertsLost | Kind::BlocklistRejected | Kind::BlocklistStale => &[],
     }
 }
 

@@ -3,7 +3,10 @@
 //!
 //! Every refusal that comes in goes out in the `count` of one alert or is in [`GroupCounters`]. When a program is
 //! refused at more destinations than are kept apart, the others are summed up in an alert without destination: a scan
-//! neither floods whoever reads alerts nor hides what another program does.
+//! neither floods whoever reads alerts nor hides what another program does. Questions that were refused for their names are
+//! kept apart by the domain that was registered, not by name.
+
+mod key;
 
 mod standing;
 
@@ -18,11 +21,12 @@ use uuid::{NoContext, Uuid};
 
 pub use standing::{Standing, WorkloadStanding};
 
-use super::kind::Kind;
+use self::key::{FlowKey, Owner};
 use super::ledger::Ledger;
+use super::names::Names;
 use super::rules::{PolicyRules, RuleBook};
-use super::{Alert, AlertSelftest, Tally, Telling};
-use crate::event::{Clocks, EnrichedEvent, ExeId, Outcome};
+use super::{Alert, AlertSelftest, Mark, Tally, Telling};
+use crate::event::{Clocks, EnrichedEvent};
 
 /// Flows kept apart.
 pub const FLOWS_MAX: usize = 4_096;
@@ -32,6 +36,9 @@ pub const FLOWS_PER_OWNER_MAX: usize = 512;
 pub const SUMS_MAX: usize = 1_024;
 /// A flow that was not refused for so long, in nanoseconds, is new when it comes again.
 pub const FORGOTTEN_NS: u64 = 3_600_000_000_000;
+/// Flows of the kernel's in one of the agent's whose totals are saved with its alert. What is beyond is told again by the agent
+/// after one that was killed.
+const MARKS_MAX: usize = 4_096;
 /// Flows of the agent's own proof that are remembered; a proof has four.
 const OWN_MAX: usize = 64;
 /// A full table is searched for idle flows at most once in this many nanoseconds.
@@ -54,6 +61,17 @@ pub struct GroupCounters {
     pub own: u64,
 }
 
+/// What an agent before this one did not come to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Whose.
+    pub key: RefusedKey,
+    /// What the kernel has of it.
+    pub entry: Refused,
+    /// How many of them are not told.
+    pub refusals: u64,
+}
+
 /// Names a new alert made at that time.
 pub type MakeId = Box<dyn FnMut(Timestamp) -> Uuid + Send>;
 
@@ -71,41 +89,20 @@ pub struct Grouper {
     /// Under what the kernel counts the agent's own.
     own: VecDeque<RefusedKey>,
     made_room_ns: Option<u64>,
+    /// When the map was first looked at.
+    began_ns: Option<u64>,
+    /// Refusals that the kernel counted before that and nobody told of, until somebody names whose they are.
+    left: Vec<Left>,
+    /// Up to which totals the agent's own are counted, until somebody saves it.
+    own_marks: Vec<Mark>,
     counters: GroupCounters,
-}
-
-/// Refusals that count as repeats of each other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct FlowKey {
-    kind: Kind,
-    outcome: Outcome,
-    reason: u8,
-    rule: Option<Arc<str>>,
-    owner: Owner,
-    protocol: u8,
-    /// See [`RefusedKey::entry`].
-    entry: u64,
-    /// `None` sums up every destination.
-    destination: Option<([u64; 2], u16)>,
-}
-
-/// Whose refusals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Owner {
-    program: Program,
-    uid: Option<u32>,
-    cgroup: u64,
-}
-
-/// By the executable, which holds whether or not its path could be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Program {
-    Exe(ExeId),
-    Thread([u8; 16]),
 }
 
 struct Flow {
     event: EnrichedEvent,
+    names: Names,
+    /// Up to which of the kernel's totals `pending` counts, since the last alert.
+    marks: HashMap<RefusedKey, u64>,
     policy: Option<Arc<PolicyRules>>,
     first: Timestamp,
     last: Timestamp,
@@ -135,6 +132,9 @@ impl Grouper {
             ledger: Ledger::default(),
             own: VecDeque::new(),
             made_room_ns: None,
+            began_ns: None,
+            left: Vec::new(),
+            own_marks: Vec::new(),
             counters: GroupCounters::default(),
         }
     }
@@ -146,22 +146,52 @@ impl Grouper {
 
     /// Refusals that the next alerts of their flows will tell.
     pub fn pending(&self) -> u64 {
-        self.flows.values().fold(0, |sum, flow| sum.saturating_add(flow.pending))
+        let left = self.left.iter().map(|left| left.refusals);
+        self.flows.values().map(|flow| flow.pending).chain(left).fold(0, u64::saturating_add)
     }
 
     /// Takes an event; gives its alert unless the flow had one within the interval.
     pub fn observe(&mut self, event: EnrichedEvent, book: &RuleBook, clocks: &Clocks) -> Option<Alert> {
-        let now_ns = clocks.monotonic_ns;
         let count = self.ledger.event(event.refused, event.refusals, event.time_ns);
         if count == 0 {
             return None;
         }
         self.counters.observed = self.counters.observed.saturating_add(count);
+        self.add(event, count, book, clocks)
+    }
+
+    /// Takes those refusals again that [`Self::counted`] found of an agent before this one, named as far as anybody knows;
+    /// gives their alert unless the flow had one.
+    pub fn adopt(
+        &mut self,
+        event: EnrichedEvent,
+        refusals: u64,
+        book: &RuleBook,
+        clocks: &Clocks,
+    ) -> Option<Alert> {
+        let alert = self.add(event, refusals, book, clocks)?;
+        // Whether it was refused or would have been is not known.
+        Some(Alert { verdict: None, ..alert })
+    }
+
+    /// What an agent before this one left untold; each is to be given to [`Self::adopt`].
+    pub fn take_left(&mut self) -> Vec<Left> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Up to which totals the agent's own refusals are counted, since this was asked last.
+    pub fn take_own_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.own_marks)
+    }
+
+    fn add(&mut self, event: EnrichedEvent, count: u64, book: &RuleBook, clocks: &Clocks) -> Option<Alert> {
+        let now_ns = clocks.monotonic_ns;
         let policy = book.policy(event.generation).cloned();
+        let mark = (event.refused, event.refusals);
         let mut event = event;
         let mut key = FlowKey::of(&event, policy.as_deref());
         if !self.flows.contains_key(&key) && !self.has_room(&key.owner, now_ns) {
-            (key.destination, key.entry) = (None, 0);
+            (key.destination, key.entry, key.domain) = (None, 0, None);
             if !self.flows.contains_key(&key) && self.sums >= SUMS_MAX {
                 self.counters.overflowed = self.counters.overflowed.saturating_add(count);
                 return None;
@@ -171,6 +201,7 @@ impl Grouper {
         let key = self.flows.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| known.clone());
         self.ledger.assign(&event.refused, &key);
         let time = event.time;
+        let name = event.question.as_ref().map(|question| question.name.clone());
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.pending = flow.pending.saturating_add(count);
             flow.total = flow.total.saturating_add(count);
@@ -182,6 +213,8 @@ impl Grouper {
             self.count_flow(&key);
             let flow = Flow {
                 event,
+                names: Names::new(key.domain.clone()),
+                marks: HashMap::new(),
                 policy,
                 first: time,
                 last: time,
@@ -193,6 +226,8 @@ impl Grouper {
             self.flows.insert(key.clone(), flow);
         }
         let flow = self.flows.get_mut(&key)?;
+        name.iter().for_each(|name| flow.names.add(name));
+        flow.mark(mark);
         flow.may_be_told(now_ns, self.interval_ns)
             .then(|| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
     }
@@ -201,6 +236,7 @@ impl Grouper {
     pub fn own(&mut self, key: RefusedKey, refusals: u64, time_ns: u64) {
         let count = self.ledger.event(key, refusals, time_ns);
         self.counters.own = self.counters.own.saturating_add(count);
+        self.own_marks.push((key, refusals));
         if !self.own.contains(&key) {
             self.own.push_back(key);
             if self.own.len() > OWN_MAX {
@@ -236,6 +272,7 @@ impl Grouper {
     /// Takes the map of refused flows as it is now, at best right after the ring was read to its end. What it has
     /// more than the events said is told with the flows' next alerts.
     pub fn counted(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {
+        let began_ns = *self.began_ns.get_or_insert(clocks.monotonic_ns);
         for (key, entry) in flows {
             let (count, flow) = self.ledger.entry(key, entry, clocks.monotonic_ns);
             if count == 0 {
@@ -243,6 +280,7 @@ impl Grouper {
             }
             if self.own.contains(&key) {
                 self.counters.own = self.counters.own.saturating_add(count);
+                self.own_marks.push((key, entry.refusals));
                 continue;
             }
             self.counters.observed = self.counters.observed.saturating_add(count);
@@ -251,6 +289,10 @@ impl Grouper {
                     flow.pending = flow.pending.saturating_add(count);
                     flow.total = flow.total.saturating_add(count);
                     flow.seen_ns = clocks.monotonic_ns;
+                    flow.mark((key, entry.refusals));
+                }
+                None if entry.last_event_ns < began_ns => {
+                    self.left.push(Left { key, entry, refusals: count })
                 }
                 None => self.counters.orphaned = self.counters.orphaned.saturating_add(count),
             }
@@ -258,7 +300,7 @@ impl Grouper {
     }
 
     /// Takes the map as an agent before this one left it, which told what is in it, so that only what comes after is
-    /// counted. Not for an agent that died: what it had not told would never be.
+    /// counted: of one that ended in order all of it, of one that was killed what was saved with its alerts.
     pub fn already_told(&mut self, flows: impl IntoIterator<Item = (RefusedKey, Refused)>, clocks: &Clocks) {
         for (key, entry) in flows {
             self.ledger.known(key, entry, clocks.monotonic_ns);
@@ -339,28 +381,14 @@ impl fmt::Debug for Grouper {
 }
 
 impl Flow {
+    fn mark(&mut self, (key, total): Mark) {
+        if self.marks.len() < MARKS_MAX || self.marks.contains_key(&key) {
+            self.marks.insert(key, total);
+        }
+    }
+
     fn may_be_told(&self, now_ns: u64, interval_ns: u64) -> bool {
         self.told_ns.is_none_or(|told_ns| now_ns.saturating_sub(told_ns) >= interval_ns)
-    }
-}
-
-impl FlowKey {
-    fn of(event: &EnrichedEvent, policy: Option<&PolicyRules>) -> Self {
-        let rule = policy.and_then(|policy| policy.rule(event.rule));
-        Self {
-            kind: Kind::of(event, rule.map(AsRef::as_ref)),
-            outcome: event.outcome,
-            reason: event.reason as u8,
-            rule: rule.cloned(),
-            owner: Owner {
-                program: event.exe.map_or(Program::Thread(event.comm), Program::Exe),
-                uid: event.uid,
-                cgroup: event.refused.cgroup,
-            },
-            protocol: event.flow.protocol,
-            entry: event.refused.entry,
-            destination: Some((event.refused.destination, event.refused.destination_port)),
-        }
     }
 }
 
@@ -384,7 +412,9 @@ fn tell(
     counters.alerts += 1;
     counters.told = counters.told.saturating_add(count);
     let tally = Tally { id: make_id(clocks.now), count, first: flow.first, last: flow.last };
-    Alert::new(&flow.event, flow.policy.as_deref(), host, tally)
+    let names = flow.names.take();
+    let marks = std::mem::take(&mut flow.marks).into_iter().collect();
+    Alert { names, marks, ..Alert::new(&flow.event, flow.policy.as_deref(), host, tally) }
 }
 
 /// A UUID of version 7, which sorts by time.

@@ -51,11 +51,20 @@ pub enum Kind {
     /// The agent was refused what it tried, to see whether alerts arrive.
     #[serde(rename = "selftest")]
     Selftest,
+    /// Alerts, or refusals that would be in some, did not get where they should.
+    #[serde(rename = "alerts.lost")]
+    AlertsLost,
+    /// A new version of a list does not count: by its size, its form, or names that are known to be good.
+    #[serde(rename = "blocklist.rejected")]
+    BlocklistRejected,
+    /// A list was not refreshed for long.
+    #[serde(rename = "blocklist.stale")]
+    BlocklistStale,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::DnsDirect,
         Self::DnsEncrypted,
         Self::DnsName,
@@ -69,7 +78,23 @@ impl Kind {
         Self::DeviceUnjudged,
         Self::Tamper,
         Self::Selftest,
+        Self::AlertsLost,
+        Self::BlocklistRejected,
+        Self::BlocklistStale,
     ];
+
+    /// Whether it is about the agent, the wall or a list: no workload's traffic.
+    pub const fn is_own(self) -> bool {
+        matches!(
+            self,
+            Self::Tamper | Self::Selftest | Self::AlertsLost | Self::BlocklistRejected | Self::BlocklistStale
+        )
+    }
+
+    /// Whether nobody may mute it: what is done to the wall, and whether alerts arrive.
+    pub const fn is_never_muted(self) -> bool {
+        matches!(self, Self::Tamper | Self::Selftest | Self::AlertsLost)
+    }
 
     /// The kind of an event that this rule decided; `None` when nobody knows which.
     pub fn of(event: &EnrichedEvent, rule: Option<&str>) -> Self {
@@ -130,6 +155,9 @@ impl Kind {
             Self::DeviceUnjudged => "device.unjudged",
             Self::Tamper => "tamper",
             Self::Selftest => "selftest",
+            Self::AlertsLost => "alerts.lost",
+            Self::BlocklistRejected => "blocklist.rejected",
+            Self::BlocklistStale => "blocklist.stale",
         }
     }
 }

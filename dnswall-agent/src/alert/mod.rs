@@ -4,6 +4,7 @@
 //! and told at most once an interval. Nothing here does I/O or reads a clock.
 
 pub mod attack;
+pub mod blocklist;
 pub mod community_id;
 pub mod filter;
 pub mod flow;
@@ -11,8 +12,12 @@ pub mod group;
 pub mod icmp;
 pub mod kind;
 pub mod ledger;
+pub mod limit;
+pub mod lost;
 pub mod moment;
 pub mod mute;
+pub mod names;
+mod own;
 pub mod rules;
 pub mod selftest;
 pub mod severity;
@@ -23,14 +28,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use dnswall_common::event::RefusedKey;
 use dnswall_common::reason::Reason;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use blocklist::AlertBlocklist;
 pub use flow::{AlertFlow, AlertIcmp};
 pub use group::{GroupCounters, Grouper, Standing};
 pub use kind::Kind;
+pub use limit::AlertLimited;
+pub use lost::{AlertLost, AlertLostBySink};
+pub use names::AlertNames;
 pub use rules::{PolicyRules, RuleBook};
 pub use selftest::{AlertDelivered, AlertSelftest, AlertTaken, Asked, Telling};
 pub use severity::Severity;
@@ -53,7 +63,8 @@ pub struct Alert {
     pub id: Uuid,
     /// What it is about.
     pub kind: Kind,
-    /// Whether it was refused or, in audit mode, would have been; `null` when nothing was judged ([`Kind::Tamper`]).
+    /// Whether it was refused or, in audit mode, would have been; `null` when nothing was judged ([`Kind::Tamper`]), or only the
+    /// kernel's count of it is left.
     pub verdict: Option<Outcome>,
     /// How bad that is.
     #[serde(default)]
@@ -91,7 +102,25 @@ pub struct Alert {
     /// Which test it is, when it is one.
     #[serde(default)]
     pub selftest: Option<AlertSelftest>,
+    /// The names below one domain that it counts, when that is what its flow has in common.
+    #[serde(default)]
+    pub names: Option<AlertNames>,
+    /// How many alerts it stands for, when its workload had too many.
+    #[serde(default)]
+    pub limited: Option<AlertLimited>,
+    /// What was lost, when it is about that.
+    #[serde(default)]
+    pub lost: Option<AlertLost>,
+    /// What is the matter with a list, when it is about that.
+    #[serde(default)]
+    pub blocklist: Option<AlertBlocklist>,
+    /// Up to which of the kernel's totals it tells, for the spool, which saves them with it. No part of its JSON.
+    #[serde(skip)]
+    pub marks: Vec<Mark>,
 }
+
+/// A flow as the kernel counts it, and how many of its refusals are told.
+pub type Mark = (RefusedKey, u64);
 
 /// What was done to the wall.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -293,41 +322,11 @@ impl Alert {
             last,
             tamper: None,
             selftest: None,
-        }
-    }
-
-    /// Of something that was done to the wall at `cgroup`.
-    pub fn of_tampering(
-        reason: &str,
-        tamper: AlertTamper,
-        policy: AlertPolicy,
-        cgroup: &str,
-        host: &str,
-        tally: Tally,
-    ) -> Self {
-        let Tally { id, count, first, last } = tally;
-        Self {
-            schema: SCHEMA,
-            time: last,
-            id,
-            kind: Kind::Tamper,
-            verdict: None,
-            severity: Severity::of_tampering(tamper.mended),
-            attack: attack::of_tampering().iter().copied().map(str::to_owned).collect(),
-            reason: reason.to_owned(),
-            rule: None,
-            policy,
-            flow: None,
-            dns: None,
-            // The kernel does not say who did it.
-            process: AlertProcess::default(),
-            workload: AlertWorkload { cgroup: Some(cgroup.to_owned()), ..AlertWorkload::default() },
-            host: host.to_owned(),
-            count,
-            first,
-            last,
-            tamper: Some(tamper),
-            selftest: None,
+            names: None,
+            limited: None,
+            lost: None,
+            blocklist: None,
+            marks: Vec::new(),
         }
     }
 
@@ -495,7 +494,7 @@ mod tests {
     fn an_alert_without_the_newer_keys_is_read() {
         let mut value = serde_json::to_value(sample::alert()).unwrap();
         let alert = value.as_object_mut().unwrap();
-        for key in ["severity", "attack", "tamper"] {
+        for key in ["severity", "attack", "tamper", "selftest", "names", "limited", "lost", "blocklist"] {
             alert.remove(key).unwrap();
         }
         for key in ["community_id", "destination_name"] {

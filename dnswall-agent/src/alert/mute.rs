@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Alert;
 use super::filter::Filter;
-use super::{Alert, Kind};
 
 /// What is not wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +46,10 @@ impl Mutes {
         Self { list: list.into_iter().map(|mute| (mute, AtomicU64::new(0), AtomicU64::new(0))).collect() }
     }
 
-    /// Whether nobody wants this alert at `now`. The first that says so counts it. What is done to the wall, and tests of whether
-    /// alerts arrive, are never muted.
+    /// Whether nobody wants this alert at `now`. The first that says so counts it. What is done to the wall, that alerts were lost, and tests
+    /// of whether they arrive, are never muted.
     pub fn takes(&self, alert: &Alert, now: Timestamp) -> bool {
-        if matches!(alert.kind, Kind::Tamper | Kind::Selftest) {
+        if alert.kind.is_never_muted() {
             return false;
         }
         let is_muted = |(mute, _, _): &&(Mute, _, _)| now < mute.until && mute.filter.wants(alert);
@@ -76,7 +76,7 @@ impl Mutes {
 mod tests {
     use super::*;
     use crate::alert::filter::FilterText;
-    use crate::alert::sample;
+    use crate::alert::{Kind, sample};
 
     fn mute(kind: &str, until: &str) -> Mute {
         let text = FilterText { kind: Some(kind.to_owned()), ..FilterText::default() };
@@ -96,7 +96,7 @@ mod tests {
         assert!(mutes.takes(&alert, at("2026-03-01T00:00:00Z")));
         assert!(mutes.takes(&alert, at("2026-03-31T23:59:59Z")));
         assert!(!mutes.takes(&alert, at("2026-04-01T00:00:00Z")));
-        for kind in [Kind::Tamper, Kind::Selftest] {
+        for kind in [Kind::Tamper, Kind::Selftest, Kind::AlertsLost] {
             assert!(!mutes.takes(&Alert { kind, ..alert.clone() }, at("2026-03-01T00:00:00Z")), "{kind}");
         }
         let counted: Vec<_> = mutes

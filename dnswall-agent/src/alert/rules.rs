@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::AlertPolicy;
 use crate::blocklist::ExactLists;
 
 /// Policies remembered, the active one included.
@@ -87,6 +88,13 @@ pub struct RuleBook {
 }
 
 impl RuleBook {
+    /// The policy that was published last.
+    pub fn newest(&self) -> AlertPolicy {
+        let newest = self.policies.back();
+        let generation = newest.map_or(0, |policy| policy.generation());
+        AlertPolicy::new(newest.map(|policy| &**policy), generation)
+    }
+
     /// Adds a policy, in place of one with the same generation; the oldest goes when there are too many.
     pub fn insert(&mut self, policy: PolicyRules) {
         self.policies.retain(|known| known.generation != policy.generation);

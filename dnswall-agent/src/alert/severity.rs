@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | `critical` | tampering that the agent could not mend | the wall does not hold what it promises |
 //! | `high` | tampering that was mended; `socket.unjudged`, `device.unjudged` | somebody works at the wall, or past it |
+//! | | `alerts.lost` | nobody knows what was in them |
 //! | | a listed name; names that are long, many, or weigh much; a question in parts, or in memory that can still change | few programs do this without meaning to |
 //! | | a forged source, a tunnel of this host's, source routing; an image that cannot be read | a packet made to get around rules, or a broken wall |
 //! | `medium` | other `dns.*`, `socket.raw`; a destination that a rule refuses by name or number; headers that cannot be read | a program with habits of its own, or worse |
+//! | | `blocklist.*` | what protects this host gets old, or somebody serves another list |
 //! | `low` | a destination that no rule names, `ingress.dns` | mostly a rule that is missing |
-//! | `info` | `selftest` | the agent's own doing |
+//! | `info` | `selftest`; that a `blocklist.*` is over | the agent's own doing |
 //!
 //! Whether the packet was refused or, in audit mode, passed is no part of it: what was tried is the same.
 
@@ -72,6 +74,8 @@ impl Severity {
             Kind::SocketUnjudged | Kind::DeviceUnjudged => Self::High,
             Kind::Tamper => Self::Critical,
             Kind::Selftest => Self::Info,
+            Kind::AlertsLost => Self::High,
+            Kind::BlocklistRejected | Kind::BlocklistStale => Self::Medium,
         }
     }
 

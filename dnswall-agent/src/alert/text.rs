@@ -31,7 +31,11 @@ pub fn line(alert: &Alert, colour: bool) -> String {
     match alert.verdict {
         Some(Outcome::Denied) => line.put(DENIED, "DENIED    "),
         Some(Outcome::WouldDeny) => line.put(WOULD_DENY, "would-deny"),
-        None => line.put(DENIED, "TAMPER    "),
+        None if alert.kind == Kind::Tamper => line.put(DENIED, "TAMPER    "),
+        None if alert.kind == Kind::AlertsLost => line.put(DENIED, "LOST      "),
+        None if alert.blocklist.is_some() => line.put(WOULD_DENY, "LIST      "),
+        // Of which only the kernel's count is left.
+        None => line.put(DENIED, "counted   "),
     }
     line.put(Style::new(), &format!("  {:<13}  ", alert.kind));
     line.restart();
@@ -44,7 +48,26 @@ pub fn line(alert: &Alert, colour: bool) -> String {
             line.put(DIM, &why(alert));
         }
         (None, Some(tamper)) => done(&mut line, alert, tamper),
-        (None, None) => line.put(DIM, &why(alert)),
+        // A list, what was lost, or what many refusals of one workload have in common.
+        (None, None) => match alert.own_words() {
+            Some(words) => line.put(BOLD, &words),
+            None => {
+                line.fill_to(WHAT_WIDTH);
+                who(&mut line, alert);
+                line.fill_to(WHO_WIDTH);
+                line.put(DIM, &why(alert));
+            }
+        },
+    }
+    if let Some(names) = &alert.names {
+        let below = names.domain.as_ref().map_or(String::new(), |domain| format!(" below {domain}"));
+        line.put(BOLD, &format!("  {} names{below}", names.distinct));
+    }
+    if let Some(limited) = &alert.limited {
+        line.put(BOLD, &format!("  for {} alerts", limited.alerts));
+    }
+    if alert.lost.is_some() || alert.blocklist.is_some() {
+        return line.text;
     }
     if let Some(selftest) = &alert.selftest {
         line.put(BOLD, &format!("  test {}", selftest.number));

@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde::Serialize;
 use toml::de::DeTable;
 
+use crate::alert::limit::Limits;
 use crate::alert::mute::Mute;
 use crate::policy::{Problem, Problems};
 pub use kubernetes::{KubernetesConfig, PodSource, REFRESH_RANGE};
@@ -39,6 +40,8 @@ pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
 pub const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(86_400));
 /// Least and most bytes of the spool.
 pub const SPOOL_BYTES_RANGE: (i64, i64) = (4 << 20, 4 << 30);
+/// Least and most alerts that a workload may have, at once and a minute.
+pub const WORKLOAD_RANGE: (i64, i64) = (1, 1_000_000);
 /// Least and most time between two alerts of one flow.
 pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
 /// Least and most time between two proofs: the kernel tells of one flow once a second.
@@ -137,6 +140,8 @@ pub struct AlertsConfig {
     pub interval: Duration,
     /// What the agent itself prints on standard output.
     pub terminal: Terminal,
+    /// How many alerts of one kind and severity a workload may have.
+    pub limits: Limits,
 }
 
 /// What the agent prints on standard output.
@@ -160,7 +165,11 @@ impl Default for Config {
             cgroup: None,
             host_root: None,
             sandbox: true,
-            alerts: AlertsConfig { interval: Duration::from_secs(10), terminal: Terminal::Text },
+            alerts: AlertsConfig {
+                interval: Duration::from_secs(10),
+                terminal: Terminal::Text,
+                limits: Limits::default(),
+            },
             spool_bytes_max: 64 << 20,
             mutes: Vec::new(),
             sinks: Vec::new(),
@@ -233,8 +242,19 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
     let mut alerts = defaults.alerts;
     let mut terminal_span = None;
     if let Some((span, table)) = top.table("alerts") {
-        let mut section = Section::new(table, span, "[alerts]", &["interval", "terminal"], top.problems());
+        let keys = ["interval", "terminal", "workload-burst", "workload-per-minute"];
+        let mut section = Section::new(table, span, "[alerts]", &keys, top.problems());
         alerts.interval = section.duration("interval", INTERVAL_RANGE).unwrap_or(alerts.interval);
+        let mut number = |key, usual| {
+            section
+                .integer(key, WORKLOAD_RANGE)
+                .and_then(|number| u32::try_from(number).ok())
+                .unwrap_or(usual)
+        };
+        alerts.limits = Limits {
+            burst: number("workload-burst", alerts.limits.burst),
+            per_minute: number("workload-per-minute", alerts.limits.per_minute),
+        };
         let choices = [("text", Terminal::Text), ("json", Terminal::Json), ("off", Terminal::Off)];
         if let Some((span, terminal)) = section.choice("terminal", &choices) {
             alerts.terminal = terminal;

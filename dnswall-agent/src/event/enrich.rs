@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dnswall_common::event::{Event, RefusedKey, hook};
+use dnswall_common::event::{Event, Refused, RefusedKey, hook};
 use dnswall_common::flow::Address;
 use dnswall_common::image::MODE_AUDIT;
 use dnswall_common::reason::Reason;
@@ -259,6 +259,63 @@ impl Enricher {
         let uid = container.pod.as_ref().and_then(|pod| pod.uid.as_deref());
         let labels = pods.zip(uid).and_then(|(pods, uid)| pods.labels(uid));
         Some(Named { labels, node: pods.and_then(|pods| pods.node().cloned()), container })
+    }
+
+    /// Names what is known of refusals of which the kernel has only the count: no source, no rule, and of the process its number.
+    pub fn of_count(
+        &mut self,
+        key: RefusedKey,
+        entry: Refused,
+        generation: u32,
+        clocks: &Clocks,
+    ) -> EnrichedEvent {
+        let RefusedKey { cgroup, destination, entry: _, pid, destination_port, protocol, reason } = key;
+        let Refused { last_event_ns, refusals } = entry;
+        let reason = Reason::from_number(reason).unwrap_or(Reason::ImageUnreadable);
+        let destination = address(destination);
+        let family = match destination {
+            Some(IpAddr::V4(_)) => 4,
+            Some(IpAddr::V6(_)) => 6,
+            None => 0,
+        };
+        EnrichedEvent {
+            time: clocks.at_monotonic(last_event_ns),
+            time_ns: last_event_ns,
+            hook: match reason {
+                Reason::RawSocket => EventHook::SockCreate,
+                Reason::UnjudgedSocket => EventHook::Socket,
+                Reason::UnjudgedDevice => EventHook::Device,
+                Reason::NotServed => EventHook::Ingress,
+                _ => EventHook::Egress,
+            },
+            outcome: Outcome::Denied,
+            reason,
+            generation,
+            rule: u32::MAX,
+            flow: EventFlow {
+                protocol,
+                family,
+                source: None,
+                source_port: None,
+                destination,
+                destination_port,
+                bytes: None,
+            },
+            question: None,
+            listed: None,
+            process: Arc::new(Process { pid: (pid != 0).then_some(pid), ..Process::default() }),
+            started: None,
+            exe: None,
+            comm: [0; 16],
+            uid: None,
+            user: None,
+            workload: self.workloads.find(cgroup, pid, clocks.monotonic_ns),
+            netns: 0,
+            destination_name: None,
+            named: None,
+            refused: key,
+            refusals,
+        }
     }
 
     /// A container has users of its own, of which this host's names say nothing; only root is root everywhere.

@@ -179,6 +179,12 @@ fn put_custom(extension: &mut Extension, alert: &Alert) {
     extension.custom("flexString1", "commandLine", alert.process.command_line.as_deref());
     extension.custom("flexString2", "policy", alert.policy.name.as_deref());
     extension.number("cn1", "generation", alert.policy.generation);
+    if let Some(names) = &alert.names {
+        extension.number("cn2", "names", names.distinct);
+    }
+    if let Some(limited) = &alert.limited {
+        extension.number("cn3", "standsFor", limited.alerts);
+    }
 }
 
 /// Pod, container's name and id, as far as they are known; else unit or cgroup. There is one key for it all.

@@ -15,8 +15,8 @@ use super::value::{
 };
 use super::{PRODUCT, VERSION};
 use crate::alert::{
-    Alert, AlertDns, AlertFlow, AlertParent, AlertPod, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
-    Kind, Severity,
+    Alert, AlertBlocklist, AlertDns, AlertFlow, AlertLost, AlertNames, AlertParent, AlertPod, AlertPolicy,
+    AlertProcess, AlertTamper, AlertWorkload, Kind, Severity,
 };
 use crate::event::{EventHook, Outcome};
 
@@ -51,6 +51,11 @@ pub fn object(alert: &Alert) -> Value {
         last,
         tamper,
         selftest,
+        names,
+        limited,
+        lost,
+        blocklist,
+        marks: _,
     } = alert;
     let AlertPolicy { name: policy_name, generation, digest } = policy;
     let AlertWorkload { cgroup, unit, slice, container, container_name, image, runtime, pod } = workload;
@@ -125,6 +130,10 @@ pub fn object(alert: &Alert) -> Value {
             "parents": process.parents.iter().map(|parent| of_parent(parent, ANCESTOR_BYTES_MAX)).collect::<Vec<Value>>(),
             "tamper": tamper.as_ref().map(of_tamper),
             "selftest": selftest.as_ref().map(|test| json!({ "number": test.number, "latency_us": test.latency_us })),
+            "names": names.as_ref().map(of_names),
+            "limited": limited.as_ref().map(|limited| json!({ "alerts": limited.alerts })),
+            "lost": lost.as_ref().map(of_lost),
+            "blocklist": blocklist.as_ref().map(of_blocklist),
         },
     }))
 }
@@ -135,7 +144,9 @@ fn date(time: Timestamp) -> String {
 
 const fn category(kind: Kind) -> [&'static str; 2] {
     match kind {
-        Kind::Tamper => ["configuration", "intrusion_detection"],
+        Kind::Tamper | Kind::BlocklistRejected | Kind::BlocklistStale => {
+            ["configuration", "intrusion_detection"]
+        }
         _ => ["intrusion_detection", "network"],
     }
 }
@@ -275,6 +286,31 @@ fn own_flow(flow: &AlertFlow) -> Value {
         "packet_bytes": flow.bytes,
         "icmp": flow.icmp.map(|icmp| json!({ "type": icmp.kind, "code": icmp.code })),
         "opened": flow.protocol_number().is_none().then(|| value(&flow.protocol)),
+    })
+}
+
+fn of_names(names: &AlertNames) -> Value {
+    let AlertNames { domain, distinct, first, samples } = names;
+    let samples: Vec<String> = samples.iter().map(|name| named(name)).collect();
+    json!({ "domain": domain.as_deref().map(named), "distinct": distinct, "first": named(first), "samples": samples })
+}
+
+fn of_lost(lost: &AlertLost) -> Value {
+    let AlertLost { queue, memory, refusals, events, sinks } = lost;
+    let sinks: Vec<Value> =
+        sinks.iter().map(|sink| json!({ "name": value(&sink.name), "alerts": sink.alerts })).collect();
+    json!({ "queue": queue, "memory": memory, "refusals": refusals, "events": events, "sinks": sinks })
+}
+
+fn of_blocklist(list: &AlertBlocklist) -> Value {
+    let AlertBlocklist { name, source, found, over, fetched, entries } = list;
+    json!({
+        "name": value(name),
+        "source": value(source),
+        "found": value(found),
+        "over": over,
+        "fetched": fetched.map(date),
+        "entries": entries,
     })
 }
 

@@ -71,6 +71,12 @@ pub fn line(alert: &Alert) -> String {
         text("listEntry", dns.entry.as_deref());
         text("listDigest", dns.list_digest.as_deref());
     }
+    if let Some(names) = &alert.names {
+        text("domain", names.domain.as_deref());
+        text("names", Some(&names.distinct.to_string()));
+        text("firstName", Some(&names.first));
+    }
+    text("standsFor", alert.limited.as_ref().map(|limited| limited.alerts.to_string()).as_deref());
     let process = &alert.process;
     text("usrName", process.user.as_deref());
     text("uid", number(process.uid).as_deref());

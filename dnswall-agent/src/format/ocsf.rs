@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a packet or an attempt with a question | DNS Activity, 4003 | Query |
 //! | another packet or attempt | Network Activity, 4001 | Refuse; in audit mode Open for an attempt, else Traffic |
-//! | a socket or a device being opened, tampering | Detection Finding, 2004: nothing went anywhere | Create |
+//! | a socket or a device being opened, tampering, `alerts.lost`, `blocklist.*` | Detection Finding, 2004: nothing went anywhere | Create |
 //!
 //! `metadata.uid` is the alert's id, by which one that arrives twice is found out. `time` is when the last refusal that
 //! is counted was seen, `start_time` the first. What OCSF has no attribute for is under `unmapped`.
@@ -132,6 +132,8 @@ fn finding(alert: &Alert) -> Value {
     let data = json!({
         "opened": alert.flow.as_ref().map(|flow| value(&flow.protocol)),
         "tamper": alert.tamper.as_ref().map(parts::tamper),
+        "lost": alert.lost.as_ref().map(parts::lost),
+        "blocklist": alert.blocklist.as_ref().map(parts::blocklist),
     });
     json!({
         "status_id": NEW,
@@ -228,8 +230,9 @@ mod tests {
     fn the_class_is_that_of_what_happened() {
         let expected = |name| match name {
             "question" | "listed" | "denied-name" | "type" | "limit" | "ingress" | "container" | "pod"
-            | "claimed" | "hostile" | "long" => 4_003,
-            "raw" | "unjudged" | "device" | "mended" | "tamper" => 2_004,
+            | "claimed" | "hostile" | "long" | "names" => 4_003,
+            "raw" | "unjudged" | "device" | "mended" | "tamper" | "limited-all" | "lost" | "rejected"
+            | "stale" | "hostile-lost" | "hostile-list" => 2_004,
             _ => 4_001,
         };
         for (name, alert) in sample::alerts() {

@@ -3,7 +3,10 @@
 use dnswall_common::flow::protocol;
 use dnswall_common::reason::Reason;
 
-use crate::alert::{Alert, AlertHash, AlertPod, AlertSelftest, AlertTamper, Asked, Tally, sample};
+use crate::alert::{
+    Alert, AlertBlocklist, AlertHash, AlertLimited, AlertLost, AlertLostBySink, AlertNames, AlertPod,
+    AlertPolicy, AlertSelftest, AlertTamper, Asked, Kind, Severity, Tally, sample,
+};
 use crate::blocklist::Entry;
 use crate::event::{EnrichedEvent, EventHook, Outcome};
 
@@ -30,6 +33,15 @@ pub fn alerts() -> Vec<(&'static str, Alert)> {
         ("mended", tamper(true)),
         ("tamper", tamper(false)),
         ("selftest", selftest()),
+        ("names", Alert { names: Some(names("example.com")), ..of(listed) }),
+        ("limited", Alert { limited: Some(AlertLimited { alerts: 12 }), dns: None, ..of(sum) }),
+        (
+            "limited-all",
+            Alert { limited: Some(AlertLimited { alerts: 3 }), flow: None, dns: None, ..of(sum) },
+        ),
+        ("lost", lost("siem")),
+        ("rejected", blocklist(Kind::BlocklistRejected, "malware")),
+        ("stale", blocklist(Kind::BlocklistStale, "malware")),
     ];
     let policy = sample::book();
     let mut container = sample::enriched();
@@ -42,6 +54,8 @@ pub fn alerts() -> Vec<(&'static str, Alert)> {
     claimed.workload.container_name = Some("shop-api".to_owned());
     claimed.workload.runtime = Some("podman".to_owned());
     alerts.push(("claimed", claimed));
+    alerts.push(("hostile-lost", lost("\u{1b}[31m|=\\\"]\n\r\t\0\u{2028}ß")));
+    alerts.push(("hostile-list", blocklist(Kind::BlocklistRejected, &"\\=|\"]ß\n".repeat(1_000))));
     alerts.push(("hostile", hostile("\u{1b}[31m|=\\\"]\n\r\t\0 src=6.6.6.6 CEF:0|a|b \u{2028}\u{feff}ß")));
     alerts.push(("long", hostile(&"\\=|\"]ß".repeat(1_000))));
     alerts
@@ -75,6 +89,7 @@ pub fn hostile(text: &str) -> Alert {
         (dns.name, dns.kind) = (text(), text());
         (dns.list, dns.entry) = (Some(text()), Some(text()));
     }
+    alert.names = Some(names(&text()));
     let process = &mut alert.process;
     (process.comm, process.exe) = (Some(text()), Some(text()));
     (process.command_line, process.user) = (Some(text()), Some(text()));
@@ -110,6 +125,40 @@ pub fn hostile_tampering(text: &str) -> Alert {
         (tamper.object, tamper.found, tamper.done) = (text.to_owned(), text.to_owned(), text.to_owned());
     }
     alert
+}
+
+/// Names below a domain.
+fn names(domain: &str) -> AlertNames {
+    let name = |at: u32| format!("{at}.{domain}");
+    AlertNames {
+        domain: Some(domain.to_owned()),
+        distinct: 40,
+        first: name(1),
+        samples: vec![name(2), name(3)],
+    }
+}
+
+fn of_agent(kind: Kind, reason: &str) -> Alert {
+    let policy = AlertPolicy::new(sample::book().policy(3).map(|policy| &**policy), 3);
+    Alert::of_agent(kind, Severity::High, reason, policy, "web-1", sample::tally())
+}
+
+fn lost(sink: &str) -> Alert {
+    let sinks = vec![AlertLostBySink { name: sink.to_owned(), alerts: 7 }];
+    let lost = AlertLost { queue: 1, memory: 0, refusals: 30, events: 4, sinks };
+    Alert { lost: Some(lost), ..of_agent(Kind::AlertsLost, "lost") }
+}
+
+fn blocklist(kind: Kind, text: &str) -> Alert {
+    let about = AlertBlocklist {
+        name: text.to_owned(),
+        source: format!("https://lists.example/{text}"),
+        found: text.to_owned(),
+        over: false,
+        fetched: Some(sample::tally().first),
+        entries: 9,
+    };
+    Alert { blocklist: Some(about), ..of_agent(kind, "rejected") }
 }
 
 fn of(change: impl FnOnce(&mut EnrichedEvent)) -> Alert {

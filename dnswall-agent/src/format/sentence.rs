@@ -23,6 +23,9 @@ pub const fn title(kind: Kind) -> &'static str {
         Kind::DeviceUnjudged => "Device whose traffic is not judged",
         Kind::Tamper => "Tampering with the wall",
         Kind::Selftest => "Test of whether alerts arrive",
+        Kind::AlertsLost => "Alerts that did not arrive",
+        Kind::BlocklistRejected => "Version of a list that does not count",
+        Kind::BlocklistStale => "List that was not refreshed for long",
     }
 }
 
@@ -34,8 +37,8 @@ pub fn sentence(alert: &Alert) -> String {
         Some(Outcome::WouldDeny) => ", would be denied: ",
         None => ": ",
     });
-    if let Some(tamper) = &alert.tamper {
-        let _ = write!(text, "{}: {}; {}", tamper.object, tamper.found, tamper.done);
+    if let Some(words) = alert.own_words() {
+        text.push_str(&words);
         return value(&text);
     }
     if let Some(selftest) = &alert.selftest {
@@ -67,7 +70,17 @@ pub fn sentence(alert: &Alert) -> String {
     if let Some(dns) = &alert.dns {
         let _ = write!(text, ", {} {}", bounded(&dns.name, NAME_BYTES_MAX), dns.kind);
     }
+    if let Some(names) = &alert.names {
+        let below = names
+            .domain
+            .as_ref()
+            .map_or(String::new(), |domain| format!(" below {}", bounded(domain, NAME_BYTES_MAX)));
+        let _ = write!(text, ", {} names{below}", names.distinct);
+    }
     let _ = write!(text, " ({}), {} times", alert.reason, alert.count);
+    if let Some(limited) = &alert.limited {
+        let _ = write!(text, ", for {} alerts", limited.alerts);
+    }
     value(&text)
 }
 

@@ -166,6 +166,12 @@ fn put_structured_data(message: &mut String, alert: &Alert, enterprise: u32) {
     }
     put("count", &alert.count);
     put("generation", &alert.policy.generation);
+    if let Some(names) = &alert.names {
+        put("names", &names.distinct);
+    }
+    if let Some(limited) = &alert.limited {
+        put("standsFor", &limited.alerts);
+    }
     if let Some(flow) = &alert.flow {
         for (name, address) in [("src", flow.source), ("dst", flow.destination)] {
             if let Some(address) = address {
@@ -211,6 +217,8 @@ fn put_structured_data(message: &mut String, alert: &Alert, enterprise: u32) {
         ("container", alert.workload.container.as_deref()),
         ("unit", alert.workload.unit.as_deref()),
         ("cgroup", alert.workload.cgroup.as_deref()),
+        ("domain", alert.names.as_ref().and_then(|names| names.domain.as_deref())),
+        ("listName", alert.blocklist.as_ref().map(|list| list.name.as_str())),
         ("object", alert.tamper.as_ref().map(|tamper| tamper.object.as_str())),
         ("pod", pod.map(|pod| pod.name.as_str())),
         ("namespace", pod.map(|pod| pod.namespace.as_str())),

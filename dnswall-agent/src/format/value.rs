@@ -5,8 +5,8 @@ use crate::event::text::printable;
 /// Bytes of any value, unless the format says less. ArcSight's limit for most, and what Elasticsearch indexes of a keyword.
 pub const VALUE_BYTES_MAX: usize = 1_023;
 /// Bytes of a value of a process above the parent, of which there may be eight.
-pub const ANCESTOR_BYTES_MAX: usize = 127;
-/// Bytes of the name of a pod, a container, a node and the like.
+pub const ANCESTOR_BYTES_MAX: usize = 95;
+/// Bytes of the name of a pod, a container, a node and the like, and of one name among several of DNS.
 pub const NAMED_BYTES_MAX: usize = 255;
 /// Bytes of a label: Kubernetes allows 317 for its key and 63 for its value.
 pub const LABEL_BYTES_MAX: usize = 383;
@@ -32,7 +32,7 @@ pub fn value(text: &str) -> String {
     bounded(text, VALUE_BYTES_MAX)
 }
 
-/// The same of what an orchestrator or a runtime names: Kubernetes allows 253 bytes.
+/// The same of what an orchestrator or a runtime names, and of names in DNS: both allow 253 bytes.
 pub fn named(text: &str) -> String {
     bounded(text, NAMED_BYTES_MAX)
 }

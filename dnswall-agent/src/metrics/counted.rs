@@ -46,6 +46,8 @@ const KNOWN: &[Known] = &[
     counter("questions-told", "dnswall_dns_messages_told", "DNS questions and answers that the kernel told the agent of."),
     counter("questions-lost", "dnswall_dns_messages_lost", "DNS questions and answers that found their ring full."),
     counter("alerts", "dnswall_alerts", "Alerts made."),
+    counter("alerts-folded", "dnswall_alerts_folded", "Of those, the ones that their workload had too many of: others stand for them."),
+    counter("alerts-summed", "dnswall_alerts_summed", "Alerts that stand for those."),
     counter("refusals-observed", "dnswall_refusals_observed", "Refusals the agent learned of, repeats counted."),
     counter("refusals-told", "dnswall_refusals_told", "Of those, the ones that alerts have told."),
     gauge("refusals-pending", "dnswall_refusals_pending", "Of those, the ones that wait for the next alert of their flow."),

@@ -97,7 +97,7 @@ fn write_spool(sheet: &mut Sheet<'_>, spool: &SpoolStatus) -> fmt::Result {
     sheet.gauge("dnswall_spool_limit_bytes", "The most that the spool's file gets.", *bytes_max)?;
     sheet.gauge(
         "dnswall_spool_room_used_ratio",
-        "How much of the room for alerts is taken; full, the oldest make room.",
+        "How much of the room for alerts is taken; full, some make room.",
         *room_used,
     )?;
     sheet.counter("dnswall_spool_alerts_taken", "Alerts that the spool has taken.", *taken)?;

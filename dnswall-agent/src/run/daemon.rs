@@ -7,6 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use dnswall_common::counter::Counter;
+use dnswall_common::event::Refused;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connected::{self, Older};
@@ -18,13 +20,15 @@ use super::looked::Looked;
 use super::options::Options;
 use super::outlet::Outlet;
 use super::prover::{Order, Proofs, Prover, ProverParts};
-use super::reader::{Hashing, Inbox, Parts, Reader, Sweep};
+use super::reader::{Hashing, Inbox, Parts, Reader, Sweep, Swept};
 use super::selftest::Selftests;
 use super::store::Store;
 use super::told::Counts;
 use super::{RunError, fetcher, notice, sandbox, ticker};
+use crate::alert::blocklist::ListTeller;
+use crate::alert::lost::LostTeller;
 use crate::alert::mute::Mutes;
-use crate::alert::{Grouper, RuleBook};
+use crate::alert::{Grouper, RuleBook, group};
 use crate::asked::Pairs;
 use crate::blocklist::fetch::{Asked, Depot};
 use crate::config::{AtStart, ListsConfig};
@@ -92,7 +96,12 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     fetcher::clean(&depot, &engine.texts());
     kernel::memory::give_back();
 
-    let outlet = Arc::new(Outlet::new(spool, Mutes::new(options.mutes.clone())));
+    let outlet = Arc::new(Outlet::new(
+        spool,
+        Mutes::new(options.mutes.clone()),
+        options.alerts.limits,
+        options.alerts.interval,
+    ));
     let shown = Arc::clone(&outlet);
     spawn("spool", move || writer.run(|entry| shown.show(&entry.json)))?;
     for (lane, sink) in lanes.into_iter().zip(sinks) {
@@ -117,11 +126,20 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
         outlet: Arc::clone(&outlet),
         inbox: Arc::clone(&inbox),
         arrival: Arc::clone(&arrival),
+        lost: LostTeller::new(&host_name(), Box::new(group::new_id)),
     };
     // Counts of maps that are gone say nothing about new ones.
     let told = engine.take_told();
     let told = match raised {
-        Raised::New | Raised::Crossed { carried: false, .. } => Counts::new(),
+        Raised::New | Raised::Crossed { carried: false, .. } => {
+            outlet.forget_told();
+            Counts::new()
+        }
+        // One that ended in order left everything, one that was killed what is saved with its alerts.
+        Raised::TookOver | Raised::Replaced | Raised::Crossed { carried: true, .. } if told.is_empty() => {
+            let told = outlet.told().into_iter();
+            told.map(|(key, refusals)| (key, Refused { last_event_ns: 0, refusals })).collect()
+        }
         Raised::TookOver | Raised::Replaced | Raised::Crossed { carried: true, .. } => told,
     };
     let engine = Arc::new(Mutex::new(engine));
@@ -159,9 +177,13 @@ fn guard(options: &Options, report: &Report) -> Result<(), RunError> {
     let ticker = spawn("ticker", move || ticker::run(&ticked, &watched, &until))?;
 
     let (fetching, until) = std::sync::mpsc::channel::<()>();
-    let fetched = Arc::clone(&engine);
+    let (fetched, told) = (Arc::clone(&engine), Arc::clone(&outlet));
+    let mut lists = ListTeller::new(&host_name(), Box::new(group::new_id));
+    let tell = move |engine: &Mutex<Engine>| {
+        fetcher::alerts(engine, &mut lists).iter().for_each(|alert| told.deliver(alert));
+    };
     // Not waited for at the end: a server may take its time.
-    spawn("lists", move || fetcher::run(&fetched, &until))?;
+    spawn("lists", move || fetcher::run(&fetched, &until, tell))?;
 
     let older = Older::default();
     if raised == Raised::New {
@@ -394,10 +416,16 @@ fn enricher(
 fn sweep(engine: &Arc<Mutex<Engine>>) -> Sweep {
     let engine = Arc::clone(engine);
     Box::new(move || match engine.try_lock() {
-        Ok(engine) => engine.counts(),
-        Err(TryLockError::Poisoned(engine)) => engine.into_inner().counts(),
+        Ok(engine) => swept(&engine),
+        Err(TryLockError::Poisoned(engine)) => swept(&engine.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     })
+}
+
+fn swept(engine: &Engine) -> Option<Swept> {
+    let kernel = engine.wall().maps().counters().ok();
+    let events_lost = kernel.and_then(|kernel| kernel.get(Counter::EventsLost as usize).copied());
+    Some(Swept { counts: engine.counts()?, events_lost })
 }
 
 fn host_name() -> String {

@@ -39,6 +39,7 @@ use crate::kubernetes::Pods;
 use crate::metrics::Trouble;
 use crate::policy::encrypted::KNOWN;
 use crate::policy::{Encrypted, Mode};
+use crate::spool::Trace;
 
 /// The agent as commands see it.
 pub struct Desk {
@@ -90,8 +91,6 @@ impl Desk {
 
 impl Agent for Desk {
     fn status(&self) -> Result<Status, Refusal> {
-        // Before the lock: it takes it, too.
-        let selftest = self.selftest_status();
         let engine = self.engine();
         let running = engine.running();
         let maps = engine.wall().maps();
@@ -145,6 +144,7 @@ impl Agent for Desk {
         let rules = maps.rule_counters(running.image.rules.len()).map_err(failed)?;
         let reasons = maps.reason_counters().map_err(failed)?;
         let kernel = maps.counters().map_err(failed)?;
+        let selftest = self.selftest_status(lost_of(&kernel));
         let mut counters = inbox.counters();
         for counter in Counter::ALL {
             let count = kernel.get(*counter as usize).copied().unwrap_or_default();
@@ -320,23 +320,33 @@ impl Agent for Desk {
 impl Desk {
     /// A test as it is now, or when it is done or `patience` is over.
     fn tested(&self, begun: &Begun, patience: Duration) -> AlertTested {
-        let DeskParts { engine: _, outlet, inbox, .. } = &self.parts;
-        let trace = outlet.trace(begun.id, patience);
-        let (spool, _) = outlet.status();
-        let counters = self.engine().wall().maps().counters().unwrap_or_default();
-        let lost = counters.get(Counter::EventsLost as usize).copied().unwrap_or_default();
-        let reader = selftest::Reader { alive: inbox.is_alive(), lost };
-        selftest::shown(begun, trace.as_ref(), spool.trouble.as_deref(), reader)
+        let trace = self.parts.outlet.trace(begun.id, patience);
+        let lost = lost_of(&self.engine().wall().maps().counters().unwrap_or_default());
+        self.shown(begun, trace.as_ref(), lost)
     }
 
-    fn selftest_status(&self) -> SelftestStatus {
+    fn shown(&self, begun: &Begun, trace: Option<&Trace>, lost: u64) -> AlertTested {
+        let DeskParts { outlet, inbox, .. } = &self.parts;
+        let reader = selftest::Reader { alive: inbox.is_alive(), lost };
+        selftest::shown(begun, trace, outlet.trouble().as_deref(), reader)
+    }
+
+    /// `lost` are the events for which the kernel had no room.
+    fn selftest_status(&self, lost: u64) -> SelftestStatus {
         let DeskParts { selftests, heartbeat, .. } = &self.parts;
         SelftestStatus {
-            last: selftests.last().map(|begun| self.tested(&begun, Duration::ZERO)),
+            last: selftests.last().map(|begun| {
+                let trace = self.parts.outlet.trace(begun.id, Duration::ZERO);
+                self.shown(&begun, trace.as_ref(), lost)
+            }),
             arrived: selftests.arrived().map(|time| format!("{time:.3}")),
             interval_secs: heartbeat.map(|interval| interval.as_secs()),
         }
     }
+}
+
+fn lost_of(counters: &[u64]) -> u64 {
+    counters.get(Counter::EventsLost as usize).copied().unwrap_or_default()
 }
 
 /// Alerts that are shown at once.

@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, EngineError};
 use super::environment::HostEnvironment;
+use crate::alert::blocklist::{ListState, ListTeller};
+use crate::alert::{Alert, AlertPolicy};
 use crate::blocklist::difference::difference;
 use crate::blocklist::fetch::{Depot, Fetched, Job, Outcome};
 use crate::blocklist::{List, ListAccount, Lists, Wanted};
 use crate::compile::wanted;
 use crate::control::api::{UpdateRequest, UpdateStatus, Updated};
+use crate::event::Clocks;
 use crate::kernel::memory;
 use crate::policy::{Policy, parse};
 use crate::remote::ServerUrl;
@@ -59,8 +62,9 @@ pub fn clean(depot: &Depot, texts: &[String]) {
     depot.keep_only(&keys.collect::<HashSet<String>>());
 }
 
-/// Goes on until the other end of `until` is dropped; to be run on a thread of its own, which is not waited for.
-pub fn run(engine: &Mutex<Engine>, until: &Receiver<()>) {
+/// Goes on until the other end of `until` is dropped, and has `tell` look at the lists each time; to be run on a thread of its
+/// own, which is not waited for.
+pub fn run(engine: &Mutex<Engine>, until: &Receiver<()>, mut tell: impl FnMut(&Mutex<Engine>)) {
     loop {
         if due(engine) {
             let (policy, environment, lists) = scene(engine);
@@ -80,10 +84,46 @@ pub fn run(engine: &Mutex<Engine>, until: &Receiver<()>) {
                 tracing::error!("publish a list that was fetched: {:#}", anyhow::Error::from(error));
             }
         }
+        tell(engine);
         match until.recv_timeout(LOOK) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// The alerts about lists, as they are now, that `teller` has not told yet.
+pub fn alerts(engine: &Mutex<Engine>, teller: &mut ListTeller) -> Vec<Alert> {
+    let (states, policy) = {
+        let engine = lock(engine);
+        let running = engine.running();
+        let policy = AlertPolicy {
+            name: Some(running.policy.name.clone()),
+            generation: running.generation,
+            digest: Some(running.origin.digest.clone()),
+        };
+        let depot = running.environment.library().depot.clone();
+        let lists = running.policy.blocklists.iter().map(|it| &it.list);
+        let accounts = &running.image.lists.accounts;
+        let account = |list: &List| accounts.iter().find(|account| account.name == list.name);
+        (lists.map(|list| state(list, account(list), depot.as_deref())).collect::<Vec<_>>(), policy)
+    };
+    teller.round(&states, &policy, &Clocks::read())
+}
+
+fn state(list: &List, account: Option<&ListAccount>, depot: Option<&Depot>) -> ListState {
+    let trouble = account.and_then(|account| account.trouble.clone());
+    let entries = account.map_or(0, |account| account.entries as u64);
+    let fetched = list.source.url().zip(depot);
+    let record = fetched.map(|((url, _), depot)| depot.record(url));
+    ListState {
+        name: list.name.clone(),
+        source: list.source.to_string(),
+        rejected: record.as_ref().and_then(|record| record.refused.clone()).or(trouble),
+        fetched: record.as_ref().and_then(|record| record.fetched),
+        confirmed: record.as_ref().and_then(|record| record.confirmed.or(record.fetched)),
+        refresh: list.source.url().map_or(Duration::ZERO, |(_, refresh)| refresh),
+        entries,
     }
 }
 

@@ -37,6 +37,7 @@ fn fetch(depot: &Depot, url: &ServerUrl, refresh: Duration) -> FetchStatus {
     let Record {
         fetched,
         confirmed,
+        refused: _,
         tried,
         error,
         failures,

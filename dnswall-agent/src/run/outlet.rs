@@ -9,11 +9,14 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::alert::Alert;
 use crate::alert::filter::Filter;
+use crate::alert::group;
+use crate::alert::limit::{LimitCounters, Limiter, Limits};
 use crate::alert::mute::{MuteStatus, Mutes};
+use crate::alert::{Alert, Mark};
 use crate::asked::DnsRecord;
-use crate::spool::{SinkStatus, Spool, SpoolStatus, Trace};
+use crate::event::Clocks;
+use crate::spool::{self, Losses, SinkStatus, Spool, SpoolStatus, Trace};
 
 /// Alerts kept in memory, and records of questions.
 pub const RECENT_MAX: usize = 1000;
@@ -25,6 +28,7 @@ const BEHIND_MAX: usize = 1024;
 pub struct Outlet {
     spool: Arc<Spool>,
     mutes: Mutes,
+    limiter: Mutex<Limiter>,
     alerts: Feed,
     questions: Feed,
 }
@@ -46,18 +50,62 @@ pub enum Stream {
 }
 
 impl Outlet {
-    /// Into this spool, but for what is muted; what the spool has from before is shown too.
-    pub fn new(spool: Arc<Spool>, mutes: Mutes) -> Self {
+    /// Into this spool, but for what is muted and what a workload has too much of, with the least time between two summaries
+    /// of that; what the spool has from before is shown too.
+    pub fn new(spool: Arc<Spool>, mutes: Mutes, limits: Limits, interval: Duration) -> Self {
         let alerts = Feed::default();
         locked(&alerts.recent).extend(spool.last(RECENT_MAX));
-        Self { spool, mutes, alerts, questions: Feed::default() }
+        let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        let limiter = Mutex::new(Limiter::new(limits, interval_ns, Box::new(group::new_id)));
+        Self { spool, mutes, limiter, alerts, questions: Feed::default() }
     }
 
-    /// Hands an alert to the spool, unless it is muted. Never waits.
+    /// Hands an alert to the spool, unless it is muted or its workload had too many: then a summary stands for it. Never waits.
     pub fn deliver(&self, alert: &Alert) {
-        if !self.mutes.takes(alert, Timestamp::now()) {
+        if self.mutes.takes(alert, Timestamp::now()) {
+            return;
+        }
+        if locked(&self.limiter).lets_through(alert, spool::owner(alert), &Clocks::read()) {
             self.spool.push(alert);
         }
+    }
+
+    /// Hands the summaries that are due to the spool, or all of them before the agent ends.
+    pub fn summarize(&self, clocks: &Clocks, everything: bool) {
+        let summaries = locked(&self.limiter).due(clocks, everything);
+        summaries.iter().for_each(|alert| {
+            self.spool.push(alert);
+        });
+    }
+
+    /// What workloads had too much of.
+    pub fn limited(&self) -> LimitCounters {
+        locked(&self.limiter).counters()
+    }
+
+    /// Keeps up to which totals refusals are counted that are in no alert.
+    pub fn note(&self, marks: Vec<Mark>) {
+        self.spool.note(marks);
+    }
+
+    /// Up to which of the kernel's totals the agent before this one told, as far as it was saved.
+    pub fn told(&self) -> Vec<Mark> {
+        self.spool.told()
+    }
+
+    /// Forgets that: the kernel counts anew.
+    pub fn forget_told(&self) {
+        self.spool.forget_told();
+    }
+
+    /// What was lost.
+    pub fn losses(&self) -> Losses {
+        self.spool.losses()
+    }
+
+    /// What is wrong with the spool.
+    pub fn trouble(&self) -> Option<String> {
+        self.spool.trouble()
     }
 
     /// What is muted.
@@ -173,7 +221,7 @@ mod tests {
     fn the_last_and_the_next_are_given_without_a_gap() {
         let directory = tempfile::tempdir().unwrap();
         let (spool, _writer, _) = Spool::open(&directory.path().join("alerts"), 4 << 20, &[]).unwrap();
-        let outlet = Outlet::new(spool, Mutes::default());
+        let outlet = Outlet::new(spool, Mutes::default(), Limits::default(), Duration::ZERO);
         let show = |count| {
             let alert = Alert { count, ..sample::alert() };
             outlet.show(&sample::entry(&alert).json);

@@ -14,6 +14,8 @@ use super::hashed::Held;
 use super::hasher::Hasher;
 use super::outlet::Outlet;
 use super::told::Counts;
+use crate::alert::group::Left;
+use crate::alert::lost::{LostSoFar, LostTeller};
 use crate::alert::{Grouper, RuleBook, Standing};
 use crate::asked::{Asker, Names, Pairs, ResolverStatus};
 use crate::blocklist::Entry;
@@ -59,8 +61,16 @@ struct Watcher {
     reply: SyncSender<Standing>,
 }
 
-/// Reads the kernel's counts by flow; nothing when that has to wait for somebody.
-pub type Sweep = Box<dyn FnMut() -> Option<Counts> + Send>;
+/// Reads the kernel's counts; nothing when that has to wait for somebody.
+pub type Sweep = Box<dyn FnMut() -> Option<Swept> + Send>;
+
+/// What the kernel counted.
+pub struct Swept {
+    /// Refusals, by flow.
+    pub counts: Counts,
+    /// Events for which there was no room; `None` when that cannot be read.
+    pub events_lost: Option<u64>,
+}
 
 /// What the reader works with.
 pub struct Parts {
@@ -84,6 +94,8 @@ pub struct Parts {
     pub inbox: Arc<Inbox>,
     /// Who waits for the canary's events.
     pub arrival: Arc<Arrival>,
+    /// Says what was lost.
+    pub lost: LostTeller,
 }
 
 /// Hashes of programs.
@@ -103,6 +115,8 @@ pub struct Reader {
     held: Held,
     /// What answers led where.
     names: Names,
+    /// As it was read last.
+    events_lost: Option<u64>,
 }
 
 impl Inbox {
@@ -153,7 +167,7 @@ impl Reader {
         parts.grouper.already_told(told, &clocks);
         parts.inbox.last_round_ns.store(clocks.monotonic_ns, Ordering::Release);
         let (failures, held, names) = Default::default();
-        Self { parts, failures, sweep, held, names }
+        Self { parts, failures, sweep, held, names, events_lost: None }
     }
 
     /// Reads until it is told to stop, and gives the counts it had told by then; to be run on a thread of its own.
@@ -173,9 +187,14 @@ impl Reader {
             if (stopping && drained) || now_ns.saturating_sub(told_ns) >= ROUND_NS {
                 told_ns = now_ns;
                 // Only now: the counts may not be older than the events.
-                let counts = if stopping { self.sweep_at_last() } else { (self.sweep)() };
+                let swept = if stopping { self.sweep_at_last() } else { (self.sweep)() };
+                let counts = swept.map(|Swept { counts, events_lost }| {
+                    self.events_lost = events_lost;
+                    counts
+                });
                 if let Some(counts) = &counts {
                     self.parts.grouper.counted(counts.iter().copied(), &Clocks::read());
+                    self.tell_left();
                 }
                 self.tell(stopping && drained);
                 if let Some(hashing) = &self.parts.hashes {
@@ -197,7 +216,7 @@ impl Reader {
             return;
         };
         // As ever, the counts may not be older than the events.
-        if drained && let Some(counts) = (self.sweep)() {
+        if drained && let Some(Swept { counts, events_lost: _ }) = (self.sweep)() {
             self.parts.grouper.counted(counts, &Clocks::read());
         }
         // Nobody waits any more when it took too long.
@@ -205,7 +224,7 @@ impl Reader {
     }
 
     // Whoever is being waited for may finish meanwhile.
-    fn sweep_at_last(&mut self) -> Option<Counts> {
+    fn sweep_at_last(&mut self) -> Option<Swept> {
         (0..LAST_TRIES).find_map(|_| {
             let counts = (self.sweep)();
             if counts.is_none() {
@@ -220,6 +239,8 @@ impl Reader {
         let due =
             if everything { self.parts.grouper.flush(&clocks) } else { self.parts.grouper.due(&clocks) };
         due.iter().for_each(|alert| self.parts.outlet.deliver(alert));
+        self.parts.outlet.summarize(&clocks, everything);
+        self.tell_lost(&clocks, everything);
         let until_ns = if everything { u64::MAX } else { clocks.monotonic_ns };
         while let Some(record) = self.parts.pairs.due(until_ns) {
             self.parts.outlet.observe(&record);
@@ -229,6 +250,38 @@ impl Reader {
         let book = book.read().unwrap_or_else(PoisonError::into_inner);
         book.policies().for_each(|policy| pairs.name_resolvers(policy.resolvers()));
         *locked(&inbox.resolvers) = pairs.resolvers();
+    }
+
+    /// What an agent before this one was killed before it told.
+    fn tell_left(&mut self) {
+        let Parts { grouper, enricher, outlet, book, .. } = &mut self.parts;
+        outlet.note(grouper.take_own_marks());
+        for Left { key, entry, refusals } in grouper.take_left() {
+            let clocks = Clocks::read();
+            let book = book.read().unwrap_or_else(PoisonError::into_inner);
+            let event = enricher.of_count(key, entry, book.newest().generation, &clocks);
+            if let Some(alert) = grouper.adopt(event, refusals, &book, &clocks) {
+                outlet.deliver(&alert);
+            }
+        }
+    }
+
+    /// What is in no alert, and which alerts did not arrive.
+    fn tell_lost(&mut self, clocks: &Clocks, is_last: bool) {
+        let Parts { grouper, outlet, lost, book, .. } = &mut self.parts;
+        let (group, losses) = (grouper.counters(), outlet.losses());
+        let so_far = LostSoFar {
+            queue: losses.refused,
+            memory: losses.unsaved_lost,
+            refusals: group.overflowed + group.orphaned + losses.refused_refusals,
+            events: self.events_lost,
+            untold: losses.untold,
+        };
+        let policy = book.read().unwrap_or_else(PoisonError::into_inner).newest();
+        if let Some(alert) = lost.round(so_far, policy, clocks, is_last) {
+            tracing::error!("lost: {}", alert.own_words().unwrap_or_default());
+            outlet.deliver(&alert);
+        }
     }
 
     fn tell_found(&mut self) {
@@ -353,11 +406,14 @@ impl Reader {
         let stuck = hashing.map_or(0, |hashing| hashing.hasher.stuck());
         let ContainerCounters { named, unnamed, late, stuck: containers_stuck } =
             self.parts.enricher.container_counters();
+        let limited = self.parts.outlet.limited();
         let mut counters: BTreeMap<String, u64> = [
             ("alerts", group.alerts),
             ("refusals-observed", group.observed),
             ("refusals-told", group.told),
-            ("refusals-pending", self.parts.grouper.pending()),
+            ("refusals-pending", self.parts.grouper.pending().saturating_add(limited.pending)),
+            ("alerts-folded", limited.folded),
+            ("alerts-summed", limited.summaries),
             ("refusals-overflowed", group.overflowed),
             ("refusals-orphaned", group.orphaned),
             ("refusals-of-the-proof", group.own),

@@ -1,6 +1,6 @@
 //! What an agent that ended in order had told of the kernel's counts, so that the next one tells only what came after.
 //!
-//! An agent that died leaves nothing here: its successor tells the counts again, because twice is better than never.
+//! An agent that was killed leaves nothing here: its successor has what the spool saved with the alerts.
 
 use dnswall_common::event::{Refused, RefusedKey};
 

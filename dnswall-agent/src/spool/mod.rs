@@ -1,20 +1,25 @@
 //! Takes alerts, has each on disk before any sink sees it, and keeps it until every sink has it.
 //!
 //! `Spool::push → a bounded queue → Writer::run → Store::save → Lane::wait → a sink → Lane::settle`. A sink that is slow
-//! or gone is behind by itself: nobody waits for it. When the spool is full the oldest alerts make room, whoever still
-//! waits for them, and each sink counts what it did not get; so the newest always has a place, the alert that some were
-//! lost among them. While the disk cannot be written, alerts go to the sinks from memory. What a sink has taken is saved
+//! or gone is behind by itself: nobody waits for it. When the spool is full some alerts make room, as `shares` says whoever
+//! still waits for them, and each sink counts what it did not get; so the newest always has a place, the alert that some
+//! were lost among them. While the disk cannot be written, alerts go to the sinks from memory. What a sink has taken is saved
 //! a moment later, so after a crash it may be given some again: with the same `id`.
 
 mod disk;
 mod lane;
+mod loss;
+mod marks;
+mod open;
+mod row;
+mod shares;
 mod stamp;
 mod status;
 mod store;
 mod trace;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -22,27 +27,33 @@ use std::time::Duration;
 
 pub use disk::Disk;
 pub use lane::{Lane, Settled, Taken};
+pub use loss::Losses;
+pub use shares::owner;
 pub use stamp::Stamp;
 pub use status::{SinkStatus, SpoolStatus};
-pub use store::{Held, Store, StoreError};
+pub use store::{Cursor, Cursors, Store, StoreError};
 pub use trace::{SinkTrace, Trace};
 pub use writer::Writer;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Mark};
 use crate::event::Clocks;
 use lane::LaneState;
+use open::{Opened, open_store};
+use shares::Place;
 
 /// Alerts that wait for the disk: a few scans at their first moment. As a rule 6 MiB, and four times that with the longest
 /// of command lines.
 pub const QUEUE_ALERTS_MAX: usize = 4_096;
+/// How many of these a workload may have in the second half of the queue: what one does does not keep others out.
+const QUEUE_OF_ONE_MAX: usize = 256;
+/// Room beyond it for what the agent says of itself, that alerts were lost among them.
+const QUEUE_OWN_MAX: usize = 256;
 /// Alerts kept in memory because the disk cannot be written.
 pub const UNSAVED_ALERTS_MAX: usize = 4_096;
 /// Alerts kept in memory beside the disk, for sinks that are not behind.
 const RECENT_ALERTS_MAX: usize = 256;
 /// Alerts that are read when somebody looks for some.
 pub const LOOKED_AT_MAX: usize = 250_000;
-/// Part of the file that is not filled with alerts: the store needs room to change things in.
-const SLACK_DIVISOR: u64 = 4;
 
 /// An alert with its place in the order of all.
 #[derive(Clone, Debug)]
@@ -85,26 +96,24 @@ pub struct Spool {
 struct Inner {
     /// What nobody has seen yet.
     queue: VecDeque<Arc<Alert>>,
+    /// How many of them are whose.
+    queued: HashMap<u64, usize>,
     /// The newest that lanes may see: all that is not on disk, and some that is.
     recent: VecDeque<Entry>,
-    /// Below this all is on disk, or was evicted.
+    /// Below this all is on disk, or made room.
     saved: u64,
     /// The number of the next alert.
     end: u64,
     /// Alerts that the writer has and lanes do not see yet.
     in_flight: u64,
-    /// Everything before it is gone from the disk; never less than it was.
-    first: u64,
-    /// The same, when the spool was opened.
-    began: u64,
     lanes: Vec<LaneState>,
+    /// Up to which totals refusals are counted that are in no alert.
+    notes: Vec<Mark>,
     /// A lane has come further than is saved.
     cursors_changed: bool,
     /// There is no disk for as long as this agent lives.
     without_disk: bool,
-    closed: bool,
-    /// Closed, and the queue is empty for good.
-    ended: bool,
+    phase: Phase,
     counters: Counters,
     /// Why the disk cannot be written.
     trouble: Option<String>,
@@ -114,11 +123,25 @@ struct Inner {
     traces: VecDeque<Trace>,
 }
 
+/// Where its life has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// It takes alerts.
+    #[default]
+    Open,
+    /// It takes no more.
+    Closed,
+    /// And those it took are with the lanes.
+    Ended,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     refused: u64,
     refused_refusals: u64,
     taken: u64,
+    /// In stores that were opened before the one that is.
+    evicted: u64,
     unsaved_lost: u64,
     failures: u64,
 }
@@ -144,13 +167,13 @@ impl Spool {
             }
         };
         let cursors = store.as_ref().and_then(|store| store.cursors().ok()).unwrap_or_default();
-        let Held { first, end, .. } = store.as_ref().map(Store::what_is_held).unwrap_or_default();
-        let lanes = sinks.iter().map(|name| LaneState::new(name, cursors.get(name).copied().unwrap_or(end)));
+        let end = store.as_ref().map_or(0, |store| store.look(|held| held.end));
+        let begin = Cursor { next: end, ..Cursor::default() };
+        let lanes =
+            sinks.iter().map(|name| LaneState::new(name, cursors.get(name).copied().unwrap_or(begin)));
         let inner = Inner {
             saved: end,
             end,
-            first,
-            began: first,
             lanes: lanes.collect(),
             cursors_changed: store.is_some(),
             without_disk: store.is_none(),
@@ -173,12 +196,14 @@ impl Spool {
 
     /// Takes an alert and never waits; `false`, and counted, when there are too many already.
     pub fn push(&self, alert: &Alert) -> bool {
+        let owner = owner(alert);
         let mut inner = self.inner();
-        if inner.closed || inner.queue.len() >= QUEUE_ALERTS_MAX {
+        if !inner.has_room(owner) {
             inner.counters.refused += 1;
             inner.counters.refused_refusals += alert.count;
             return false;
         }
+        *inner.queued.entry(owner).or_default() += 1;
         inner.queue.push_back(Arc::new(alert.clone()));
         inner.trace_taken(alert.id);
         self.pushed.notify_one();
@@ -187,7 +212,7 @@ impl Spool {
 
     /// Takes no more. The lanes end when they have given all that is here.
     pub fn close(&self) {
-        self.inner().closed = true;
+        self.inner().phase = Phase::Closed;
         self.pushed.notify_all();
         self.saved.notify_all();
     }
@@ -209,29 +234,38 @@ impl Spool {
     /// What is in it, and how each sink is.
     pub fn status(&self) -> (SpoolStatus, Vec<SinkStatus>) {
         let now = self.now();
-        let (held, room) =
-            self.with_store(|store| store.map(|store| (store.what_is_held(), store.room()))).unzip();
         let bytes = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        let inner = self.inner();
-        let sinks: Vec<SinkStatus> = inner.lanes.iter().map(|lane| lane.status(&inner, &now)).collect();
-        let Counters { refused, refused_refusals, taken, unsaved_lost, failures } = inner.counters;
-        let spool = SpoolStatus {
-            path: self.path.display().to_string(),
-            alerts: held.map_or(0, |held| held.alerts),
-            bytes,
-            bytes_max: self.bytes_max,
-            room_used: held.zip(room).map_or(0.0, |(held, room)| held.cost as f64 / room.max(1) as f64),
-            taken,
-            refused,
-            refused_refusals,
-            evicted: inner.first - inner.began,
-            unsaved: inner.end - inner.saved,
-            unsaved_lost,
-            failures,
-            oldest_waiting_secs: sinks.iter().filter_map(|sink| sink.oldest_waiting_secs).reduce(f64::max),
-            trouble: inner.trouble.clone().or_else(|| inner.damage.clone()),
-        };
-        (spool, sinks)
+        self.with_both(|store, inner| {
+            let sinks: Vec<SinkStatus> =
+                inner.lanes.iter().map(|lane| lane.status(inner, store, &now)).collect();
+            let Counters { refused, refused_refusals, taken, evicted, unsaved_lost, failures } =
+                inner.counters;
+            let look = |of: fn(&store::Held) -> u64| store.map_or(0, |store| store.look(of));
+            let (cost, room) = (look(|held| held.shares.cost()), store.map_or(1, Store::room));
+            let oldest = sinks.iter().filter_map(|sink| sink.oldest_waiting_secs).reduce(f64::max);
+            let spool = SpoolStatus {
+                path: self.path.display().to_string(),
+                alerts: look(|held| held.shares.alerts()),
+                bytes,
+                bytes_max: self.bytes_max,
+                room_used: cost as f64 / room.max(1) as f64,
+                taken,
+                refused,
+                refused_refusals,
+                evicted: evicted + look(|held| held.evicted),
+                unsaved: inner.end - inner.saved,
+                unsaved_lost,
+                failures,
+                oldest_waiting_secs: oldest,
+                trouble: inner.trouble().map(str::to_owned),
+            };
+            (spool, sinks)
+        })
+    }
+
+    /// What is wrong with it.
+    pub fn trouble(&self) -> Option<String> {
+        self.inner().trouble().map(str::to_owned)
     }
 
     /// The JSON of the last alerts on disk, oldest first.
@@ -261,6 +295,11 @@ impl Spool {
         each(self.store.read().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
 
+    /// Both at one moment. Always in this order: nobody takes the store who has the other.
+    fn with_both<T>(&self, each: impl FnOnce(Option<&Store>, &mut Inner) -> T) -> T {
+        self.with_store(|store| each(store, &mut self.inner()))
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Each change is a single step, so a panic elsewhere leaves nothing half done.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -277,65 +316,36 @@ impl Spool {
 }
 
 impl Inner {
-    fn cursors(&self) -> BTreeMap<String, u64> {
-        self.lanes.iter().map(|lane| (lane.name.clone(), lane.next)).collect()
+    fn cursors(&self) -> Cursors {
+        self.lanes.iter().map(|lane| (lane.name.clone(), lane.cursor())).collect()
     }
-}
 
-/// A store that can be used.
-struct Opened {
-    store: Store,
-    /// What somebody should know about the one that was there.
-    damage: Option<String>,
-}
-
-/// Opens the store; one that is damaged is moved aside, and another begun.
-fn open_store(path: &Path, bytes_max: u64) -> Result<Opened, StoreError> {
-    match open_whole(path, bytes_max) {
-        Err(StoreError::Damaged(what)) => {
-            let aside = aside(path);
-            std::fs::rename(path, &aside).map_err(|error| StoreError::Failed(error.to_string()))?;
-            let said = format!("{} was damaged ({what}) and is now {}", path.display(), aside.display());
-            tracing::error!("{said}: alerts that no sink had yet are only in there");
-            Ok(Opened { store: open_whole(path, bytes_max)?, damage: Some(said) })
+    /// Whether the queue takes one more of whoever this is.
+    fn has_room(&self, owner: u64) -> bool {
+        let count = self.queue.len();
+        if self.is_closed() {
+            return false;
         }
-        result => result.map(|store| Opened { store, damage: None }),
+        if owner == Place::OWN {
+            return count < QUEUE_ALERTS_MAX + QUEUE_OWN_MAX;
+        }
+        let of_one = self.queued.get(&owner).copied().unwrap_or(0);
+        count < QUEUE_ALERTS_MAX / 2 || (count < QUEUE_ALERTS_MAX && of_one < QUEUE_OF_ONE_MAX)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.phase >= Phase::Closed
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref().or(self.damage.as_deref())
+    }
+
+    /// The number with which memory begins.
+    fn begins(&self) -> u64 {
+        self.recent.front().map_or(self.end, |entry| entry.sequence)
     }
 }
-
-fn open_whole(path: &Path, bytes_max: u64) -> Result<Store, StoreError> {
-    let disk = Disk::open(path, bytes_max).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => StoreError::Taken(error.to_string()),
-        _ => StoreError::Failed(error.to_string()),
-    })?;
-    if let Err(error) = disk.reserve() {
-        tracing::warn!(
-            "room for {bytes_max} bytes could not be taken beforehand for {}: {error}; a full disk stops the spool",
-            path.display()
-        );
-    }
-    Store::open(disk, room_for_alerts(bytes_max))
-}
-
-fn room_for_alerts(bytes_max: u64) -> u64 {
-    bytes_max - bytes_max / SLACK_DIVISOR
-}
-
-/// Beside it, under a name that is free: what an earlier one still has is not overwritten.
-fn aside(path: &Path) -> PathBuf {
-    let names =
-        std::iter::once(".damaged".to_owned()).chain((2..DAMAGED_MAX).map(|n| format!(".damaged-{n}")));
-    let named = |suffix: &str| {
-        let mut path = path.as_os_str().to_owned();
-        path.push(suffix);
-        PathBuf::from(path)
-    };
-    let free = names.map(|suffix| named(&suffix)).find(|path| !path.exists());
-    free.unwrap_or_else(|| named(&format!(".damaged-{DAMAGED_MAX}")))
-}
-
-/// Damaged files that are kept.
-const DAMAGED_MAX: u32 = 9;
 
 #[cfg(test)]
 pub(crate) mod tests;

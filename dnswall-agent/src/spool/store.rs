@@ -1,36 +1,36 @@
-//! Takes alerts in their order, keeps them on disk until there is no room for more; and how far each sink has come.
+//! Takes alerts in their order, keeps them on disk until there is no room for more, by the rule of [`Shares`]; and how far
+//! each sink has come.
 //!
 //! One transaction is one `fsync`: when [`Store::save`] returns, all of it is on disk, and after a crash at any moment
 //! before there is all or nothing of it. Nothing here starts threads or reads a clock.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write as _};
+use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
-    TableDefinition,
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
 };
 
+use super::marks::{self, MARKS, marks_max};
+use super::row::{cost, entry, inflated, packed, place};
+use super::shares::{Place, Shares};
 use super::stamp::Stamp;
 use super::{Entry, Limits};
+use crate::alert::Mark;
 
-/// An alert: when it was put in ([`Stamp`]), and its JSON, deflated.
+/// An alert: when it was put in ([`Stamp`]), and what [`row`](super::row) makes of it.
 const ALERTS: TableDefinition<u64, (u128, u64, i64, &[u8])> = TableDefinition::new("alerts-1");
-/// What each sink is to get next.
-const CURSORS: TableDefinition<&str, u64> = TableDefinition::new("cursors-1");
+/// How far each sink is: [`Cursor`].
+const CURSORS: TableDefinition<&str, (u64, u64, u64)> = TableDefinition::new("cursors-2");
+/// In the place of a sink's name: the number of the next alert, for the last ones may have made room.
+const END: &str = "";
+/// The same as an older agent left it, without what was lost.
+const CURSORS_OLD: TableDefinition<&str, u64> = TableDefinition::new("cursors-1");
 
 /// Memory for pages, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
-/// A page of the store, in bytes.
-const PAGE_BYTES: u64 = 4096;
-/// What an alert needs beside its bytes, in bytes.
-const ALERT_BYTES: u64 = 128;
-/// The longest JSON of an alert, in bytes; no alert is nearly as long.
-const JSON_BYTES_MAX: u64 = 16 << 20;
 /// When alerts make room, so many more of this part of the whole go as well, so that it is not done for each.
 const EVICTED_DIVISOR: u64 = 32;
 /// What goes into one transaction takes this part of the whole at most.
@@ -53,6 +53,20 @@ pub enum StoreError {
     Failed(String),
 }
 
+/// How far a sink is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// What it is to get next.
+    pub next: u64,
+    /// How many before that it did not get.
+    pub lost: u64,
+    /// How many somebody was told of that it did not get, or will not.
+    pub told: u64,
+}
+
+/// How far each sink is, by its name.
+pub type Cursors = BTreeMap<String, Cursor>;
+
 /// Alerts on disk.
 #[derive(Debug)]
 pub struct Store {
@@ -62,16 +76,14 @@ pub struct Store {
 }
 
 /// What is in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Held {
-    /// How many alerts.
-    pub alerts: u64,
-    /// The room they take, in bytes.
-    pub cost: u64,
-    /// The number of the oldest, or of the next one when there is none.
-    pub first: u64,
+    /// Whose alerts there are.
+    pub shares: Shares,
     /// The number of the next one.
     pub end: u64,
+    /// How many made room since it was opened.
+    pub evicted: u64,
 }
 
 impl Store {
@@ -103,55 +115,77 @@ impl Store {
         let write = self.database.begin_write().map_err(failed)?;
         let mut held = Held::default();
         {
-            let cursors = write.open_table(CURSORS).map_err(failed)?;
+            let mut cursors = write.open_table(CURSORS).map_err(failed)?;
+            if write.list_tables().map_err(failed)?.any(|table| table.name() == CURSORS_OLD.name()) {
+                for row in write.open_table(CURSORS_OLD).map_err(failed)?.iter().map_err(failed)? {
+                    let (name, next) = row.map_err(failed)?;
+                    cursors.insert(name.value(), (next.value(), 0, 0)).map_err(failed)?;
+                }
+                write.delete_table(CURSORS_OLD).map_err(failed)?;
+            }
             for row in cursors.iter().map_err(failed)? {
-                held.end = held.end.max(row.map_err(failed)?.1.value());
+                held.end = held.end.max(row.map_err(failed)?.1.value().0);
             }
             let alerts = write.open_table(ALERTS).map_err(failed)?;
-            held.alerts = alerts.len().map_err(failed)?;
             for row in alerts.iter().map_err(failed)? {
                 let (number, value) = row.map_err(failed)?;
-                held.cost += cost(value.value().3);
+                let (place, row) = (place(value.value().3), value.value().3);
+                held.shares.insert(number.value(), place, cost(row));
                 held.end = held.end.max(number.value() + 1);
             }
-            let oldest = alerts.first().map_err(failed)?.map(|(number, _)| number.value());
-            held.first = oldest.unwrap_or(held.end);
         }
         write.commit().map_err(failed)?;
         Ok(held)
     }
 
-    /// What is in it.
-    pub fn what_is_held(&self) -> Held {
-        *self.held()
+    /// What is in it, for `each` to look at.
+    pub fn look<T>(&self, each: impl FnOnce(&Held) -> T) -> T {
+        each(&self.held())
     }
 
-    /// What each sink is to get next, as it was saved.
+    /// How far each sink is, as it was saved.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn cursors(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+    pub fn cursors(&self) -> Result<Cursors, StoreError> {
         let read = self.database.begin_read().map_err(failed)?;
         let table = read.open_table(CURSORS).map_err(failed)?;
-        let rows = table.iter().map_err(failed)?;
-        rows.map(|row| row.map(|(name, next)| (name.value().to_owned(), next.value())).map_err(failed))
-            .collect()
+        let mut cursors = Cursors::new();
+        for row in table.iter().map_err(failed)? {
+            let (name, cursor) = row.map_err(failed)?;
+            let (next, lost, told) = cursor.value();
+            cursors.insert(name.value().to_owned(), Cursor { next, lost, told });
+        }
+        cursors.remove(END);
+        Ok(cursors)
     }
 
-    /// Puts alerts in and replaces all cursors. Where room is short the oldest make it, whoever still waits for them. What
-    /// does not fit into one transaction goes into several, each of which is there whole or not at all, the cursors last.
+    /// Puts alerts in and replaces all cursors. Where room is short some make it, as [`Shares`] says. What does not fit into one
+    /// transaction goes into several, each of which is there whole or not at all, the cursors last.
     ///
     /// # Errors
     /// When it cannot be written. What the store holds is then known when it was opened anew.
-    pub fn save(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<(), StoreError> {
-        let packed: Vec<Vec<u8>> = entries.iter().map(|entry| deflated(&entry.json)).collect();
-        let mut rows: &[Vec<u8>] = &packed;
-        let mut rest = entries;
+    pub fn save(
+        &self,
+        entries: &[Entry],
+        cursors: &Cursors,
+        notes: &[Mark],
+        boot: u64,
+    ) -> Result<(), StoreError> {
+        // What a save that failed in the middle has put in is there, or has made room already.
+        let end = self.look(|held| held.end);
+        let mut rest = &entries[entries.partition_point(|entry| entry.sequence < end)..];
+        let packed: Vec<(Place, Vec<u8>)> = rest.iter().map(packed).collect();
+        let mut rows: &[(Place, Vec<u8>)] = &packed;
+        // Without a sink nobody waits for any.
+        let had = cursors.values().map(|cursor| cursor.next).min().unwrap_or(u64::MAX);
         loop {
             let (count, cost) = self.portion(rows);
             // In a transaction before: what one frees only the next can use.
-            self.make_room(cost)?;
-            self.write(&rest[..count], &rows[..count], cursors, count == rest.len())?;
+            self.make_room(cost, had)?;
+            let is_last = count == rest.len();
+            let notes = (if is_last { notes } else { &[] }, boot);
+            self.write(&rest[..count], &rows[..count], cursors, is_last, notes)?;
             (rest, rows) = (&rest[count..], &rows[count..]);
             if rest.is_empty() {
                 return Ok(());
@@ -159,52 +193,74 @@ impl Store {
         }
     }
 
+    /// Up to which totals alerts told, in this boot.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn marks(&self, boot: u64) -> Result<Vec<Mark>, StoreError> {
+        let read = self.database.begin_read().map_err(failed)?;
+        match read.open_table(MARKS) {
+            Ok(table) => marks::all(&table, boot).map_err(failed),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Forgets them.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn forget_marks(&self) -> Result<(), StoreError> {
+        let write = self.database.begin_write().map_err(failed)?;
+        write.delete_table(MARKS).map_err(failed)?;
+        write.commit().map_err(failed)
+    }
+
     /// How many of these go into one transaction, and the room they take.
-    fn portion(&self, rows: &[Vec<u8>]) -> (usize, u64) {
+    fn portion(&self, rows: &[(Place, Vec<u8>)]) -> (usize, u64) {
         let mut taken = 0;
-        let fits = |row: &&Vec<u8>| {
+        let fits = |(_, row): &&(Place, Vec<u8>)| {
             taken += cost(row);
             taken <= self.cost_max / PORTION_DIVISOR
         };
         let count = rows.iter().take_while(fits).count().max(1).min(rows.len());
-        (count, rows[..count].iter().map(|row| cost(row)).sum())
+        (count, rows[..count].iter().map(|(_, row)| cost(row)).sum())
     }
 
     fn write(
         &self,
         entries: &[Entry],
-        rows: &[Vec<u8>],
-        cursors: &BTreeMap<String, u64>,
+        rows: &[(Place, Vec<u8>)],
+        cursors: &Cursors,
         is_last: bool,
+        (notes, boot): (&[Mark], u64),
     ) -> Result<(), StoreError> {
-        let mut held = self.what_is_held();
         let write = self.database.begin_write().map_err(failed)?;
         {
             let mut alerts = write.open_table(ALERTS).map_err(failed)?;
-            for (Entry { sequence, stamp, json: _, alert: _ }, row) in entries.iter().zip(rows) {
+            for (Entry { sequence, stamp, json: _, alert: _ }, (_, row)) in entries.iter().zip(rows) {
                 let Stamp { boot, boot_ns, wall_ms } = *stamp;
-                let before =
-                    alerts.insert(sequence, (boot, boot_ns, wall_ms, row.as_slice())).map_err(failed)?;
-                // One that was there already: the write after it failed.
-                if before.is_none() {
-                    if held.alerts == 0 {
-                        held.first = *sequence;
-                    }
-                    held.alerts += 1;
-                    held.cost += cost(row);
-                    held.end = held.end.max(sequence + 1);
-                }
+                alerts.insert(sequence, (boot, boot_ns, wall_ms, row.as_slice())).map_err(failed)?;
+            }
+            let now = self.look(|held| held.end);
+            marks::put(&write, entries, notes, (boot, now), marks_max(self.cost_max)).map_err(failed)?;
+            let mut table = write.open_table(CURSORS).map_err(failed)?;
+            if let Some(Entry { sequence, .. }) = entries.last() {
+                table.insert(END, (sequence + 1, 0, 0)).map_err(failed)?;
             }
             if is_last {
-                let mut table = write.open_table(CURSORS).map_err(failed)?;
-                table.retain(|name, _| cursors.contains_key(name)).map_err(failed)?;
-                for (name, next) in cursors {
-                    table.insert(name.as_str(), next).map_err(failed)?;
+                table.retain(|name, _| name == END || cursors.contains_key(name)).map_err(failed)?;
+                for (name, Cursor { next, lost, told }) in cursors {
+                    table.insert(name.as_str(), (*next, *lost, *told)).map_err(failed)?;
                 }
             }
         }
         write.commit().map_err(failed)?;
-        *self.held() = held;
+        let mut held = self.held();
+        for (entry, (place, row)) in entries.iter().zip(rows) {
+            held.shares.insert(entry.sequence, *place, cost(row));
+            held.end = held.end.max(entry.sequence + 1);
+        }
         Ok(())
     }
 
@@ -219,41 +275,45 @@ impl Store {
         self.cost_max
     }
 
-    fn make_room(&self, more: u64) -> Result<(), StoreError> {
-        let mut held = self.what_is_held();
-        if held.cost + more <= self.cost_max || held.alerts == 0 {
+    fn make_room(&self, more: u64, had: u64) -> Result<(), StoreError> {
+        let goal = self.cost_max.saturating_sub(more + self.cost_max / EVICTED_DIVISOR);
+        if self.look(|held| held.shares.cost() + more <= self.cost_max || held.shares.alerts() == 0) {
             return Ok(());
         }
-        let goal = self.cost_max.saturating_sub(more + self.cost_max / EVICTED_DIVISOR);
         let write = self.database.begin_write().map_err(failed)?;
+        let mut gone = Vec::new();
         {
             let mut alerts = write.open_table(ALERTS).map_err(failed)?;
-            while held.cost > goal {
-                let Some((number, value)) = alerts.pop_first().map_err(failed)? else { break };
-                held.first = number.value() + 1;
-                held.alerts -= 1;
-                held.cost = held.cost.saturating_sub(cost(value.value().3));
+            // When this fails the store is of no use, and what it holds neither.
+            let mut held = self.held();
+            while held.shares.cost() > goal {
+                let Some(number) = held.shares.next_to_go(had, self.cost_max) else { break };
+                held.shares.remove(number);
+                held.evicted += 1;
+                gone.push(number);
+            }
+            drop(held);
+            gone.sort_unstable();
+            for number in gone {
+                alerts.remove(number).map_err(failed)?;
             }
         }
-        write.commit().map_err(failed)?;
-        *self.held() = held;
-        Ok(())
+        write.commit().map_err(failed)
     }
 
-    /// Alerts from this number on, in order. Which are missing at the front were evicted; one that cannot be
-    /// understood is left out.
+    /// Alerts of these numbers, in order. Which are missing made room; one that cannot be understood is left out.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn read(&self, from: u64, limits: Limits) -> Result<Vec<Entry>, StoreError> {
+    pub fn read(&self, numbers: Range<u64>, limits: Limits) -> Result<Vec<Entry>, StoreError> {
         let read = self.database.begin_read().map_err(failed)?;
         let table = read.open_table(ALERTS).map_err(failed)?;
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for row in table.range(from..).map_err(failed)? {
+        for row in table.range(numbers).map_err(failed)? {
             let (number, value) = row.map_err(failed)?;
-            let (boot, boot_ns, wall_ms, packed) = value.value();
-            let Some(json) = inflated(number.value(), packed) else { continue };
+            let (boot, boot_ns, wall_ms, row) = value.value();
+            let Some(json) = inflated(number.value(), row) else { continue };
             bytes += json.len();
             if entries.len() >= limits.alerts || (bytes > limits.bytes && !entries.is_empty()) {
                 break;
@@ -291,38 +351,6 @@ impl Store {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The room that an alert takes, or a little more: leaves are half empty after they were split, and what does not fit into
-/// one has pages of its own, a power of two of them.
-fn cost(packed: &[u8]) -> u64 {
-    let bytes = packed.len() as u64 + ALERT_BYTES;
-    if bytes <= PAGE_BYTES / 2 { 2 * bytes } else { bytes.next_multiple_of(PAGE_BYTES).next_power_of_two() }
-}
-
-fn deflated(json: &str) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::with_capacity(json.len() / 2), Compression::fast());
-    // Memory is always written.
-    let _ = encoder.write_all(json.as_bytes());
-    encoder.finish().unwrap_or_default()
-}
-
-fn inflated(sequence: u64, packed: &[u8]) -> Option<String> {
-    let mut json = String::new();
-    let read = DeflateDecoder::new(packed).take(JSON_BYTES_MAX).read_to_string(&mut json);
-    read.inspect_err(|error| tracing::error!(sequence, %error, "an alert in the spool cannot be unpacked"))
-        .ok()?;
-    Some(json)
-}
-
-fn entry(sequence: u64, stamp: Stamp, json: &str) -> Option<Entry> {
-    match serde_json::from_str(json) {
-        Ok(alert) => Some(Entry { sequence, stamp, json: Arc::from(json), alert: Arc::new(alert) }),
-        Err(error) => {
-            tracing::error!(sequence, %error, "an alert in the spool cannot be understood");
-            None
-        }
     }
 }
 

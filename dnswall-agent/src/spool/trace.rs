@@ -70,7 +70,7 @@ impl Spool {
             let inner = self.inner();
             let at = inner.traces.iter().position(|trace| trace.id == id)?;
             let left = until.saturating_duration_since(Instant::now());
-            if inner.traces[at].is_done() || left.is_zero() || inner.closed {
+            if inner.traces[at].is_done() || left.is_zero() || inner.is_closed() {
                 let mut trace = inner.traces[at].clone();
                 for (sink, lane) in trace.sinks.iter_mut().zip(&inner.lanes) {
                     sink.error = lane.error_now().map(str::to_owned);

@@ -1,14 +1,12 @@
 //! Takes what was pushed, puts it on disk, and lets the lanes see it. The only one that writes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{
-    Entry, Inner, Opened, RECENT_ALERTS_MAX, Spool, Store, StoreError, UNSAVED_ALERTS_MAX, open_store,
-    room_for_alerts,
-};
-use crate::alert::Alert;
+use super::open::{Opened, open_store, room_for_alerts};
+use super::{Cursors, Entry, Inner, Phase, RECENT_ALERTS_MAX, Spool, Store, StoreError, UNSAVED_ALERTS_MAX};
+use crate::alert::{Alert, Mark};
 
 /// How far the sinks have come is saved at most so often, beside what is saved with alerts.
 const CURSORS_EVERY: Duration = Duration::from_secs(1);
@@ -51,23 +49,27 @@ impl Writer {
             let is_behind = inner.saved < inner.end && may_save;
             let cursors = inner.cursors_changed
                 && may_save
-                && (inner.closed || due(Some(self.cursors_saved), CURSORS_EVERY));
+                && (inner.is_closed() || due(Some(self.cursors_saved), CURSORS_EVERY));
             if !inner.queue.is_empty() || is_behind || cursors {
                 let alerts = std::mem::take(&mut inner.queue);
+                inner.queued.clear();
                 inner.in_flight = alerts.len() as u64;
                 inner.counters.taken += inner.in_flight;
                 let end = inner.end;
                 for (sequence, alert) in (end..).zip(&alerts) {
                     inner.trace_numbered(alert.id, sequence);
+                    inner.told_of(alert);
                 }
                 drop(inner);
                 return Some(self.entries(end, alerts));
             }
-            if inner.closed && !inner.ended {
-                inner.ended = true;
+            if inner.phase == Phase::Closed {
+                inner.phase = Phase::Ended;
                 self.spool.saved.notify_all();
             }
-            if inner.ended && !inner.cursors_changed && inner.lanes.iter().all(|lane| lane.next >= inner.end)
+            if inner.phase == Phase::Ended
+                && !inner.cursors_changed
+                && inner.lanes.iter().all(|lane| lane.next >= inner.end)
             {
                 return None;
             }
@@ -88,21 +90,21 @@ impl Writer {
     }
 
     fn save(&mut self, batch: Vec<Entry>, each: &mut impl FnMut(&Entry)) {
-        let (entries, cursors, without_disk) = {
+        let (entries, cursors, notes, without_disk) = {
             let mut inner = self.spool.inner();
             inner.cursors_changed = false;
             let saved = inner.saved;
             let unsaved = inner.recent.iter().filter(|entry| entry.sequence >= saved);
-            (unsaved.chain(&batch).cloned().collect::<Vec<_>>(), inner.cursors(), inner.without_disk)
+            let entries = unsaved.chain(&batch).cloned().collect::<Vec<_>>();
+            (entries, inner.cursors(), inner.notes.clone(), inner.without_disk)
         };
         let rested = self.tried.is_none_or(|tried| tried.elapsed() >= AGAIN_AFTER);
-        let result = if rested && !without_disk { self.written(&entries, &cursors) } else { Err(None) };
-        let first = self.spool.with_store(|store| store.map(|store| store.what_is_held().first));
+        let result =
+            if rested && !without_disk { self.written(&entries, &cursors, &notes) } else { Err(None) };
         batch.iter().for_each(&mut *each);
         let mut inner = self.spool.inner();
         inner.end += batch.len() as u64;
         inner.in_flight = 0;
-        inner.first = inner.first.max(first.unwrap_or(0));
         inner.recent.extend(batch);
         match result {
             Ok(()) => {
@@ -111,6 +113,8 @@ impl Writer {
                     inner.trouble = None;
                 }
                 inner.saved = inner.end;
+                let noted = notes.len().min(inner.notes.len());
+                inner.notes.drain(..noted);
                 inner.trace_saved();
                 self.cursors_saved = Instant::now();
             }
@@ -134,8 +138,15 @@ impl Writer {
         self.spool.saved.notify_all();
     }
 
-    fn written(&mut self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<(), Option<String>> {
-        let saved = self.spool.with_store(|store| store.map(|store| store.save(entries, cursors)));
+    fn written(
+        &mut self,
+        entries: &[Entry],
+        cursors: &Cursors,
+        notes: &[Mark],
+    ) -> Result<(), Option<String>> {
+        let saved = self.spool.with_store(|store| {
+            store.map(|store| store.save(entries, cursors, notes, self.spool.boot as u64))
+        });
         let error = match saved {
             Some(Ok(())) => return Ok(()),
             Some(Err(error)) => {
@@ -143,7 +154,7 @@ impl Writer {
                 self.replace(None);
                 error
             }
-            None => match self.written_anew(entries, cursors) {
+            None => match self.written_anew(entries, cursors, notes) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             },
@@ -153,7 +164,7 @@ impl Writer {
         let mut error = error;
         while matches!(error, StoreError::Full(_)) && self.cost_max > least {
             self.cost_max = (self.cost_max - self.cost_max / SHRINK_DIVISOR).max(least);
-            match self.written_anew(entries, cursors) {
+            match self.written_anew(entries, cursors, notes) {
                 Ok(()) => return Ok(()),
                 Err(again) => error = again,
             }
@@ -161,22 +172,23 @@ impl Writer {
         Err(Some(error.to_string()))
     }
 
-    fn written_anew(&self, entries: &[Entry], cursors: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+    fn written_anew(&self, entries: &[Entry], cursors: &Cursors, notes: &[Mark]) -> Result<(), StoreError> {
         let Opened { mut store, damage } = open_store(&self.spool.path, self.spool.bytes_max)?;
         if damage.is_some() {
-            let mut inner = self.spool.inner();
-            inner.damage = damage;
-            // With what was there: it is in the file that was moved aside.
-            inner.first = inner.saved;
+            self.spool.inner().damage = damage;
         }
         store.shrink(self.cost_max);
-        store.save(entries, cursors)?;
+        store.save(entries, cursors, notes, self.spool.boot as u64)?;
         self.replace(Some(store));
         Ok(())
     }
 
     fn replace(&self, store: Option<Store>) {
-        *self.spool.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+        let mut place = self.spool.store.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *place, store);
+        drop(place);
+        let evicted = before.map_or(0, |store| store.look(|held| held.evicted));
+        self.spool.inner().counters.evicted += evicted;
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::alert::sample::{after_ns, book, enriched};
+use crate::event::Outcome;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -35,6 +36,16 @@ fn event_to(number: u64, ns: u64) -> EnrichedEvent {
 
 fn counts(alerts: &[Alert]) -> Vec<u64> {
     alerts.iter().map(|alert| alert.count).collect()
+}
+
+/// The alerts of what an agent before left untold.
+fn adopt_all(grouper: &mut Grouper, book: &RuleBook, clocks: &Clocks) -> Vec<Alert> {
+    let left = grouper.take_left().into_iter();
+    let adopted = left.filter_map(|Left { key, entry, refusals }| {
+        let event = EnrichedEvent { refused: key, refusals: entry.refusals, ..event_to(0, 0) };
+        grouper.adopt(event, refusals, book, clocks)
+    });
+    adopted.collect()
 }
 
 /// Nothing is lost, whatever happened.
@@ -85,6 +96,7 @@ fn what_the_kernel_counted_is_told_with_its_flow() {
 fn refusals_whose_event_was_lost_are_counted_as_nobodys() {
     let (mut grouper, book) = (grouper(), book());
     let event = event_at(3 * SECOND_NS, 6);
+    grouper.counted([], &after_ns(0));
     grouper.counted([(event.refused, entry(5, 0))], &after_ns(SECOND_NS));
     assert_eq!(grouper.counters().observed, 0, "its event may still come");
     grouper.counted([(event.refused, entry(5, 0))], &after_ns(2 * SECOND_NS));
@@ -240,13 +252,17 @@ proptest! {
                         }
                     }
                 }
-                5..8 => grouper.counted(kernel.iter().map(|(number, flow)| (key(*number), *flow)), &clocks),
+                5..8 => {
+                    grouper.counted(kernel.iter().map(|(number, flow)| (key(*number), *flow)), &clocks);
+                    told += counts(&adopt_all(&mut grouper, &book, &clocks)).iter().sum::<u64>();
+                }
                 _ => told += counts(&grouper.due(&clocks)).iter().sum::<u64>(),
             }
             check_sum(&grouper);
         }
         let clocks = after_ns(now_ns + 10 * SECOND_NS);
         grouper.counted(kernel.iter().map(|(number, flow)| (key(*number), *flow)), &clocks);
+        told += counts(&adopt_all(&mut grouper, &book, &clocks)).iter().sum::<u64>();
         told += counts(&grouper.flush(&clocks)).iter().sum::<u64>();
         let GroupCounters { orphaned, overflowed, .. } = grouper.counters();
         prop_assert_eq!(grouper.pending(), 0);
@@ -265,4 +281,35 @@ fn the_agents_own_refusals_are_counted_apart() {
     let counters = grouper.counters();
     assert_eq!((counters.own, counters.observed, counters.orphaned), (4, 0, 0));
     assert!(grouper.due(&after_ns(20 * SECOND_NS)).is_empty());
+}
+
+#[test]
+fn what_an_agent_that_was_killed_did_not_tell_is_told_once() {
+    let (mut grouper, book) = (grouper(), book());
+    let [told, new] = [event_to(1, 0), event_to(2, 0)];
+    let at = |seconds: u64, refusals| entry(refusals, seconds * SECOND_NS);
+    grouper.already_told([(told.refused, at(0, 5))], &after_ns(10 * SECOND_NS));
+    let kernel = [(told.refused, at(9, 8)), (new.refused, at(5, 3))];
+    grouper.counted(kernel, &after_ns(10 * SECOND_NS));
+    assert_eq!(grouper.pending(), 6);
+    let alerts = adopt_all(&mut grouper, &book, &after_ns(10 * SECOND_NS));
+    assert_eq!(counts(&alerts), [3, 3]);
+    assert!(alerts.iter().all(|alert| alert.verdict.is_none()));
+    assert_eq!([&alerts[0].marks[..], &alerts[1].marks[..]], [[(told.refused, 8)], [(new.refused, 3)]]);
+    grouper.counted(kernel, &after_ns(11 * SECOND_NS));
+    assert!(grouper.take_left().is_empty());
+    assert_eq!(grouper.counters().orphaned, 0);
+    check_sum(&grouper);
+}
+
+#[test]
+fn an_alert_says_up_to_which_total_it_tells() {
+    let (mut grouper, book) = (grouper(), book());
+    let event = event_at(0, 7);
+    let key = event.refused;
+    assert_eq!(grouper.observe(event, &book, &after_ns(0)).unwrap().marks, [(key, 7)]);
+    grouper.counted([(key, entry(9, 0))], &after_ns(SECOND_NS));
+    assert_eq!(grouper.due(&after_ns(10 * SECOND_NS))[0].marks, [(key, 9)]);
+    grouper.own(RefusedKey { pid: 1, ..key }, 2, SECOND_NS);
+    assert_eq!(grouper.take_own_marks(), [(RefusedKey { pid: 1, ..key }, 2)]);
 }

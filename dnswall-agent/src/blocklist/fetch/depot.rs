@@ -157,7 +157,8 @@ impl Depot {
         match &outcome {
             Outcome::Unchanged | Outcome::Changed => record.succeeded(now, job.refresh, chance),
             Outcome::Refused(why) => {
-                record.failed(now, job.refresh, chance, format!("what came does not count: {why}"))
+                record.refused = Some(why.clone());
+                record.failed(now, job.refresh, chance, format!("what came does not count: {why}"));
             }
             Outcome::Failed(why) => record.failed(now, job.refresh, chance, format!("{FAILED}{why}")),
         }

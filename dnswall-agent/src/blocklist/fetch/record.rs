@@ -23,6 +23,8 @@ pub struct Record {
     pub tried: Option<Timestamp>,
     /// Why the last try brought nothing that counts.
     pub error: Option<String>,
+    /// Why a version that came does not count, until one comes that does.
+    pub refused: Option<String>,
     /// Tries since the last that was good.
     pub failures: u32,
     /// When it is tried next.
@@ -58,7 +60,7 @@ impl Record {
     /// Notes a try that was good. `chance` is any number.
     pub fn succeeded(&mut self, now: Timestamp, refresh: Duration, chance: u64) {
         (self.tried, self.confirmed) = (Some(now), Some(now));
-        (self.error, self.failures) = (None, 0);
+        (self.error, self.refused, self.failures) = (None, None, 0);
         self.next = later(now, spread(refresh, chance));
     }
 

@@ -30,7 +30,7 @@ fn unit(name: &str) -> AlertWorkload {
         cgroup: Some(format!("/system.slice/{name}")),
         unit: Some(name.to_owned()),
         slice: Some("system.slice".to_owned()),
-        container: None,
+        ..AlertWorkload::default()
     }
 }
 

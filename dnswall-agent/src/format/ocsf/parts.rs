@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::alert::attack::ATTACK_VERSION;
 use crate::alert::{
-    Alert, AlertDns, AlertFlow, AlertHash, AlertParent, AlertPod, AlertPolicy, AlertProcess, AlertTamper,
-    AlertWorkload,
+    Alert, AlertBlocklist, AlertDns, AlertFlow, AlertHash, AlertLost, AlertNames, AlertParent, AlertPod,
+    AlertPolicy, AlertProcess, AlertTamper, AlertWorkload,
 };
 use crate::event::EventHook;
 use crate::format::value::{
@@ -204,6 +204,32 @@ pub fn observables(flow: &AlertFlow, dns: Option<&AlertDns>, hash: Option<&Alert
     json!([name, source, destination, domain, hash])
 }
 
+/// What was lost.
+pub fn lost(lost: &AlertLost) -> Value {
+    let AlertLost { queue, memory, refusals, events, sinks } = lost;
+    let sinks: Vec<Value> =
+        sinks.iter().map(|sink| json!({ "name": value(&sink.name), "alerts": sink.alerts })).collect();
+    json!({ "queue": queue, "memory": memory, "refusals": refusals, "events": events, "sinks": sinks })
+}
+
+/// What is the matter with a list.
+pub fn blocklist(list: &AlertBlocklist) -> Value {
+    let AlertBlocklist { name, source, found, over, fetched: _, entries } = list;
+    json!({
+        "name": value(name),
+        "source": value(source),
+        "found": value(found),
+        "over": over,
+        "entries": entries,
+    })
+}
+
+fn names(names: &AlertNames) -> Value {
+    let AlertNames { domain, distinct, first, samples } = names;
+    let samples: Vec<String> = samples.iter().map(|name| named(name)).collect();
+    json!({ "domain": domain.as_deref().map(named), "distinct": distinct, "first": named(first), "samples": samples })
+}
+
 /// What was done to the wall.
 pub fn tamper(tamper: &AlertTamper) -> Value {
     let AlertTamper { object, found, done, mended } = tamper;
@@ -232,6 +258,8 @@ pub fn unmapped(alert: &Alert) -> Value {
         "hook": flow.map(|flow| flow.hook),
         "packet_bytes": flow.and_then(|flow| flow.bytes),
         "icmp": flow.and_then(|flow| flow.icmp).map(|icmp| json!({ "type": icmp.kind, "code": icmp.code })),
+        "names": alert.names.as_ref().map(names),
+        "limited": alert.limited.as_ref().map(|limited| json!({ "alerts": limited.alerts })),
         "list_line": alert.dns.as_ref().and_then(|dns| dns.line),
         "list_digest": alert.dns.as_ref().and_then(|dns| dns.list_digest.as_deref()).map(value),
         // Whoever is asked is no actor.

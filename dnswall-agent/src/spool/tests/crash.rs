@@ -129,17 +129,19 @@ fn entries(numbers: std::ops::Range<u64>) -> Vec<Entry> {
     numbers.map(entry).collect()
 }
 
-fn cursors(next: u64) -> BTreeMap<String, u64> {
-    BTreeMap::from([("siem".to_owned(), next)])
+fn cursors(next: u64) -> Cursors {
+    Cursors::from([("siem".to_owned(), Cursor { next, lost: next * 2, told: next * 3 })])
 }
 
 /// What a store on this disk has: its alerts' numbers, and its cursor.
 fn found(image: Vec<u8>) -> (Vec<u64>, u64) {
     let store = Store::open(Platter::of(image), COST_MAX).unwrap();
-    let entries = store.read(0, ALL).unwrap();
+    let entries = store.read(0..u64::MAX, ALL).unwrap();
     assert!(entries.iter().all(|entry| entry.alert.count == entry.sequence));
     let numbers = entries.iter().map(|entry| entry.sequence).collect();
-    (numbers, store.cursors().unwrap()["siem"])
+    let cursor = store.cursors().unwrap()["siem"];
+    assert_eq!(cursors(cursor.next)["siem"], cursor, "of one moment");
+    (numbers, cursor.next)
 }
 
 /// A disk on which twenty alerts are, while five more are put there.
@@ -147,10 +149,10 @@ fn interrupted() -> Vec<(Vec<u8>, Vec<Asked>)> {
     let platter = Platter::default();
     let store = Store::open(platter.clone(), COST_MAX).unwrap();
     for five in 0..4 {
-        store.save(&entries(five * 5..five * 5 + 5), &cursors(five)).unwrap();
+        store.save(&entries(five * 5..five * 5 + 5), &cursors(five), &[], 1).unwrap();
     }
     platter.watch();
-    store.save(&entries(20..25), &cursors(7)).unwrap();
+    store.save(&entries(20..25), &cursors(7), &[], 1).unwrap();
     platter.moments()
 }
 
@@ -225,7 +227,7 @@ proptest! {
     fn bytes_that_changed_are_noticed(at in any::<prop::sample::Index>(), change in 1u8..) {
         let platter = Platter::default();
         let store = Store::open(platter.clone(), COST_MAX).unwrap();
-        store.save(&entries(0..40), &cursors(1)).unwrap();
+        store.save(&entries(0..40), &cursors(1), &[], 1).unwrap();
         drop(store);
         let mut image = platter.sides().seen.clone();
         let at = at.index(image.len());
@@ -234,7 +236,7 @@ proptest! {
             Err(StoreError::Damaged(_)) => {}
             Err(other) => panic!("{other:?}"),
             Ok(store) => {
-                let numbers = store.read(0, ALL).unwrap().into_iter().map(|entry| entry.sequence);
+                let numbers = store.read(0..u64::MAX, ALL).unwrap().into_iter().map(|entry| entry.sequence);
                 prop_assert!(numbers.eq(0..40));
             }
         }
