@@ -14,13 +14,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::connected::{self, Older};
 use super::desk::{Desk, DeskParts};
 use super::engine::{self, Engine, EngineError};
-use super::hasher::Hasher;
 use super::lock::Lock;
 use super::looked::Looked;
+use super::naming::{enricher, hashing, pods};
 use super::options::Options;
 use super::outlet::Outlet;
 use super::prover::{Order, Proofs, Prover, ProverParts};
-use super::reader::{Hashing, Inbox, Parts, Reader, Sweep, Swept};
+use super::reader::{Inbox, Parts, Reader, Sweep, Swept};
 use super::selftest::Selftests;
 use super::store::Store;
 use super::told::Counts;
@@ -32,14 +32,10 @@ use crate::alert::{Grouper, RuleBook, group};
 use crate::asked::Pairs;
 use crate::blocklist::fetch::{Asked, Depot};
 use crate::config::{AtStart, ListsConfig};
-use crate::container::Seeker;
 use crate::control::server::{self, Patience};
 use crate::control::socket::PrivateSocket;
 use crate::doctor::{self, Level, Report};
-use crate::event::{Enricher, Hashes, Users};
-use crate::host::HostRoot;
 use crate::kernel::{self, Hold, Raised, WallOptions};
-use crate::kubernetes::{self, Cluster, Pods};
 use crate::metrics::{self, Trouble};
 use crate::policy::{BUILTIN_ORIGIN, Dns};
 use crate::proof::Arrival;
@@ -367,51 +363,6 @@ fn depot(options: &Options) -> anyhow::Result<Depot> {
         .with_context(|| format!("use the directory of lists {}", directory.display()))
 }
 
-/// Where hashes are to be had, and who makes them, if they are wanted.
-fn hashing(is_wanted: bool) -> std::io::Result<Option<Hashing>> {
-    if !is_wanted {
-        return Ok(None);
-    }
-    let (hashes, programs) = Hashes::new()?;
-    let hashes = Arc::new(hashes);
-    // Not waited for at the end: a file may hang.
-    let hasher = Hasher::start(Arc::clone(&hashes), programs)?;
-    Ok(Some(Hashing { hashes, hasher }))
-}
-
-/// Pods, and the thread that asks for their labels, if somebody is to be asked; or why nobody can be, which is no reason to be
-/// without a wall.
-fn pods(options: &Options) -> anyhow::Result<(Option<Arc<Pods>>, Option<String>)> {
-    let Some(config) = &options.kubernetes else { return Ok((None, None)) };
-    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let cluster = match Cluster::of(config, &options.host, &host_name(), &environment) {
-        Ok(cluster) => cluster,
-        Err(why) => {
-            let note = format!("kubernetes: pods have no labels: {why}");
-            tracing::warn!("{note}");
-            return Ok((None, Some(note)));
-        }
-    };
-    let pods = Arc::new(Pods::new(cluster.server.url.origin(), Some(cluster.node.clone())));
-    let (asked, refresh) = (Arc::clone(&pods), config.refresh);
-    // Not waited for at the end: a server may take its time.
-    spawn("pods", move || kubernetes::run(&asked, &cluster, refresh))?;
-    Ok((Some(pods), None))
-}
-
-fn enricher(
-    cgroup: &Path,
-    host: &HostRoot,
-    hashes: Option<Arc<Hashes>>,
-    pods: Option<Arc<Pods>>,
-) -> anyhow::Result<Enricher> {
-    let roots = connected::roots(cgroup, host)?;
-    let seeker = Seeker::new(host.clone(), roots.cgroup_mount.clone());
-    let mut enricher = Enricher::new(roots, Users::of(host.clone()), hashes).with_containers(seeker, pods);
-    enricher.learn_programs();
-    Ok(enricher)
-}
-
 // Never waits: while a policy is being published, events go on.
 fn sweep(engine: &Arc<Mutex<Engine>>) -> Sweep {
     let engine = Arc::clone(engine);
@@ -428,7 +379,7 @@ fn swept(engine: &Engine) -> Option<Swept> {
     Some(Swept { counts: engine.counts()?, events_lost })
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -507,7 +458,7 @@ fn lock(engine: &Mutex<Engine>) -> std::sync::MutexGuard<'_, Engine> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<JoinHandle<T>> {

@@ -20,6 +20,7 @@ pub mod lock;
 mod looked;
 mod lookout;
 pub mod names;
+mod naming;
 mod notice;
 pub mod options;
 mod outdated;
