@@ -129,7 +129,9 @@ impl Account {
     fn of(wall: &Wall) -> Result<Self> {
         let status = wall.agent.status()?;
         let counter = |name: &str| status["counters"][name].as_u64().unwrap_or_default();
-        let alerts = wall.agent.alerts()?;
+        let mut alerts = wall.agent.alerts()?;
+        // Which counts what is in no other.
+        alerts.retain(|alert| alert["kind"] != "alerts.lost");
         Ok(Self {
             by_rule: sum(&status["rules"], "denied"),
             by_reason: sum(&status["reasons"], "denied"),

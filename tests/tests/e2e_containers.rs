@@ -58,13 +58,13 @@ fn expect(workload: &Value, expected: &[(&str, Value)]) -> Result<()> {
 }
 
 #[test]
-fn podmans_containers_are_named_however_short_they_live() -> Result<()> {
+fn podmans_containers_are_named() -> Result<()> {
     let mut scene = Scene::set("")?;
     scene.wall.agent.start(Some(POLICY))?;
     let podman = Podman::with_image(&scene.home, IMAGE)?;
     let named =
         |name: &str| [("container_name", json!(name)), ("image", json!(IMAGE)), ("runtime", json!("podman"))];
-    // It connects at once and is removed, files and all.
+    // It connects at once, and is removed a moment later, files and all.
     let said = podman.run("box", "at-once", IMAGE, &connect("203.0.113.9", 901))?;
     ensure!(said.contains("Operation not permitted"), "{said}");
     let workload = scene.workload(901)?;
@@ -97,7 +97,7 @@ fn podmans_containers_are_named_however_short_they_live() -> Result<()> {
 }
 
 #[test]
-fn dockers_containers_are_named_however_short_they_live() -> Result<()> {
+fn dockers_containers_are_named() -> Result<()> {
     let mut scene = Scene::set("")?;
     scene.wall.agent.start(Some(POLICY))?;
     let docker = Docker::with_image(&scene.home, "shop/api:1.2")?;

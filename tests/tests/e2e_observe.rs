@@ -191,6 +191,31 @@ fn what_is_muted_is_refused_and_counted() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_is_muted_stays_muted_when_the_agent_is_killed() -> Result<()> {
+    let mut wall = Wall::prepare()?;
+    let config = fs::read_to_string(wall.agent.config_path())?;
+    // The kernel does not keep by which rule it refused.
+    let mute = "[[mute]]\nreason = \"known\"\nuntil = \"2099-12-31\"\nrule = \"default\"\n";
+    fs::write(wall.agent.config_path(), config + mute)?;
+    wall.agent.start(Some(POLICY))?;
+    ensure!(wall.run(&at("db.service"), udp("198.51.100.1:9"))?.is_refused());
+    let until = Instant::now() + within(Duration::from_secs(10));
+    while wall.agent.status()?["mutes"][0]["alerts"] != 1 {
+        ensure!(Instant::now() < until, "it is not muted");
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Up to where is told is saved within a second.
+    thread::sleep(within(Duration::from_secs(2)));
+    wall.agent.kill()?;
+    wall.agent.start(None)?;
+    // What the one before left is told with the first counts.
+    thread::sleep(within(Duration::from_secs(3)));
+    let alerts = wall.agent.alerts()?;
+    ensure!(alerts.iter().all(|alert| alert["workload"]["unit"] != "db.service"), "{alerts:?}");
+    Ok(())
+}
+
 /// As the commands write it.
 fn date_now() -> Result<String> {
     let output = std::process::Command::new("date").args(["--utc", "+%FT%TZ"]).output()?;

@@ -38,7 +38,7 @@ pub const SUMS_MAX: usize = 1_024;
 pub const FORGOTTEN_NS: u64 = 3_600_000_000_000;
 /// Flows of the kernel's in one of the agent's whose totals are saved with its alert. What is beyond is told again by the agent
 /// after one that was killed.
-const MARKS_MAX: usize = 4_096;
+pub(super) const MARKS_MAX: usize = 4_096;
 /// Flows of the agent's own proof that are remembered; a proof has four.
 const OWN_MAX: usize = 64;
 /// A full table is searched for idle flows at most once in this many nanoseconds.
@@ -112,6 +112,8 @@ struct Flow {
     /// When it had its last alert.
     told_ns: Option<u64>,
     seen_ns: u64,
+    /// Its last refusals were an earlier agent's to tell: whether they were refused or would have been is not known.
+    is_adopted: bool,
 }
 
 impl Grouper {
@@ -157,7 +159,7 @@ impl Grouper {
             return None;
         }
         self.counters.observed = self.counters.observed.saturating_add(count);
-        self.add(event, count, book, clocks)
+        self.add(event, count, false, book, clocks)
     }
 
     /// Takes those refusals again that [`Self::counted`] found of an agent before this one, named as far as anybody knows;
@@ -169,9 +171,7 @@ impl Grouper {
         book: &RuleBook,
         clocks: &Clocks,
     ) -> Option<Alert> {
-        let alert = self.add(event, refusals, book, clocks)?;
-        // Whether it was refused or would have been is not known.
-        Some(Alert { verdict: None, ..alert })
+        self.add(event, refusals, true, book, clocks)
     }
 
     /// What an agent before this one left untold; each is to be given to [`Self::adopt`].
@@ -184,10 +184,17 @@ impl Grouper {
         std::mem::take(&mut self.own_marks)
     }
 
-    fn add(&mut self, event: EnrichedEvent, count: u64, book: &RuleBook, clocks: &Clocks) -> Option<Alert> {
+    fn add(
+        &mut self,
+        event: EnrichedEvent,
+        count: u64,
+        is_adopted: bool,
+        book: &RuleBook,
+        clocks: &Clocks,
+    ) -> Option<Alert> {
         let now_ns = clocks.monotonic_ns;
         let policy = book.policy(event.generation).cloned();
-        let mark = (event.refused, event.refusals);
+        let (refused, mut total) = (event.refused, event.refusals);
         let mut event = event;
         let mut key = FlowKey::of(&event, policy.as_deref());
         if !self.flows.contains_key(&key) && !self.has_room(&key.owner, now_ns) {
@@ -199,7 +206,11 @@ impl Grouper {
             event = summed(event);
         }
         let key = self.flows.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| known.clone());
-        self.ledger.assign(&event.refused, &key);
+        let before = self.ledger.assign(&refused, &key).filter(|before| *before != key);
+        if let Some(before) = before.and_then(|before| self.flows.get(&before)) {
+            // Another program, user or policy by now. What that one's alerts did not tell yet is not told by this one's.
+            total = total.saturating_sub(before.pending);
+        }
         let time = event.time;
         let name = event.question.as_ref().map(|question| question.name.clone());
         if let Some(flow) = self.flows.get_mut(&key) {
@@ -222,12 +233,14 @@ impl Grouper {
                 total: count,
                 told_ns: None,
                 seen_ns: now_ns,
+                is_adopted,
             };
             self.flows.insert(key.clone(), flow);
         }
         let flow = self.flows.get_mut(&key)?;
         name.iter().for_each(|name| flow.names.add(name));
-        flow.mark(mark);
+        flow.mark((refused, total));
+        flow.is_adopted = is_adopted;
         flow.may_be_told(now_ns, self.interval_ns)
             .then(|| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
     }
@@ -414,7 +427,11 @@ fn tell(
     let tally = Tally { id: make_id(clocks.now), count, first: flow.first, last: flow.last };
     let names = flow.names.take();
     let marks = std::mem::take(&mut flow.marks).into_iter().collect();
-    Alert { names, marks, ..Alert::new(&flow.event, flow.policy.as_deref(), host, tally) }
+    let mut alert = Alert { names, marks, ..Alert::new(&flow.event, flow.policy.as_deref(), host, tally) };
+    if flow.is_adopted {
+        alert.verdict = None;
+    }
+    alert
 }
 
 /// A UUID of version 7, which sorts by time.

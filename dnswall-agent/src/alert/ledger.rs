@@ -55,11 +55,9 @@ impl<F> Ledger<F> {
         new
     }
 
-    /// Says whose refusals these are.
-    pub fn assign(&mut self, key: &RefusedKey, flow: &Arc<F>) {
-        if let Some(seen) = self.totals.get(key) {
-            seen.flow = Some(flow.clone());
-        }
+    /// Says whose refusals these are, and gives whose they were thought to be.
+    pub fn assign(&mut self, key: &RefusedKey, flow: &Arc<F>) -> Option<Arc<F>> {
+        self.totals.get(key)?.flow.replace(flow.clone())
     }
 
     /// How many refusals the map has that nobody told of before, and whose they are if that is known. `now_ns` is the

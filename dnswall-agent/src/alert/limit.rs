@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::{fmt, mem};
 
+use dnswall_common::event::RefusedKey;
 use serde::{Deserialize, Serialize};
 
-use super::group::MakeId;
+use super::group::{MARKS_MAX, MakeId};
 use super::kind::Kind;
 use super::severity::Severity;
 use super::{Alert, AlertFlow, AlertProcess, AlertWorkload};
@@ -87,6 +88,8 @@ struct Bucket {
 struct Folded {
     /// What all have in common.
     alert: Alert,
+    /// The newest total of each flow in it.
+    marks: HashMap<RefusedKey, u64>,
     alerts: u64,
 }
 
@@ -127,7 +130,8 @@ impl Limiter {
             folded: None,
         });
         bucket.fill(now_ns, full_ns);
-        if bucket.filled_ns >= cost_ns {
+        // Behind a summary that is to come: what alerts tell of one flow has to be in order.
+        if bucket.folded.is_none() && bucket.filled_ns >= cost_ns {
             bucket.filled_ns -= cost_ns;
             return true;
         }
@@ -135,7 +139,7 @@ impl Limiter {
         self.counters.pending = self.counters.pending.saturating_add(alert.count);
         match &mut bucket.folded {
             Some(folded) => folded.add(alert),
-            None => bucket.folded = Some(Folded { alert: alert.clone(), alerts: 1 }),
+            None => bucket.folded = Some(Folded::new(alert)),
         }
         false
     }
@@ -149,7 +153,7 @@ impl Limiter {
             if !is_due && !everything {
                 continue;
             }
-            let Some(Folded { alert, alerts: count }) = bucket.folded.take() else { continue };
+            let Some(Folded { alert, marks, alerts: count }) = bucket.folded.take() else { continue };
             bucket.told_ns = Some(now_ns);
             self.counters.summaries += 1;
             self.counters.pending = self.counters.pending.saturating_sub(alert.count);
@@ -158,6 +162,7 @@ impl Limiter {
                 id,
                 time: alert.last,
                 limited: Some(AlertLimited { alerts: count }),
+                marks: marks.into_iter().collect(),
                 ..alert
             });
         }
@@ -200,6 +205,11 @@ impl Bucket {
 }
 
 impl Folded {
+    fn new(alert: &Alert) -> Self {
+        let marks = alert.marks.iter().copied().collect();
+        Self { alert: Alert { marks: Vec::new(), ..alert.clone() }, marks, alerts: 1 }
+    }
+
     /// One more; what it has not in common with the others is not known of them all.
     fn add(&mut self, more: &Alert) {
         self.alerts += 1;
@@ -208,7 +218,11 @@ impl Folded {
         all.count = all.count.saturating_add(*count);
         all.first = all.first.min(*first);
         all.last = all.last.max(*last);
-        all.marks.extend(&more.marks);
+        for (key, total) in &more.marks {
+            if self.marks.len() < MARKS_MAX || self.marks.contains_key(key) {
+                self.marks.insert(*key, *total);
+            }
+        }
         if all.reason != *reason {
             MANY.clone_into(&mut all.reason);
         }

@@ -108,7 +108,10 @@ impl LostTeller {
     ) -> Option<Alert> {
         let LostSoFar { queue, memory, refusals, events, untold } = &now;
         // The kernel's count begins before this agent.
-        let events_told = *self.told.events.get_or_insert(events.unwrap_or(0));
+        if self.told.events.is_none() {
+            self.told.events = *events;
+        }
+        let events_told = self.told.events.unwrap_or_default();
         let lost = AlertLost {
             queue: queue.saturating_sub(self.told.queue),
             memory: memory.saturating_sub(self.told.memory),

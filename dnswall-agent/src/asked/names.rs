@@ -1,7 +1,7 @@
 //! Takes answers, gives the name that led a workload to an address, for as long as the answer holds.
 //!
-//! Never a guess: the last answer that the workload itself got, or else the last one that anybody on this host got. An answer holds for
-//! as long as it does in the kernel ([`lifetime_ns`]).
+//! Never a guess: the last answer that the workload itself got. What another one was told may be its own invention. An answer holds
+//! for as long as it does in the kernel ([`lifetime_ns`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use dnswall_common::named::lifetime_ns;
 use crate::event::dns::Answer;
 use crate::event::lru::Lru;
 
-/// Addresses that are remembered for workloads, and as many for the host.
+/// Addresses that are remembered.
 pub const NAMES_MAX: usize = 16_384;
 
 /// Who got an answer: cgroup and network namespace.
@@ -27,7 +27,6 @@ pub struct Asker {
 #[derive(Debug)]
 pub struct Names {
     of_asker: Lru<(Asker, IpAddr), Led>,
-    of_host: Lru<IpAddr, Led>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +37,7 @@ struct Led {
 
 impl Default for Names {
     fn default() -> Self {
-        Self { of_asker: Lru::new(NAMES_MAX), of_host: Lru::new(NAMES_MAX) }
+        Self { of_asker: Lru::new(NAMES_MAX) }
     }
 }
 
@@ -51,15 +50,13 @@ impl Names {
         let led = Led { name, until_ns: at_ns.saturating_add(lifetime_ns(ttl_secs)) };
         for address in &answer.addresses {
             self.of_asker.insert((asker, *address), led.clone());
-            self.of_host.insert(*address, led.clone());
         }
     }
 
     /// The name that led there.
     pub fn find(&mut self, asker: Asker, address: IpAddr, at_ns: u64) -> Option<Arc<str>> {
-        let holds = |led: &Led| (at_ns <= led.until_ns).then(|| Arc::clone(&led.name));
-        let own = self.of_asker.get(&(asker, address)).and_then(|led| holds(led));
-        own.or_else(|| self.of_host.get(&address).and_then(|led| holds(led)))
+        let led = self.of_asker.get(&(asker, address))?;
+        (at_ns <= led.until_ns).then(|| Arc::clone(&led.name))
     }
 }
 
@@ -97,11 +94,7 @@ mod tests {
         assert_eq!(name(&mut names, APP, "192.0.2.1", 3).as_deref(), Some("b.example"));
         assert_eq!(name(&mut names, APP, "2001:db8::1", 3).as_deref(), Some("a.example"));
         assert_eq!(name(&mut names, OTHER, "192.0.2.1", 3).as_deref(), Some("c.example"));
-        assert_eq!(
-            name(&mut names, OTHER, "2001:db8::1", 3).as_deref(),
-            Some("a.example"),
-            "the host's last"
-        );
+        assert_eq!(name(&mut names, OTHER, "2001:db8::1", 3), None, "another one's answer");
         assert_eq!(name(&mut names, APP, "192.0.2.2", 3), None);
     }
 
@@ -112,8 +105,6 @@ mod tests {
         let end = lifetime_ns(60);
         assert!(name(&mut names, APP, "192.0.2.1", end).is_some());
         assert_eq!(name(&mut names, APP, "192.0.2.1", end + 1), None);
-        names.learn(OTHER, "b.example", &answer(&["192.0.2.1"], Some(600)), 0);
-        assert_eq!(name(&mut names, APP, "192.0.2.1", end + 1).as_deref(), Some("b.example"));
         names.learn(APP, "c.example", &answer(&["192.0.2.9"], Some(u32::MAX)), 0);
         let most = lifetime_ns(TTL_MAX);
         assert!(name(&mut names, APP, "192.0.2.9", most).is_some());

@@ -94,6 +94,8 @@ impl Containers {
                 .map(Arc::new);
         };
         let key = key(&asked);
+        // Whoever it was for: the thread that gave it is not stuck.
+        self.take_answers(None, Duration::ZERO, now_ns);
         let times = match self.known.get(&key) {
             Some(Known::Found(container)) => return Some(Arc::clone(container)),
             Some(Known::Missing { times, at_ns }) => {
@@ -104,20 +106,18 @@ impl Containers {
                 *times
             }
             Some(Known::Asked { times, at_ns }) if now_ns.saturating_sub(*at_ns) >= LOST_NS => *times,
-            Some(Known::Asked { .. }) => {
-                self.take_answers(&key, Duration::ZERO, now_ns);
-                return self.found(&key);
-            }
+            Some(Known::Asked { .. }) => return None,
             None => 0,
         };
-        if !self.clerk.ask(asked) {
+        // Who names cgroups as he likes makes no real container wait.
+        if (asked.is_claimed && self.clerk.owed() > 0) || !self.clerk.ask(asked) {
             self.counters.late += 1;
             return None;
         }
         self.known.insert(key.clone(), Known::Asked { times, at_ns: now_ns });
         let patience = self.patience(now_ns);
         let begun = Instant::now();
-        self.take_answers(&key, patience, now_ns);
+        self.take_answers(Some(&key), patience, now_ns);
         self.waited += begun.elapsed();
         if matches!(self.known.get(&key), Some(Known::Asked { .. })) {
             self.counters.late += 1;
@@ -138,11 +138,11 @@ impl Containers {
     }
 
     /// Takes what there is, and waits until `wanted` is among it.
-    fn take_answers(&mut self, wanted: &Key, patience: Duration, now_ns: u64) {
+    fn take_answers(&mut self, wanted: Option<&Key>, patience: Duration, now_ns: u64) {
         let until = Instant::now() + patience;
         while let Some((asked, found)) = self.clerk.answer(until.saturating_duration_since(Instant::now())) {
             let key = key(&asked);
-            let is_wanted = key == *wanted;
+            let is_wanted = Some(&key) == wanted;
             self.remember(key, found, now_ns);
             if is_wanted {
                 return;
@@ -260,6 +260,37 @@ mod tests {
         }
         assert_eq!(containers.find(&workload("b"), 0).unwrap().name.as_deref(), Some("b"));
         assert_eq!(containers.find(&workload("a"), 0).unwrap().name.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn answers_that_nobody_came_for_are_no_reason_to_give_a_thread_up() {
+        let mut containers = Containers::with(Arc::new(|asked| {
+            thread::sleep(Duration::from_millis(150));
+            Some(container(&asked.id[..1]))
+        }));
+        // It is answered a moment after its event, and the next container comes long after that.
+        assert_eq!(containers.find(&workload("a"), 0), None);
+        thread::sleep(Duration::from_millis(5_200));
+        assert_eq!(containers.find(&workload("b"), 0), None);
+        assert_eq!(containers.counters().stuck, 0);
+        assert_eq!(containers.find(&workload("a"), 0).unwrap().name.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn who_claims_an_id_makes_no_container_wait() {
+        let mut containers = Containers::with(Arc::new(|_| {
+            thread::sleep(Duration::from_millis(300));
+            None
+        }));
+        let claim = |digit: &str| {
+            let path = format!("/user.slice/user@1000.service/docker-{}.scope", digit.repeat(64));
+            Workload::from_path(path.as_bytes(), b"/")
+        };
+        assert!(claim("a").claimed.is_some());
+        for digit in ["a", "b", "c", "d"] {
+            assert_eq!(containers.find(&claim(digit), 0), None);
+        }
+        assert_eq!(containers.clerk.owed(), 1);
     }
 
     #[test]

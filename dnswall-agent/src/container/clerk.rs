@@ -4,7 +4,7 @@
 //! back is left behind and another one takes its place, as often as [`LEFT_BEHIND_MAX`] times.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,8 +36,10 @@ struct Desk {
     answers: Receiver<Answer>,
     /// Answers that are still to come.
     owed: usize,
-    /// When the thread last gave an answer, or got something to do after it had nothing.
+    /// When an answer was last taken, or the thread got something to do after it had nothing.
     since: Instant,
+    /// Whether the thread is among those that are left behind.
+    is_left: Arc<AtomicBool>,
 }
 
 impl Clerk {
@@ -46,7 +48,8 @@ impl Clerk {
         Self { find, desk: None, left_behind: Arc::default() }
     }
 
-    /// Has something looked for. `false` when nobody can.
+    /// Has something looked for. `false` when nobody can. What is there of answers is to be taken before, or a thread that
+    /// has given them seems to be stuck.
     pub fn ask(&mut self, asked: Asked) -> bool {
         self.replace_stuck();
         if self.desk.is_none() && self.left_behind() < LEFT_BEHIND_MAX {
@@ -83,10 +86,11 @@ impl Clerk {
     }
 
     fn replace_stuck(&mut self) {
-        if self.desk.as_ref().is_some_and(|desk| desk.owed > 0 && desk.since.elapsed() >= STUCK) {
-            // It counts itself out when it is back and finds that nobody wants its answer.
+        let is_stuck = |desk: &mut Desk| desk.owed > 0 && desk.since.elapsed() >= STUCK;
+        if let Some(desk) = self.desk.take_if(is_stuck) {
+            // Before it can notice: it counts itself out when it is back and finds that nobody is there.
+            desk.is_left.store(true, Ordering::Release);
             self.left_behind.fetch_add(1, Ordering::Relaxed);
-            self.desk = None;
         }
     }
 }
@@ -94,16 +98,23 @@ impl Clerk {
 fn employ(find: Find, left_behind: Arc<AtomicUsize>) -> Option<Desk> {
     let (errands, asked) = sync_channel(ERRANDS_MAX);
     let (answer, answers) = channel();
-    let run = move || run(&find, &asked, &answer, &left_behind);
+    let is_left = Arc::new(AtomicBool::new(false));
+    let was_left = Arc::clone(&is_left);
+    let run = move || {
+        run(&find, &asked, &answer);
+        if was_left.load(Ordering::Acquire) {
+            left_behind.fetch_sub(1, Ordering::Relaxed);
+        }
+    };
     thread::Builder::new().name("dnswall-names".to_owned()).spawn(run).ok()?;
-    Some(Desk { errands, answers, owed: 0, since: Instant::now() })
+    Some(Desk { errands, answers, owed: 0, since: Instant::now(), is_left })
 }
 
-fn run(find: &Find, asked: &Receiver<Asked>, answer: &Sender<Answer>, left_behind: &AtomicUsize) {
+/// Until nobody asks, or wants to know, any more.
+fn run(find: &Find, asked: &Receiver<Asked>, answer: &Sender<Answer>) {
     for asked in asked {
         let found = find(&asked);
         if answer.send((asked, found)).is_err() {
-            left_behind.fetch_sub(1, Ordering::Relaxed);
             return;
         }
     }

@@ -56,8 +56,13 @@ pub fn find(seeker: &Seeker, asked: &Asked) -> Option<Container> {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    let owner = if *is_claimed { seeker.owner(cgroup)? } else { ROOT };
-    let found = if owner == ROOT { of_root(seeker, id) } else { podman::find(seeker, id, Some(owner)) };
+    let found = if *is_claimed {
+        // Only Podman has containers below units (Quadlet, or a user's own): nobody's id stands there for one of another runtime's.
+        let owner = seeker.owner(cgroup)?;
+        podman::find(seeker, id, (owner != ROOT).then_some(owner))
+    } else {
+        of_root(seeker, id)
+    };
     found.map(|container| {
         let pod = container.pod.map(|pod| pod.or_uid_of(cgroup));
         Container { pod, ..container }

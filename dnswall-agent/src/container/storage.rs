@@ -20,11 +20,14 @@ const GRAPH_ROOT: &str = "/var/lib/containers/storage";
 const RUN_ROOT: &str = "/run/containers/storage";
 /// A user's, below his home directory.
 const USER_GRAPH_ROOT: &str = ".local/share/containers/storage";
+/// Bytes of a user's list, who may write what he likes into it.
+const USER_LIST_BYTES_MAX: u64 = 1 << 20;
 const LISTS: [&str; 2] = ["volatile-containers.json", "containers.json"];
 
 /// A container in a storage.
 pub struct Stored {
     directories: Vec<Place>,
+    list_bytes_max: u64,
     /// What its manager told the OCI runtime.
     pub annotations: Annotations,
 }
@@ -57,7 +60,8 @@ impl Stored {
         let annotations = directories
             .iter()
             .find_map(|directory| annotations(&directory.read(&config, FILE_BYTES_MAX)?))?;
-        Some(Self { directories, annotations })
+        let list_bytes_max = if owner.is_some() { USER_LIST_BYTES_MAX } else { LIST_BYTES_MAX };
+        Some(Self { directories, list_bytes_max, annotations })
     }
 
     /// What the list has of it.
@@ -65,7 +69,7 @@ impl Stored {
         self.directories.iter().find_map(|directory| {
             LISTS.iter().find_map(|list| {
                 let list: Vec<Listed> =
-                    serde_json::from_slice(&directory.read(list, LIST_BYTES_MAX)?).ok()?;
+                    serde_json::from_slice(&directory.read(list, self.list_bytes_max)?).ok()?;
                 list.into_iter().find(|listed| listed.id == id)
             })
         })

@@ -132,6 +132,10 @@ impl Ancestors {
             exe: dir.exe_path().map(|path| printable(&path, PATH_BYTES_MAX)),
             command_line: dir.command_line(COMMAND_LINE_BYTES_MAX),
         });
+        // What is as it was is kept once, however many children point to it.
+        let before =
+            self.known.get(&pid).map(|known| Arc::clone(&known.parent)).filter(|before| *before == parent);
+        let parent = before.unwrap_or(parent);
         let looked_ns = if patience::stuck() > stuck { boot_ns + PROCESS_SHUNNED_NS } else { boot_ns };
         let known = Known {
             parent,

@@ -273,6 +273,8 @@ impl Enricher {
         let Refused { last_event_ns, refusals } = entry;
         let reason = Reason::from_number(reason).unwrap_or(Reason::ImageUnreadable);
         let destination = address(destination);
+        let workload = self.workloads.find(cgroup, pid, clocks.monotonic_ns);
+        let named = self.named(&workload, clocks.monotonic_ns);
         let family = match destination {
             Some(IpAddr::V4(_)) => 4,
             Some(IpAddr::V6(_)) => 6,
@@ -309,10 +311,10 @@ impl Enricher {
             comm: [0; 16],
             uid: None,
             user: None,
-            workload: self.workloads.find(cgroup, pid, clocks.monotonic_ns),
+            workload,
             netns: 0,
             destination_name: None,
-            named: None,
+            named,
             refused: key,
             refusals,
         }

@@ -57,7 +57,7 @@ pub fn talk(seen: &Seen, root: &str, mut name: impl FnMut(&Event) -> EnrichedEve
     for connection in seen.connections.iter().filter(|connection| !connection.closing) {
         let Owned { cgroup, uid, pid, exe, comm, start_ns: _ } = Owned::of(connection);
         let workload = workloads.entry(cgroup).or_insert_with(|| {
-            let workload = AlertWorkload::from(&*name(&connection.event(0)).workload);
+            let workload = AlertWorkload::new(&name(&connection.event(0)));
             is_below(root, &workload).then_some(workload)
         });
         // The wall is not around it.
@@ -111,7 +111,7 @@ fn shown(row: &Row<'_>, named: EnrichedEvent) -> ConnectionSeen {
     let Row { first, pids, connections, opening, older } = row;
     let process = crate::alert::AlertProcess::new(&named);
     ConnectionSeen {
-        workload: AlertWorkload::from(&*named.workload),
+        workload: AlertWorkload::new(&named),
         program: text::program(&process).map(str::to_owned),
         pid: (pids.len() == 1).then(|| pids.iter().next().copied()).flatten(),
         processes: pids.len() as u64,

@@ -4,7 +4,7 @@
 pub mod connections;
 pub mod names;
 
-use crate::alert::{AlertWorkload, Standing, text};
+use crate::alert::{Standing, text};
 use crate::control::api::{Delivery, NameSeen, Picture, PictureLeftOut, Status, Totals, WorkloadSeen};
 use crate::event::Clocks;
 use crate::spool::{SinkStatus, SpoolStatus};
@@ -106,7 +106,7 @@ fn workloads(standing: &Standing, talk: &Talk, left_out: &mut PictureLeftOut) ->
         .workloads
         .iter()
         .map(|one| WorkloadSeen {
-            workload: AlertWorkload::from(&*one.workload),
+            workload: one.last.workload.clone(),
             connections: 0,
             refused: one.refused,
             flows: one.flows,

@@ -13,6 +13,7 @@ use super::fetcher;
 use super::reader::Inbox;
 use crate::compile::{Explanation, Outcome, explain_who};
 use crate::connections::{self, Direction, Refused, Scene, Seen, SocketId, Wanted};
+use crate::container::Seeker;
 use crate::control::api::{ConnectionShown, LeftOut, OlderStatus, RehearseRequest, Rehearsed};
 use crate::event::{Clocks, EnrichedEvent, Enricher, Roots, Users};
 use crate::host::HostRoot;
@@ -245,7 +246,10 @@ pub fn root(engine: &Mutex<Engine>) -> String {
 pub fn enricher(engine: &Mutex<Engine>) -> anyhow::Result<Enricher> {
     let engine = lock(engine);
     let host = engine.running().environment.host().clone();
-    Ok(Enricher::new(roots(engine.wall().cgroup(), &host)?, Users::of(host), None))
+    let roots = roots(engine.wall().cgroup(), &host)?;
+    let seeker = Seeker::new(host.clone(), roots.cgroup_mount.clone());
+    // Labels of pods are shown nowhere here.
+    Ok(Enricher::new(roots, Users::of(host), None).with_containers(seeker, None))
 }
 
 /// Where this host keeps what names come from.

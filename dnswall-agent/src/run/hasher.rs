@@ -33,6 +33,10 @@ const AT_ONCE_BYTES: u64 = 16 << 20;
 const SLICE_BYTES: usize = 1 << 20;
 /// `FUSE_SUPER_MAGIC`: whoever serves such a file may give each reader other bytes, and this one none.
 const FUSE: u64 = 0x6573_5546;
+/// `OVERLAYFS_SUPER_MAGIC`.
+const OVERLAY: u64 = 0x794c_7630;
+/// The mounts of the host's first process.
+const HOST_MOUNTS: &str = "/proc/1/mountinfo";
 
 /// The threads that read, at most one of which is not left behind.
 #[derive(Debug)]
@@ -133,7 +137,9 @@ impl Hasher {
 
 /// The hash of a file; `ahead` is told after each slice.
 fn hash(program: &Program, ahead: &dyn Fn()) -> Outcome {
-    if program.fingerprint.bytes > PROGRAM_BYTES_MAX || is_made_up(&program.file) {
+    if program.fingerprint.bytes > PROGRAM_BYTES_MAX
+        || is_made_up(&program.file, program.fingerprint.device())
+    {
         return Outcome::Never;
     }
     match read(program, ahead) {
@@ -143,8 +149,21 @@ fn hash(program: &Program, ahead: &dyn Fn()) -> Outcome {
     }
 }
 
-fn is_made_up(file: impl AsFd) -> bool {
-    fstatfs(file).is_ok_and(|found| found.f_type as u64 == FUSE)
+fn is_made_up(file: impl AsFd, device: (u32, u32)) -> bool {
+    match fstatfs(file).map(|found| found.f_type as u64) {
+        Ok(FUSE) => true,
+        // Whoever has a user namespace may have one above a FUSE of his own (since 5.11). What the host has mounted is root's.
+        Ok(OVERLAY) => !is_the_hosts(device),
+        _ => false,
+    }
+}
+
+/// Whether the host itself has that device mounted somewhere.
+fn is_the_hosts((major, minor): (u32, u32)) -> bool {
+    let wanted = format!("{major}:{minor}");
+    let mounts = std::fs::read_to_string(HOST_MOUNTS).unwrap_or_default();
+    // The third field (proc_pid_mountinfo(5)).
+    mounts.lines().any(|line| line.split(' ').nth(2) == Some(wanted.as_str()))
 }
 
 fn read(program: &Program, ahead: &dyn Fn()) -> io::Result<String> {
@@ -232,7 +251,9 @@ mod tests {
         let path = directory.path().join("a");
         File::create(&path).unwrap().set_len(PROGRAM_BYTES_MAX + 1).unwrap();
         assert_eq!(outcome(&path), Outcome::Never);
-        assert!(!is_made_up(File::open(&path).unwrap()));
+        assert!(!is_made_up(File::open(&path).unwrap(), (0, 0)));
+        // Whatever the host's mounts are, this is none.
+        assert!(!is_the_hosts((4_095, 1_048_575)));
     }
 
     #[test]

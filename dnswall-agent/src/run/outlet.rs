@@ -63,6 +63,8 @@ impl Outlet {
     /// Hands an alert to the spool, unless it is muted or its workload had too many: then a summary stands for it. Never waits.
     pub fn deliver(&self, alert: &Alert) {
         if self.mutes.takes(alert, Timestamp::now()) {
+            // An agent after one that was killed knows less of it, and might not see that it is muted.
+            self.spool.note(alert.marks.clone());
             return;
         }
         if locked(&self.limiter).lets_through(alert, spool::owner(alert), &Clocks::read()) {

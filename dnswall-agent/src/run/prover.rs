@@ -446,7 +446,8 @@ impl Prover {
         let counts = locked(&self.parts.engine).counts().unwrap_or_default();
         counts.iter().any(|(key, entry)| {
             (key.destination, key.destination_port, key.protocol) == (destination, port, protocol)
-                && entry.last_event_ns >= since_ns
+                // One whose event found no place is marked as told a while ago.
+                && entry.last_event_ns.saturating_add(EVENT_INTERVAL_NS) >= since_ns
         })
     }
 

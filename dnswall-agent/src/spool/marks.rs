@@ -13,11 +13,11 @@ use crate::alert::Mark;
 pub(super) const MARKS: TableDefinition<Key, (u64, u64, u64)> = TableDefinition::new("told-1");
 type Key = (u64, u64, u64, u64, u32, u32);
 /// A flow needs so much room at most, in bytes.
-const MARK_BYTES: u64 = 256;
+pub(super) const MARK_BYTES: u64 = 256;
 /// What flows may take of the room for alerts.
 const MARKS_DIVISOR: u64 = 16;
-/// Of what the agent itself was refused, and nobody has saved yet.
-const NOTES_MAX: usize = 256;
+/// Of what is in no alert, because the agent itself was refused or it is muted, and nobody has saved yet.
+const NOTES_MAX: usize = 4_096;
 
 /// How many flows are kept where alerts have this room.
 pub(super) const fn marks_max(cost_max: u64) -> u64 {
@@ -32,12 +32,14 @@ pub(super) fn put(
     (boot, now): (u64, u64),
     marks_max: u64,
 ) -> Result<(), redb::Error> {
-    let mut marks = entries.iter().flat_map(|entry| &entry.alert.marks).chain(notes).peekable();
-    if marks.peek().is_none() {
+    let marks: Vec<&Mark> = entries.iter().flat_map(|entry| &entry.alert.marks).chain(notes).collect();
+    if marks.is_empty() {
         return Ok(());
     }
     let mut table = write.open_table(MARKS)?;
-    for (key, total) in marks {
+    // The last of them, of more than would stay: a transaction needs room for all it puts in.
+    let most = usize::try_from(marks_max / 2).unwrap_or(usize::MAX);
+    for (key, total) in &marks[marks.len().saturating_sub(most)..] {
         table.insert(packed(key), (*total, boot, now))?;
     }
     if table.len()? > marks_max {

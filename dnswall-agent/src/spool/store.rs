@@ -13,7 +13,7 @@ use redb::{
     Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
 };
 
-use super::marks::{self, MARKS, marks_max};
+use super::marks::{self, MARK_BYTES, MARKS, marks_max};
 use super::row::{cost, entry, inflated, packed, place};
 use super::shares::{Place, Shares};
 use super::stamp::Stamp;
@@ -180,7 +180,7 @@ impl Store {
         // Without a sink nobody waits for any.
         let had = cursors.values().map(|cursor| cursor.next).min().unwrap_or(u64::MAX);
         loop {
-            let (count, cost) = self.portion(rows);
+            let (count, cost) = self.portion(rest, rows);
             // In a transaction before: what one frees only the next can use.
             self.make_room(cost, had)?;
             let is_last = count == rest.len();
@@ -217,13 +217,13 @@ impl Store {
     }
 
     /// How many of these go into one transaction, and the room they take.
-    fn portion(&self, rows: &[(Place, Vec<u8>)]) -> (usize, u64) {
+    fn portion(&self, entries: &[Entry], rows: &[(Place, Vec<u8>)]) -> (usize, u64) {
         let mut taken = 0;
-        let fits = |(_, row): &&(Place, Vec<u8>)| {
-            taken += cost(row);
+        let fits = |(entry, (_, row)): &(&Entry, &(Place, Vec<u8>))| {
+            taken += cost(row) + entry.alert.marks.len() as u64 * MARK_BYTES;
             taken <= self.cost_max / PORTION_DIVISOR
         };
-        let count = rows.iter().take_while(fits).count().max(1).min(rows.len());
+        let count = entries.iter().zip(rows).take_while(fits).count().max(1).min(rows.len());
         (count, rows[..count].iter().map(|(_, row)| cost(row)).sum())
     }
 

@@ -113,6 +113,13 @@ impl Writer {
                     inner.trouble = None;
                 }
                 inner.saved = inner.end;
+                // They are on disk, too.
+                for entry in inner.recent.iter_mut().rev() {
+                    match Arc::get_mut(&mut entry.alert) {
+                        Some(alert) if !alert.marks.is_empty() => alert.marks = Vec::new(),
+                        _ => break,
+                    }
+                }
                 let noted = notes.len().min(inner.notes.len());
                 inner.notes.drain(..noted);
                 inner.trace_saved();

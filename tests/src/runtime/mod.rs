@@ -107,9 +107,9 @@ fn remove_empty(cgroup: &Path) {
 
 const LEFT_WITHIN: Duration = Duration::from_secs(3);
 
-/// The command of a container: a connection to somewhere, and how that went in one line.
+/// The command of a container: a connection to somewhere, how that went in one line, and a second in which its files are there.
 pub fn connect(address: &str, port: u16) -> Vec<String> {
-    let command = format!("/bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; true");
+    let command = format!("/bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; /bin/busybox sleep 1");
     ["/bin/busybox", "sh", "-c", &command].map(str::to_owned).to_vec()
 }
 

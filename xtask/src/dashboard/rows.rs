@@ -317,6 +317,33 @@ const DELIVERY: &[Panel] = &[
         size: THIRD,
     },
     Panel {
+        title: "Since a test's alert arrived everywhere",
+        description: "Of the host where it is longest. Each host tests the whole way at its start and every few minutes.",
+        kind: Kind::Lines,
+        unit: "s",
+        queries: &[(
+            "time() - min by (instance) (dnswall_selftest_arrived_timestamp_seconds{@})",
+            "{{instance}}",
+        )],
+        size: THIRD,
+    },
+    Panel {
+        title: "The last test, step by step",
+        description: "From the kernel to the agent (ring), and from there to the disk and to each sink. Of the slowest host.",
+        kind: Kind::Lines,
+        unit: "s",
+        queries: &[("max by (step) (dnswall_selftest_step_seconds{@})", "{{step}}")],
+        size: THIRD,
+    },
+    Panel {
+        title: "Hosts whose last test has not arrived",
+        description: "Now and then one, for the moment that a sink takes.",
+        kind: Kind::Lines,
+        unit: "none",
+        queries: &[("count(dnswall_selftest_passed{@} == 0) or vector(0)", "hosts")],
+        size: THIRD,
+    },
+    Panel {
         title: "Size of the spool",
         description: "The file grows in steps, and may be full at half its limit: small alerts need room between them.",
         kind: Kind::Lines,

@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::{Flow, FlowKey, Grouper};
 use crate::alert::{Alert, Tally};
-use crate::event::Workload;
 
 /// What is refused now.
 #[derive(Debug, Default)]
@@ -30,13 +29,11 @@ pub struct Standing {
 /// What all flows of one workload sum up to.
 #[derive(Debug)]
 pub struct WorkloadStanding {
-    /// Which.
-    pub workload: Arc<Workload>,
     /// Refusals.
     pub refused: u64,
     /// Flows.
     pub flows: u64,
-    /// The last of them.
+    /// The last of them, which says whose they are.
     pub last: Alert,
 }
 
@@ -80,7 +77,6 @@ impl Grouper {
         let left_out = sums.len().saturating_sub(max);
         sums.truncate(max);
         let standing = |Sum { refused, flows, last: (key, flow) }| WorkloadStanding {
-            workload: flow.event.workload.clone(),
             refused,
             flows,
             last: self.shown(key, flow),
