@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{host::Host, step};
 
+mod delivery;
 mod rows;
 
 /// Where the dashboard is, from the root of the clone.
