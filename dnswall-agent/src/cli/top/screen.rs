@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crossterm::event::{Event, KeyEvent};
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{Event, KeyEvent};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -77,7 +77,7 @@ fn keys() -> io::Result<mpsc::Receiver<Option<KeyEvent>>> {
     let (sender, receiver) = mpsc::channel(KEYS_MAX);
     let read = move || {
         loop {
-            let input = match ratatui::crossterm::event::read() {
+            let input = match crossterm::event::read() {
                 Ok(Event::Key(key)) => Some(key),
                 Ok(Event::Resize(..)) => None,
                 Ok(_) => continue,

@@ -1,6 +1,6 @@
 //! Takes keys and pictures, keeps what somebody looks at and how.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::history::{History, Seen};
 use super::sheet::{Row, View};
