@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use dnswall_tests::authority::Authority;
 use dnswall_tests::list_server::{ListServer, Shown};
 use dnswall_tests::pace::within;
-use dnswall_tests::runtime::{Containerd, Docker, Home, Podman, connect, connect_later, run_runc};
+use dnswall_tests::runtime::{
+    Containerd, Docker, Home, Podman, connect, connect_and_stay, connect_later, run_runc,
+};
 use dnswall_tests::wall::Wall;
 use serde_json::{Value, json};
 
@@ -218,13 +220,16 @@ fn runcs_containers_have_a_runtime_and_hostile_files_keep_nobody() -> Result<()>
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)?;
     let expected = [("runtime", json!("runc")), ("container_name", Value::Null), ("image", Value::Null)];
     for (digit, port) in [('d', 921), ('e', 922), ('f', 923)] {
-        let said = run_runc(&scene.home, "box", &id(digit), &connect("203.0.113.9", port))?;
+        let said = run_runc(&scene.home, "box", &id(digit), &connect_and_stay("203.0.113.9", port))?;
         ensure!(said.contains("Operation not permitted"), "{said}");
         let workload = scene.workload(port)?;
         expect(&workload, &expected)?;
         expect(&workload, &[("container", json!(id(digit)))])?;
     }
     until(|| Ok(scene.counter("containers-named")? == 3))?;
+    // It removes cgroup and files as soon as the container has ended; the cgroup was seen when it was made.
+    run_runc(&scene.home, "box", &id('9'), &connect("203.0.113.9", 924))?;
+    expect(&scene.workload(924)?, &[("container", json!(id('9')))])?;
     ensure!(scene.counter("container-reads-stuck")? == 0);
     Ok(())
 }

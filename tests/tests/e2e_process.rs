@@ -130,6 +130,24 @@ fn a_process_that_is_gone_is_named_with_those_above_it_and_its_hash() -> Result<
 }
 
 #[test]
+fn a_unit_that_is_gone_is_named_however_short_it_was_there() -> Result<()> {
+    let wall = Wall::raise(POLICY)?;
+    let first = 9200;
+    for port in first..first + GONE {
+        let unit = format!("job-{port}.service");
+        let arguments = vec!["-c".to_owned(), attempt(port)];
+        wall.output(&at(&unit), Act::Launch { program: "/bin/bash".into(), arguments })?;
+        fs::remove_dir(wall.tree.child(&unit)?).with_context(|| format!("remove {unit}"))?;
+    }
+    for port in first..first + GONE {
+        let alert = alert_of(&wall, port)?;
+        ensure!(alert["workload"]["unit"] == format!("job-{port}.service"), "{alert:#}");
+    }
+    counts(&wall, "cgroups-unnamed", |times| times == 0)?;
+    counts(&wall, "cgroups-unwatched", |times| times == 0)
+}
+
+#[test]
 fn a_program_without_a_name_and_one_that_nobody_may_read_is_hashed() -> Result<()> {
     let wall = Wall::raise(POLICY)?;
     open_to_all(&wall)?;

@@ -11,6 +11,7 @@ use dnswall_common::reason::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::cgroups::Cgroups;
 use super::clock::Clocks;
 use super::dns::{Question, question};
 use super::exe::ExeId;
@@ -159,6 +160,12 @@ impl Enricher {
         Self { containers: Some(Containers::new(seeker)), pods, ..self }
     }
 
+    /// Names cgroups that are gone, too.
+    #[must_use]
+    pub fn with_cgroups(self, cgroups: Arc<Cgroups>) -> Self {
+        Self { workloads: self.workloads.with_cgroups(cgroups), ..self }
+    }
+
     /// What was counted of containers.
     pub fn container_counters(&self) -> ContainerCounters {
         self.containers.as_ref().map(Containers::counters).unwrap_or_default()
@@ -171,9 +178,9 @@ impl Enricher {
         PROGRAM_DIRECTORIES.iter().filter_map(|path| exes.learn_directory(path.as_ref()).ok()).sum()
     }
 
-    /// Cgroups left unnamed because there are too many.
-    pub fn cgroups_unwalked(&self) -> u64 {
-        self.workloads.unwalked()
+    /// What is known of cgroups.
+    pub const fn workloads(&self) -> &Workloads {
+        &self.workloads
     }
 
     /// Names everything in an event that [`super::decode()`] let through.

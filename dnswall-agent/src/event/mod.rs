@@ -5,6 +5,7 @@
 //! what the kernel knew of it and nothing else.
 
 pub mod ancestors;
+pub mod cgroups;
 pub mod clock;
 pub mod decode;
 pub mod dns;
@@ -23,6 +24,7 @@ pub mod workload;
 pub(crate) mod sample;
 
 pub use ancestors::Parent;
+pub use cgroups::Cgroups;
 pub use clock::Clocks;
 pub use decode::{DecodeError, DecodeFailures, decode, decode_question};
 pub use enrich::{EnrichedEvent, Enricher, EventFlow, EventHook, Outcome, Roots, address, refused_key};

@@ -4,23 +4,25 @@
 //! true after the cgroup is gone.
 
 use std::collections::VecDeque;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dnswall_common::identity::{CONTAINER_ID_BYTES, container_id_start, container_in};
 
+use super::cgroups::{Cgroups, children, directory, path_of};
 use super::lru::Lru;
 use super::proc_dir::{ProcDir, inode};
 use super::text::printable;
 
 /// Cgroups remembered.
 pub const WORKLOADS_MAX: usize = 32_768;
-/// Cgroups one walk visits; those beyond have no name in alerts (and are counted).
+/// Cgroups one walk visits; those beyond are not found by it.
 pub const WALK_CGROUPS_MAX: usize = 65_536;
-/// The hierarchy is walked at most once in this many nanoseconds.
-pub const WALK_INTERVAL_NS: u64 = 1_000_000_000;
+/// After a walk there is none for so many times as long as it took,
+const WALK_REST: u32 = 20;
+/// and no longer than this.
+const WALK_REST_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a path that are shown.
 const PATH_BYTES_MAX: usize = 4_096;
 
@@ -69,28 +71,34 @@ impl Workload {
 #[derive(Debug)]
 pub struct Workloads {
     mount: PathBuf,
-    wall: Vec<u8>,
+    wall: Box<[u8]>,
     proc: PathBuf,
+    cgroups: Option<Arc<Cgroups>>,
     known: Lru<u64, Arc<Workload>>,
     unknown: Arc<Workload>,
-    walked_ns: Option<u64>,
-    unwalked: u64,
+    walk_after_ns: u64,
+    unnamed: u64,
 }
 
 impl Workloads {
     /// With the cgroup2 mount (whose root is `/`), the wall's cgroup (the mount or a directory below it) and /proc.
     pub fn new(mount: PathBuf, wall: &Path, proc: PathBuf) -> Self {
-        let below = wall.strip_prefix(&mount).unwrap_or(Path::new(""));
-        let wall = [b"/", below.as_os_str().as_bytes()].concat();
         Self {
+            wall: path_of(&mount, wall),
             mount,
-            wall,
             proc,
+            cgroups: None,
             known: Lru::new(WORKLOADS_MAX),
             unknown: Arc::default(),
-            walked_ns: None,
-            unwalked: 0,
+            walk_after_ns: 0,
+            unnamed: 0,
         }
+    }
+
+    /// Knows those that are gone, too.
+    #[must_use]
+    pub fn with_cgroups(self, cgroups: Arc<Cgroups>) -> Self {
+        Self { cgroups: Some(cgroups), ..self }
     }
 
     /// The workload of a cgroup; `pid` is a process that was in it. `now_ns` is the monotonic clock.
@@ -101,19 +109,32 @@ impl Workloads {
         if let Some(workload) = self.known.get(&cgroup) {
             return workload.clone();
         }
+        if let Some(path) = self.cgroups.as_ref().and_then(|cgroups| cgroups.path(cgroup)) {
+            return self.remember(cgroup, &path);
+        }
         if let Some(workload) = self.of_process(cgroup, pid) {
             return workload;
         }
-        if self.walked_ns.is_none_or(|walked_ns| now_ns.saturating_sub(walked_ns) >= WALK_INTERVAL_NS) {
-            self.walked_ns = Some(now_ns);
+        if now_ns >= self.walk_after_ns {
+            let begun = Instant::now();
             self.walk();
+            self.walk_after_ns = now_ns.saturating_add(rest_ns(begun.elapsed()));
         }
-        self.known.get(&cgroup).map_or_else(|| self.unknown.clone(), |workload| workload.clone())
+        if let Some(workload) = self.known.get(&cgroup) {
+            return workload.clone();
+        }
+        self.unnamed += 1;
+        self.unknown.clone()
     }
 
-    /// Cgroups that walks left out because there are too many.
-    pub fn unwalked(&self) -> u64 {
-        self.unwalked
+    /// How many times a cgroup was not found.
+    pub const fn unnamed(&self) -> u64 {
+        self.unnamed
+    }
+
+    /// How many times a cgroup was not watched, because there are too many.
+    pub fn unwatched(&self) -> u64 {
+        self.cgroups.as_ref().map_or(0, |cgroups| cgroups.unwatched())
     }
 
     /// By asking the process, if it still is in that cgroup.
@@ -136,35 +157,31 @@ impl Workloads {
         workload
     }
 
-    /// Reads every directory of the hierarchy, nearest first. A directory's entries carry their inode numbers.
+    /// Reads every directory of the hierarchy, nearest first.
     fn walk(&mut self) {
         if let Some(root) = inode(&self.mount) {
             self.remember(root, b"/");
         }
-        let mut paths = VecDeque::from([b"".to_vec()]);
+        let mut paths: VecDeque<Box<[u8]>> = VecDeque::from([(*b"/").into()]);
         let mut visited = 0;
         while let Some(path) = paths.pop_front() {
-            let below = path.strip_prefix(b"/").unwrap_or(&path).to_vec();
-            let directory = self.mount.join(PathBuf::from(std::ffi::OsString::from_vec(below)));
-            // One that went away meanwhile has nothing to tell.
-            let Ok(entries) = std::fs::read_dir(directory) else { continue };
-            for entry in entries.flatten() {
-                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    continue;
-                }
+            for (id, child) in children(&directory(&self.mount, &path), &path) {
                 if visited == WALK_CGROUPS_MAX {
-                    self.unwalked += 1;
-                    continue;
+                    return;
                 }
                 visited += 1;
-                let child = [path.as_slice(), b"/", entry.file_name().as_bytes()].concat();
-                if self.known.get(&entry.ino()).is_none() {
-                    self.remember(entry.ino(), &child);
+                if self.known.get(&id).is_none() {
+                    self.remember(id, &child);
                 }
                 paths.push_back(child);
             }
         }
     }
+}
+
+/// How long there is no walk after one that took so long: who makes cgroups without end takes a small part of the thread.
+fn rest_ns(walk: Duration) -> u64 {
+    (walk * WALK_REST).min(WALK_REST_MAX).as_nanos() as u64
 }
 
 #[cfg(test)]
@@ -243,7 +260,7 @@ mod tests {
         assert_eq!(found.unit.as_deref(), Some("orders.service"));
         assert_eq!(workloads.find(top, 0, 5).cgroup.as_deref(), Some("/"));
         std::fs::remove_dir(workloads.mount.join("system.slice/orders.service/deep")).unwrap();
-        assert_eq!(workloads.find(deep, 0, 10 * WALK_INTERVAL_NS), found);
+        assert_eq!(workloads.find(deep, 0, 10_000_000_000), found);
     }
 
     #[test]
@@ -251,9 +268,13 @@ mod tests {
         let (_root, mut workloads) = tree();
         assert_eq!(*workloads.find(u64::MAX, 0, 5), Workload::default());
         std::fs::create_dir(workloads.mount.join("new.service")).unwrap();
-        let new = id(&workloads, "new.service");
-        assert_eq!(workloads.find(new, 0, WALK_INTERVAL_NS + 4).unit, None);
-        assert_eq!(workloads.find(new, 0, WALK_INTERVAL_NS + 5).unit.as_deref(), Some("new.service"));
+        let (new, after_ns) = (id(&workloads, "new.service"), workloads.walk_after_ns);
+        assert!(after_ns > 5, "{after_ns}");
+        assert_eq!(workloads.find(new, 0, after_ns - 1).unit, None);
+        assert_eq!(workloads.unnamed(), 2);
+        assert_eq!(workloads.find(new, 0, after_ns).unit.as_deref(), Some("new.service"));
+        assert_eq!(rest_ns(Duration::from_millis(2)), 40_000_000);
+        assert_eq!(rest_ns(Duration::from_millis(300)), 1_000_000_000);
         assert_eq!(*workloads.find(0, 0, u64::MAX), Workload::default());
     }
 
@@ -261,7 +282,7 @@ mod tests {
     fn a_living_process_tells_unless_it_moved() {
         let (root, mut workloads) = tree();
         // No walk can help.
-        workloads.walked_ns = Some(0);
+        workloads.walk_after_ns = u64::MAX;
         let line = |path: &str| {
             std::fs::write(root.path().join("proc/9/cgroup"), format!("4:memory:/other\n0::{path}\n"))
                 .unwrap();
@@ -275,6 +296,25 @@ mod tests {
         }
         line("/system.slice/orders.service");
         assert_eq!(workloads.find(orders, 9, 0).unit.as_deref(), Some("orders.service"));
+    }
+
+    #[test]
+    fn one_that_is_gone_is_known_by_whoever_watched() {
+        let (root, workloads) = tree();
+        let mount = workloads.mount.clone();
+        let cgroups = Cgroups::watch(mount.clone(), &mount).unwrap();
+        let mut workloads = workloads.with_cgroups(Arc::clone(&cgroups));
+        // No walk can help.
+        workloads.walk_after_ns = u64::MAX;
+        std::fs::create_dir(mount.join("job.service")).unwrap();
+        let job = id(&workloads, "job.service");
+        let until = Instant::now() + Duration::from_secs(10);
+        while cgroups.path(job).is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::fs::remove_dir(mount.join("job.service")).unwrap();
+        assert_eq!(workloads.find(job, 0, 5).unit.as_deref(), Some("job.service"));
+        drop(root);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::hasher::Hasher;
 use super::options::Options;
 use super::reader::Hashing;
 use crate::container::Seeker;
-use crate::event::{Enricher, Hashes, Users};
+use crate::event::{Cgroups, Enricher, Hashes, Users};
 use crate::host::HostRoot;
 use crate::kubernetes::{self, Cluster, Pods};
 
@@ -54,7 +54,13 @@ pub(super) fn enricher(
 ) -> anyhow::Result<Enricher> {
     let roots = connected::roots(cgroup, host)?;
     let seeker = Seeker::new(host.clone(), roots.cgroup_mount.clone());
+    let watched = Cgroups::watch(roots.cgroup_mount.clone(), &roots.wall);
     let mut enricher = Enricher::new(roots, Users::of(host.clone()), hashes).with_containers(seeker, pods);
+    match watched {
+        Ok(cgroups) => enricher = enricher.with_cgroups(cgroups),
+        // Others may have taken all there is of inotify.
+        Err(error) => tracing::warn!(%error, "a cgroup that is gone at once has no name: watch cgroups"),
+    }
     enricher.learn_programs();
     Ok(enricher)
 }

@@ -107,18 +107,25 @@ fn remove_empty(cgroup: &Path) {
 
 const LEFT_WITHIN: Duration = Duration::from_secs(3);
 
-/// The command of a container: a connection to somewhere, how that went in one line, and a second in which its files are there.
+/// The command of a container: a connection to somewhere, and how that went in one line.
 pub fn connect(address: &str, port: u16) -> Vec<String> {
-    let command = format!("/bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; /bin/busybox sleep 1");
-    ["/bin/busybox", "sh", "-c", &command].map(str::to_owned).to_vec()
+    shell(&format!("/bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; true"))
+}
+
+/// The same, and a second in which its files are there.
+pub fn connect_and_stay(address: &str, port: u16) -> Vec<String> {
+    shell(&format!("/bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; /bin/busybox sleep 1"))
 }
 
 /// The same after a while.
 pub fn connect_later(address: &str, port: u16) -> Vec<String> {
-    let command = format!(
+    shell(&format!(
         "/bin/busybox sleep 1; /bin/busybox nc -w 2 {address} {port} </dev/null 2>&1; /bin/busybox sleep 30"
-    );
-    ["/bin/busybox", "sh", "-c", &command].map(str::to_owned).to_vec()
+    ))
+}
+
+fn shell(command: &str) -> Vec<String> {
+    ["/bin/busybox", "sh", "-c", command].map(str::to_owned).to_vec()
 }
 
 /// What a container is made of, as an archive.
