@@ -2,7 +2,8 @@
 
 While there is a file `silent` in its directory, answers are lost on their way.
 
-Arguments: directory, address:port, address:port of the server, certificate or "-" for plain TCP, authority of clients or "-".
+Arguments: directory, address:port, address:port of the server, certificate or "-" for plain TCP, authority of clients or "-"; for
+Kafka, where clients say who they are: mechanism, user, password.
 """
 
 import os
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 
+from doorman import Doorman
 from guard import guarded
 
 BUFFER_BYTES = 1 << 16
@@ -29,16 +31,18 @@ def copy(source, target, is_lost=lambda: False):
             pass
 
 
-def hand_on(client, behind, is_lost):
+def hand_on(client, behind, is_lost, doorman):
     try:
         # The handshake, where there is one.
         getattr(client, "do_handshake", lambda: None)()
         server = socket.create_connection(behind)
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if doorman and not doorman.admit(client, server):
+            raise PermissionError
     except OSError:
         client.close()
         return
-    for end in (client, server):
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     threading.Thread(target=copy, args=(client, server), daemon=True).start()
     copy(server, client, is_lost)
 
@@ -51,10 +55,11 @@ def address_of(text):
 def main():
     directory, at, behind, certificate, authority = sys.argv[1:6]
     listening = guarded(socket.create_server(address_of(at)), certificate, authority)
+    doorman = Doorman(*sys.argv[6:]) if sys.argv[6:] else None
     silent = os.path.join(directory, "silent")
     while True:
         client, _ = listening.accept()
-        arguments = (client, address_of(behind), lambda: os.path.exists(silent))
+        arguments = (client, address_of(behind), lambda: os.path.exists(silent), doorman)
         threading.Thread(target=hand_on, args=arguments, daemon=True).start()
 
 

@@ -25,7 +25,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// An open one, from this port of a site to that one.
+    /// An open one, from this port of a site to that one. Kafka's clients say who they are where `names` says how, who, and the
+    /// password.
     ///
     /// # Errors
     /// When Python or openssl is missing, or it does not listen in time.
@@ -36,17 +37,20 @@ impl Gate {
         site: Site,
         port: u16,
         behind: u16,
+        names: Option<[&str; 3]>,
     ) -> Result<Self> {
         fs::create_dir_all(&directory)?;
         let (source, text) = guard::SOURCE;
         fs::write(directory.join(source), text)?;
         fs::write(directory.join("gate.py"), include_str!("gate.py"))?;
+        fs::write(directory.join("doorman.py"), include_str!("doorman.py"))?;
         let [at, behind] = [port, behind].map(|port| SocketAddrV4::new(site.address(), port));
         let path = |name: &str| directory.join(name).display().to_string();
         // It leaves no compiled files beside its own.
         let mut arguments = vec!["-B".to_owned(), path("gate.py"), directory.display().to_string()];
         arguments.extend([at.to_string(), behind.to_string()]);
         arguments.extend(guard.arguments(&directory, authority, site.address())?);
+        arguments.extend(names.into_iter().flatten().map(str::to_owned));
         let mut gate = Self { directory, arguments, at, site, daemon: None };
         gate.reopen()?;
         Ok(gate)

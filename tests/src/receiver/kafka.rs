@@ -1,7 +1,7 @@
 //! A Kafka broker as a receiver: gives every record of its topic.
 //!
 //! The broker is Tansu, which keeps its records in memory; a [`Gate`] stands before it, so that it can be out of reach without
-//! forgetting them, and speaks TLS for it.
+//! forgetting them, and speaks TLS and SASL for it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,6 +62,21 @@ impl Kafka {
         Self::start_at(Site::own(), directory, authority, guard, topic, partitions)
     }
 
+    /// [`Kafka::start`] for clients that say who they are: by which mechanism (as SASL calls it), user, password.
+    ///
+    /// # Errors
+    /// See [`Kafka::start`].
+    pub fn start_with_names(
+        directory: PathBuf,
+        authority: &Authority,
+        guard: Guard,
+        names: [&str; 3],
+        topic: &str,
+        partitions: u32,
+    ) -> Result<Self> {
+        Self::launch(Site::own(), directory, authority, guard, Some(names), topic, partitions)
+    }
+
     /// Starts one elsewhere.
     ///
     /// # Errors
@@ -71,6 +86,18 @@ impl Kafka {
         directory: PathBuf,
         authority: &Authority,
         guard: Guard,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<Self> {
+        Self::launch(site, directory, authority, guard, None, topic, partitions)
+    }
+
+    fn launch(
+        site: Site,
+        directory: PathBuf,
+        authority: &Authority,
+        guard: Guard,
+        names: Option<[&str; 3]>,
         topic: &str,
         partitions: u32,
     ) -> Result<Self> {
@@ -86,7 +113,8 @@ impl Kafka {
         let mut broker = Daemon::start(command, &directory.join("said"))?;
         broker.await_ports(&[behind], &[]).context("start the Kafka broker")?;
         create(site.command(&tansu)?, behind, topic, partitions)?;
-        let gate = Gate::open(directory.join("gate"), authority, guard, site.clone(), PORT, BROKER_PORT)?;
+        let gate =
+            Gate::open(directory.join("gate"), authority, guard, site.clone(), PORT, BROKER_PORT, names)?;
         Ok(Self { directory, site, topic: topic.to_owned(), partitions, gate, _broker: broker })
     }
 

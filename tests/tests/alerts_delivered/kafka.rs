@@ -107,6 +107,50 @@ fn a_broker_that_is_not_trusted_gets_nothing_until_the_file_is_mended() -> Resul
     Ok(())
 }
 
+#[test]
+fn brokers_are_told_who_it_is_and_let_in_nobody_else() -> Result<()> {
+    let mut scene = Scene::set()?;
+    let place = scene.wall.scratch("");
+    let (right, wrong) = ("shop:open:sesame", "shop:guess");
+    fs::write(place.join("right"), format!("{right}\n"))?;
+    fs::write(place.join("mended"), format!("{wrong}\n"))?;
+    let ca = scene.authority.pem();
+    let ways = [
+        ("plain", "PLAIN", Guard::Tls),
+        ("scram-sha-256", "SCRAM-SHA-256", Guard::Plain),
+        ("scram-sha-512", "SCRAM-SHA-512", Guard::Tls),
+    ];
+    let mut brokers = Vec::new();
+    for (name, mechanism, guard) in ways {
+        let (names, home) = ([mechanism, "shop", "open:sesame"], scene.wall.scratch(name));
+        let kafka = Kafka::start_with_names(home, &scene.authority, guard, names, TOPIC, PARTITIONS)?;
+        let tls = if guard == Guard::Plain { "tls = false".to_owned() } else { format!("ca = {ca:?}") };
+        let keys =
+            |file: &str| format!("{tls}\nsasl = \"{name}\"\ntoken-file = {:?}", place.join(file).display());
+        sink(&scene, name, &kafka, &keys("right"))?;
+        sink(&scene, &format!("wrong {name}"), &kafka, &keys("mended"))?;
+        brokers.push((name, kafka));
+    }
+    scene.start()?;
+    scene.refuse(3)?;
+    for (name, kafka) in &brokers {
+        let wrong = format!("wrong {name}");
+        let status = scene.until_status(&wrong, |status| status.failing)?;
+        ensure!((status.written, status.waiting) == (0, 3), "{wrong}: {status:?}");
+        ensure!(status.last_error.is_some_and(|why| !why.contains("guess")), "a secret is told");
+        scene.until_taken(name)?;
+        let times = scene.until_all_came(name, || ids(kafka))?;
+        ensure!(is_once(&times), "{name}: {times:?}");
+    }
+    fs::write(place.join("mended"), right)?;
+    for (name, kafka) in &brokers {
+        scene.until_taken(&format!("wrong {name}"))?;
+        let times = scene.until_all_came(name, || ids(kafka))?;
+        ensure!(times.values().all(|times| *times == 2), "{name}: {times:?}");
+    }
+    Ok(())
+}
+
 fn check(name: &str, alert: &Value, record: &Record) -> Result<()> {
     let header = |name: &str| record.headers.get(name).and_then(Option::as_deref);
     assert_eq!(record.key.as_deref(), alert["host"].as_str());

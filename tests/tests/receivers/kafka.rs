@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use dnswall_tests::authority::Authority;
 use dnswall_tests::receiver::guard::Guard;
 use dnswall_tests::receiver::kafka::Kafka;
@@ -16,8 +16,11 @@ const ID: &str = "0195519e-9200-7000-8000-000000000001";
 const PRODUCER: &str = r#"
 import sys
 from kafka import KafkaProducer
-at, authority, value = sys.argv[1:]
+at, authority, value, *names = sys.argv[1:]
 more = {} if authority == "-" else {"security_protocol": "SSL", "ssl_cafile": authority}
+if names:
+    more["security_protocol"] = "SASL_" + more.get("security_protocol", "PLAINTEXT")
+    more |= zip(("sasl_mechanism", "sasl_plain_username", "sasl_plain_password"), names)
 producer = KafkaProducer(
     bootstrap_servers=at, acks="all", retries=0, request_timeout_ms=2000, max_block_ms=5000, api_version=(2, 5), **more
 )
@@ -33,6 +36,8 @@ struct Scene {
     kafka: Kafka,
     authority: Authority,
     guard: Guard,
+    /// What the producer calls itself: mechanism, user, password.
+    names: Vec<&'static str>,
     _directory: TempDir,
 }
 
@@ -41,7 +46,16 @@ impl Scene {
         let directory = tempfile::tempdir()?;
         let authority = Authority::make(directory.path())?;
         let kafka = Kafka::start(directory.path().join("kafka"), &authority, guard, "alerts", 2)?;
-        Ok(Self { kafka, authority, guard, _directory: directory })
+        Ok(Self { kafka, authority, guard, names: Vec::new(), _directory: directory })
+    }
+
+    /// A broker that asks who it is.
+    fn set_with_names(guard: Guard, names: [&'static str; 3]) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let authority = Authority::make(directory.path())?;
+        let place = directory.path().join("kafka");
+        let kafka = Kafka::start_with_names(place, &authority, guard, names, "alerts", 2)?;
+        Ok(Self { kafka, authority, guard, names: names.to_vec(), _directory: directory })
     }
 
     /// What the producer said, with the offset at which its record is.
@@ -56,7 +70,7 @@ impl Scene {
             Guard::Tls | Guard::Mutual => self.authority.pem().display().to_string(),
         };
         let mut command = Command::new("/usr/bin/python3");
-        command.args(["-c", PRODUCER, &self.kafka.at().to_string(), &authority, value]);
+        command.args(["-c", PRODUCER, &self.kafka.at().to_string(), &authority, value]).args(&self.names);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("start the producer")?;
         let mut lines = BufReader::new(child.stdout.take().context("take its output")?);
@@ -116,5 +130,34 @@ fn an_answer_may_be_lost_although_the_record_is_kept() -> Result<()> {
     scene.kafka.lose_answers(false)?;
     assert_eq!(scene.produce("told")?.text, b"1\n");
     assert_eq!(scene.values()?, ["not told", "told"]);
+    Ok(())
+}
+
+#[test]
+fn who_does_not_know_the_password_is_not_let_in() -> Result<()> {
+    let ways = [
+        (Guard::Tls, ["PLAIN", "shop", "open:sesame"]),
+        (Guard::Plain, ["SCRAM-SHA-256", "shop", "sesame"]),
+        (Guard::Tls, ["SCRAM-SHA-512", "shop", "sesame"]),
+    ];
+    // A producer takes five seconds to give up.
+    std::thread::scope(|scope| {
+        let all = ways.map(|(guard, names)| scope.spawn(move || lets_in(guard, names)));
+        all.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a thread panicked"))?)
+    })
+}
+
+/// That a broker lets in whom it knows by these names, and nobody else.
+fn lets_in(guard: Guard, names: [&'static str; 3]) -> Result<()> {
+    let mut scene = Scene::set_with_names(guard, names)?;
+    let said = scene.produce("right")?;
+    ensure!(said.code == 0, "{names:?}: {}", said.errors);
+    let [mechanism, user, password] = names;
+    for wrong in [vec![mechanism, user, "guess"], vec![mechanism, "root", password], vec![]] {
+        scene.names = wrong;
+        let said = scene.produce("wrong")?;
+        ensure!(said.code != 0, "{names:?}: {:?} was let in", scene.names);
+    }
+    ensure!(scene.values()? == ["right"], "{names:?}");
     Ok(())
 }
