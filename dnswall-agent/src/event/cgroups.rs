@@ -27,6 +27,8 @@ use super::proc_dir::inode;
 pub const PATHS_MAX: usize = 32_768;
 /// Cgroups that are watched; what is made below another one is found as it would be without this.
 pub const WATCHES_MAX: usize = 16_384;
+/// Bytes of a path; a longer one is not remembered. Kubernetes has some two hundred.
+const PATH_BYTES_MAX: usize = 1_024;
 /// What the kernel allows a user of watches; no more than a half of it is taken (a kubelet needs some, too).
 const ALLOWED: &str = "/proc/sys/fs/inotify/max_user_watches";
 /// Where the kernel had to leave out what happened, everything is read again, after this.
@@ -39,7 +41,7 @@ const ANSWER_BYTES: usize = 16_384;
 /// What is known of the hierarchy.
 #[derive(Debug)]
 pub struct Cgroups {
-    paths: Mutex<Lru<u64, Box<[u8]>>>,
+    paths: Mutex<Lru<u64, Arc<[u8]>>>,
     unwatched: AtomicU64,
 }
 
@@ -49,11 +51,11 @@ struct Watcher {
     cgroups: Arc<Cgroups>,
     mount: PathBuf,
     /// The top's path from the mount.
-    top: Box<[u8]>,
+    top: Arc<[u8]>,
     watches_max: usize,
     /// What is watched, by the kernel's number of the watch and by path.
-    watched: HashMap<i32, Box<[u8]>>,
-    numbers: HashMap<Box<[u8]>, i32>,
+    watched: HashMap<i32, Arc<[u8]>>,
+    numbers: HashMap<Arc<[u8]>, i32>,
     /// Cgroups that were made in the second that began then.
     made: u32,
     since: Instant,
@@ -61,8 +63,8 @@ struct Watcher {
 
 /// What the kernel tells.
 enum Told {
-    Made(Box<[u8]>),
-    Removed(Box<[u8]>),
+    Made(Arc<[u8]>),
+    Removed(Arc<[u8]>),
     /// There was too much of it.
     LeftOut,
 }
@@ -91,7 +93,7 @@ impl Cgroups {
     }
 
     /// The path of a cgroup from the hierarchy's root, which is `/`.
-    pub fn path(&self, cgroup: u64) -> Option<Box<[u8]>> {
+    pub fn path(&self, cgroup: u64) -> Option<Arc<[u8]>> {
         locked(&self.paths).get(&cgroup).cloned()
     }
 
@@ -100,8 +102,8 @@ impl Cgroups {
         self.unwatched.load(Ordering::Relaxed)
     }
 
-    fn remember(&self, cgroup: u64, path: &[u8]) {
-        locked(&self.paths).insert(cgroup, path.into());
+    fn remember(&self, cgroup: u64, path: &Arc<[u8]>) {
+        locked(&self.paths).insert(cgroup, Arc::clone(path));
     }
 }
 
@@ -172,9 +174,13 @@ impl Watcher {
     }
 
     /// Watches a cgroup and those below it, each before what is in it is read: what is made meanwhile is seen one way or the other.
-    fn learn(&mut self, path: Box<[u8]>) {
+    fn learn(&mut self, path: Arc<[u8]>) {
         let mut paths = vec![path];
         while let Some(path) = paths.pop() {
+            if path.len() > PATH_BYTES_MAX {
+                self.cgroups.unwatched.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let directory = directory(&self.mount, &path);
             // One that went away meanwhile has nothing to tell.
             let Some(id) = inode(&directory) else { continue };
@@ -184,7 +190,7 @@ impl Watcher {
         }
     }
 
-    fn add(&mut self, directory: &Path, path: &[u8]) {
+    fn add(&mut self, directory: &Path, path: &Arc<[u8]>) {
         let is_known = self.numbers.contains_key(path);
         if !is_known && self.watched.len() >= self.watches_max {
             self.cgroups.unwatched.fetch_add(1, Ordering::Relaxed);
@@ -196,8 +202,8 @@ impl Watcher {
             Ok(number) if self.numbers.get(path) == Some(&number) => {}
             Ok(number) => {
                 self.forget(path);
-                self.watched.insert(number, path.into());
-                self.numbers.insert(path.into(), number);
+                self.watched.insert(number, Arc::clone(path));
+                self.numbers.insert(Arc::clone(path), number);
             }
             Err(Errno::NOENT) => {}
             Err(_) => {
@@ -223,7 +229,7 @@ impl Watcher {
 }
 
 /// The directories in one, with their ids: a directory's entries carry inode numbers.
-pub(super) fn children(directory: &Path, path: &[u8]) -> impl Iterator<Item = (u64, Box<[u8]>)> {
+pub(super) fn children(directory: &Path, path: &[u8]) -> impl Iterator<Item = (u64, Arc<[u8]>)> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.map(|entry| (entry.ino(), child(path, entry.file_name().as_bytes())))
@@ -236,12 +242,12 @@ pub(super) fn directory(mount: &Path, path: &[u8]) -> PathBuf {
 }
 
 /// A directory's path from the root of the hierarchy that is mounted there.
-pub(super) fn path_of(mount: &Path, directory: &Path) -> Box<[u8]> {
+pub(super) fn path_of(mount: &Path, directory: &Path) -> Arc<[u8]> {
     let below = directory.strip_prefix(mount).unwrap_or(Path::new(""));
     [b"/", below.as_os_str().as_bytes()].concat().into()
 }
 
-fn child(parent: &[u8], name: &[u8]) -> Box<[u8]> {
+fn child(parent: &[u8], name: &[u8]) -> Arc<[u8]> {
     [parent.strip_suffix(b"/").unwrap_or(parent), b"/", name].concat().into()
 }
 
@@ -341,6 +347,18 @@ mod tests {
         fs::remove_dir(root.path().join("b")).unwrap();
         watcher.forget_gone();
         assert!(!watcher.numbers.contains_key(&b"/a"[..]) && !watcher.numbers.contains_key(&b"/b"[..]));
+    }
+
+    #[test]
+    fn a_path_without_end_takes_no_memory() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watcher = watcher(root.path(), 100);
+        let name = "a".repeat(200);
+        let mut path = root.path().to_owned();
+        (0..10).for_each(|_| path.push(&name));
+        fs::create_dir_all(&path).unwrap();
+        watcher.learn(watcher.top.clone());
+        assert_eq!((watcher.watched.len(), watcher.cgroups.unwatched()), (6, 1));
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Workload {
 #[derive(Debug)]
 pub struct Workloads {
     mount: PathBuf,
-    wall: Box<[u8]>,
+    wall: Arc<[u8]>,
     proc: PathBuf,
     cgroups: Option<Arc<Cgroups>>,
     known: Lru<u64, Arc<Workload>>,
@@ -162,7 +162,7 @@ impl Workloads {
         if let Some(root) = inode(&self.mount) {
             self.remember(root, b"/");
         }
-        let mut paths: VecDeque<Box<[u8]>> = VecDeque::from([(*b"/").into()]);
+        let mut paths: VecDeque<Arc<[u8]>> = VecDeque::from([(*b"/").into()]);
         let mut visited = 0;
         while let Some(path) = paths.pop_front() {
             for (id, child) in children(&directory(&self.mount, &path), &path) {
