@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -38,23 +37,28 @@ const OVERLAY: u64 = 0x794c_7630;
 /// The mounts of the host's first process.
 const HOST_MOUNTS: &str = "/proc/1/mountinfo";
 
+/// The device of a file system.
+type Device = (u32, u32);
+/// What makes a program's file its hash; the function is to be called after each slice.
+type Hash = fn(&Program, &dyn Fn()) -> Outcome;
+
 /// The threads that read, at most one of which is not left behind.
 #[derive(Debug)]
 pub struct Hasher {
+    hash: Hash,
     hashes: Arc<Hashes>,
     programs: Mutex<Receiver<Program>>,
     watch: Mutex<Watch>,
-    /// Devices that threads were left behind at.
-    shunned: Mutex<Vec<(u32, u32)>>,
-    stuck: AtomicUsize,
 }
 
-/// The thread that is not left behind.
+/// The thread that is not left behind, and where the others are.
 #[derive(Debug, Default)]
 struct Watch {
     number: u64,
     /// The device it reads from, and when it last got ahead, on the monotonic clock; nothing while it waits for work.
-    at: Option<((u32, u32), u64)>,
+    at: Option<(Device, u64)>,
+    /// A device for each thread that was left behind there. Nobody else goes to one, so each is here once.
+    shunned: Vec<Device>,
 }
 
 impl Hasher {
@@ -63,38 +67,38 @@ impl Hasher {
     /// # Errors
     /// When there can be no more threads.
     pub fn start(hashes: Arc<Hashes>, programs: Receiver<Program>) -> io::Result<Arc<Self>> {
-        let hasher = Arc::new(Self {
-            hashes,
-            programs: Mutex::new(programs),
-            watch: Mutex::default(),
-            shunned: Mutex::default(),
-            stuck: AtomicUsize::new(0),
-        });
+        Self::start_with(hash, hashes, programs)
+    }
+
+    fn start_with(hash: Hash, hashes: Arc<Hashes>, programs: Receiver<Program>) -> io::Result<Arc<Self>> {
+        let (programs, watch) = (Mutex::new(programs), Mutex::default());
+        let hasher = Arc::new(Self { hash, hashes, programs, watch });
         hasher.employ(0)?;
         Ok(hasher)
     }
 
     /// How many threads wait for a file right now.
     pub fn stuck(&self) -> usize {
-        self.stuck.load(Ordering::Relaxed)
+        locked(&self.watch).shunned.len()
     }
 
     /// Leaves a thread behind that gets nowhere, and starts another one. To be called now and then.
     pub fn look_after(self: &Arc<Self>, now_ns: u64) {
         let mut watch = locked(&self.watch);
         let Some((device, ahead_ns)) = watch.at else { return };
-        if now_ns.saturating_sub(ahead_ns) < STUCK_NS || self.stuck() >= STUCK_MAX {
+        if now_ns.saturating_sub(ahead_ns) < STUCK_NS || watch.shunned.len() >= STUCK_MAX {
             return;
         }
-        self.stuck.fetch_add(1, Ordering::Relaxed);
-        locked(&self.shunned).push(device);
         tracing::warn!("a program on device {}:{} cannot be read: nothing comes", device.0, device.1);
-        let next = watch.number + 1;
-        *watch = Watch { number: next, at: None };
-        drop(watch);
-        if let Err(error) = self.employ(next) {
-            tracing::warn!(%error, "no more programs are read: start a thread");
+        if let Err(error) = self.employ(watch.number + 1) {
+            tracing::warn!(%error, "no program is read for now: start a thread");
+            // After as long again.
+            watch.at = Some((device, now_ns));
+            return;
         }
+        watch.shunned.push(device);
+        watch.number += 1;
+        watch.at = None;
     }
 
     fn employ(self: &Arc<Self>, number: u64) -> io::Result<()> {
@@ -106,32 +110,47 @@ impl Hasher {
         loop {
             let Ok(program) = locked(&self.programs).recv() else { return };
             let device = program.fingerprint.device();
-            if locked(&self.shunned).contains(&device) {
+            if !self.goes_to(device, number) {
                 self.hashes.learn(program.fingerprint, Outcome::Failed);
                 continue;
             }
-            let get_ahead = || self.is_at(number, Some((device, Clocks::read().monotonic_ns)));
-            get_ahead();
-            let outcome = hash(&program, &|| {
-                get_ahead();
-            });
-            let was_left_behind = !self.is_at(number, None);
+            let outcome = (self.hash)(&program, &|| self.gets_ahead(device, number));
+            // Before anybody has the hash, and asks for the next one of that device.
+            let was_left_behind = self.comes_back(device, number);
             self.hashes.learn(program.fingerprint, outcome);
             if was_left_behind {
-                self.stuck.fetch_sub(1, Ordering::Relaxed);
-                locked(&self.shunned).retain(|shunned| *shunned != device);
                 return;
             }
         }
     }
 
-    /// Notes where a thread is; `false` for one that was left behind.
-    fn is_at(&self, number: u64, at: Option<((u32, u32), u64)>) -> bool {
+    /// A thread begins to read there; `false` if nobody is to.
+    fn goes_to(&self, device: Device, number: u64) -> bool {
+        let is_shunned = locked(&self.watch).shunned.contains(&device);
+        if !is_shunned {
+            self.gets_ahead(device, number);
+        }
+        !is_shunned
+    }
+
+    /// What a thread that is left behind does is of no interest.
+    fn gets_ahead(&self, device: Device, number: u64) {
         let mut watch = locked(&self.watch);
         if watch.number == number {
-            watch.at = at;
+            watch.at = Some((device, Clocks::read().monotonic_ns));
         }
-        watch.number == number
+    }
+
+    /// A thread has read what it was to read; `true` for one that was left behind, and is one too many now.
+    fn comes_back(&self, device: Device, number: u64) -> bool {
+        let mut watch = locked(&self.watch);
+        let was_left_behind = watch.number != number;
+        if was_left_behind {
+            watch.shunned.retain(|shunned| *shunned != device);
+        } else {
+            watch.at = None;
+        }
+        was_left_behind
     }
 }
 
@@ -149,7 +168,7 @@ fn hash(program: &Program, ahead: &dyn Fn()) -> Outcome {
     }
 }
 
-fn is_made_up(file: impl AsFd, device: (u32, u32)) -> bool {
+fn is_made_up(file: impl AsFd, device: Device) -> bool {
     match fstatfs(file).map(|found| found.f_type as u64) {
         Ok(FUSE) => true,
         // Whoever has a user namespace may have one above a FUSE of his own (since 5.11). What the host has mounted is root's.
@@ -159,7 +178,7 @@ fn is_made_up(file: impl AsFd, device: (u32, u32)) -> bool {
 }
 
 /// Whether the host itself has that device mounted somewhere.
-fn is_the_hosts((major, minor): (u32, u32)) -> bool {
+fn is_the_hosts((major, minor): Device) -> bool {
     let wanted = format!("{major}:{minor}");
     let mounts = std::fs::read_to_string(HOST_MOUNTS).unwrap_or_default();
     // The third field (proc_pid_mountinfo(5)).
@@ -256,34 +275,65 @@ mod tests {
         assert!(!is_the_hosts((4_095, 1_048_575)));
     }
 
+    /// Held by a test, so that a thread hangs at what is in a directory, and not at what is in `/proc`.
+    static HELD: Mutex<()> = Mutex::new(());
+
+    fn hang(program: &Program, _: &dyn Fn()) -> Outcome {
+        if program.fingerprint.device() != self::program(Path::new(ELSEWHERE)).fingerprint.device() {
+            drop(locked(&HELD));
+        }
+        Outcome::Hash("abc".to_owned())
+    }
+
+    const ELSEWHERE: &str = "/proc/version";
+
+    /// What `is_so`, however late.
+    fn wait(what: &str, is_so: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < until, "{what}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn asked(hashes: &Hashes, path: &Path) -> HashCell {
+        let cell = HashCell::default();
+        assert!(cell.ask());
+        hashes.ask(program(path), &cell);
+        cell
+    }
+
     #[test]
     fn a_thread_that_gets_nowhere_is_left_behind_and_what_else_comes_is_read() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a");
-        std::fs::write(&path, "abc").unwrap();
+        let paths = ["a", "b"].map(|name| directory.path().join(name));
+        for path in &paths {
+            std::fs::write(path, "abc").unwrap();
+        }
         let (hashes, programs) = Hashes::new().unwrap();
         let hashes = Arc::new(hashes);
-        let hasher = Hasher::start(Arc::clone(&hashes), programs).unwrap();
-        // As if the first thread hung at a file of another device.
-        let started_ns = Clocks::read().monotonic_ns;
-        locked(&hasher.watch).at = Some(((9, 9), started_ns));
-        hasher.look_after(started_ns + STUCK_NS - 1);
+        let hasher = Hasher::start_with(hang, Arc::clone(&hashes), programs).unwrap();
+
+        let held = locked(&HELD);
+        let late = asked(&hashes, &paths[0]);
+        wait("it goes there", || locked(&hasher.watch).at.is_some());
+        let (device, since_ns) = locked(&hasher.watch).at.unwrap();
+        hasher.look_after(since_ns + STUCK_NS - 1);
         assert_eq!(hasher.stuck(), 0);
-        hasher.look_after(started_ns + STUCK_NS);
-        assert_eq!((hasher.stuck(), locked(&hasher.shunned).as_slice()), (1, &[(9, 9)][..]));
-        for name in ["b", "c"] {
-            let path = directory.path().join(name);
-            std::fs::write(&path, name).unwrap();
-            let cell = HashCell::default();
-            hashes.ask(program(&path), &cell);
-            let until = Instant::now() + Duration::from_secs(10);
-            while cell.get().is_none() && Instant::now() < until {
-                thread::sleep(Duration::from_millis(2));
-            }
-            assert_eq!(cell.get().map(|hash| &**hash), Some(&*hexadecimal(&Sha256::digest(name))));
-        }
-        // What was left behind took the first file before it saw that it had been, and is back.
+        hasher.look_after(since_ns + STUCK_NS);
+        assert_eq!(locked(&hasher.watch).shunned, [device]);
+        // The next thread reads what is elsewhere, and does not go where the first one hangs.
+        let elsewhere = asked(&hashes, Path::new(ELSEWHERE));
+        wait("another thread reads", || elsewhere.get().is_some());
+        let beside = asked(&hashes, &paths[1]);
+        wait("what is beside it is answered", || !beside.is_pending());
+        assert_eq!((beside.get(), late.is_pending(), hasher.stuck()), (None, true, 1));
+
+        drop(held);
+        wait("it comes back", || late.get().is_some());
+        // Who has its hash can ask for the next one.
         assert_eq!(hasher.stuck(), 0);
-        assert!(locked(&hasher.shunned).contains(&(9, 9)), "of another device than that file's");
+        let beside = asked(&hashes, &paths[1]);
+        wait("what is beside it is read", || beside.get().is_some());
     }
 }
