@@ -4,7 +4,7 @@
 //! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → spool → sinks` ([`event`], [`alert`], [`spool`],
 //! [`format`], [`sink`]), of questions a record each ([`asked`]). [`metrics`] shows a scraper what it counts. [`run`] wires the
 //! two, [`container`] and [`kubernetes`] name containers and pods, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
-//! [`durable`] writes its own, [`doctor`] says what it can do, [`demo`] shows it.
+//! [`durable`] writes its own, [`worker`] does for two of them what may hang, [`doctor`] says what it can do, [`demo`] shows it.
 
 pub mod alert;
 pub mod asked;
@@ -33,3 +33,4 @@ pub mod remote;
 pub mod run;
 pub mod sink;
 pub mod spool;
+pub mod worker;

@@ -1,15 +1,14 @@
 //! Takes a file of another process's directory in /proc, gives its bytes, or nothing when they do not come in time.
 //!
 //! What the kernel reads from a process's memory, or of its mappings, it reads under that memory's lock, and whoever has a
-//! file system of its own (FUSE) can hold that for as long as it likes. So a thread of its own does the reading, and is left
-//! behind when it does not come back.
+//! file system of its own (FUSE) can hold that for as long as it likes. So a [`worker`](crate::worker) does the
+//! reading, and is left behind when it does not come back.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::worker::{LeftBehind, Limits, Worker};
 
 /// How long a read may take. One that nobody hinders takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -25,80 +24,64 @@ struct Errand {
     name: &'static str,
     bytes_max: usize,
     read: Read,
-    answer: SyncSender<Option<Vec<u8>>>,
-    /// Whoever comes second, the thread with its answer or the other with its patience at an end, knows by it.
-    is_over: Arc<AtomicBool>,
 }
 
-/// The thread that reads; none until it is needed, and after one was left behind.
-static CLERK: Mutex<Option<SyncSender<Errand>>> = Mutex::new(None);
-static STUCK: AtomicUsize = AtomicUsize::new(0);
+/// Who reads, one file at a time.
+struct Reader {
+    worker: Mutex<Worker<Errand, Option<Vec<u8>>>>,
+    /// To be looked at while somebody waits for the worker.
+    left_behind: LeftBehind,
+}
+
+static READER: LazyLock<Reader> = LazyLock::new(Reader::new);
 
 /// How many threads wait for another process right now.
 pub fn stuck() -> usize {
-    STUCK.load(Ordering::Relaxed)
+    READER.left_behind.count()
 }
 
 /// The answer of `read`, if it comes in time.
 pub(super) fn ask(dir: impl AsFd, name: &'static str, bytes_max: usize, read: Read) -> Option<Vec<u8>> {
-    if stuck() >= STUCK_MAX {
-        return None;
-    }
     let dir = dir.as_fd().try_clone_to_owned().ok()?;
-    let (answer, answered) = sync_channel(1);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let mut clerk = clerk();
-    let desk = match clerk.take() {
-        Some(desk) => desk,
-        None => employ()?,
-    };
-    desk.send(Errand { dir, name, bytes_max, read, answer, is_over: is_over.clone() }).ok()?;
-    if let Ok(bytes) = answered.recv_timeout(PATIENCE) {
-        *clerk = Some(desk);
-        return bytes;
-    }
-    STUCK.fetch_add(1, Ordering::Relaxed);
-    if is_over.swap(true, Ordering::AcqRel) {
-        // It came at the last moment.
-        STUCK.fetch_sub(1, Ordering::Relaxed);
-        *clerk = Some(desk);
-        return answered.recv().ok().flatten();
-    }
-    None
+    READER.ask(Errand { dir, name, bytes_max, read }, PATIENCE)
 }
 
-/// Starts a thread, which ends when nobody asks it any more.
-fn employ() -> Option<SyncSender<Errand>> {
-    let (desk, errands) = sync_channel(1);
-    thread::Builder::new().name("dnswall-proc".to_owned()).spawn(move || run(&errands)).ok()?;
-    Some(desk)
-}
+impl Reader {
+    fn new() -> Self {
+        let limits = Limits { owed_max: 1, left_behind_max: STUCK_MAX };
+        let work = |Errand { dir, name, bytes_max, read }: Errand| read(&dir, name, bytes_max);
+        let worker = Worker::new("dnswall-proc", limits, Arc::new(work));
+        Self { left_behind: worker.left_behind(), worker: Mutex::new(worker) }
+    }
 
-fn run(errands: &Receiver<Errand>) {
-    for Errand { dir, name, bytes_max, read, answer, is_over } in errands {
-        let bytes = read(&dir, name, bytes_max);
-        if is_over.swap(true, Ordering::AcqRel) {
-            STUCK.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            // There is room for it, and who asked waits for it.
-            let _ = answer.send(bytes);
+    fn ask(&self, errand: Errand, patience: Duration) -> Option<Vec<u8>> {
+        // Every change in it is whole.
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !worker.ask(errand) {
+            return None;
         }
+        let answer = worker.answer(patience);
+        if answer.is_none() {
+            worker.leave();
+        }
+        answer.flatten()
     }
-}
-
-fn clerk() -> MutexGuard<'static, Option<SyncSender<Errand>>> {
-    // It holds a way to a thread, or none.
-    CLERK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::thread;
     use std::time::Instant;
 
-    fn hold(_: &OwnedFd, _: &'static str, _: usize) -> Option<Vec<u8>> {
-        thread::sleep(Duration::from_secs(2));
+    /// For what comes, however late.
+    const SURELY: Duration = Duration::from_secs(60);
+    /// Held by the test, so that a read hangs.
+    static HELD: Mutex<()> = Mutex::new(());
+
+    fn hang(_: &OwnedFd, _: &'static str, _: usize) -> Option<Vec<u8>> {
+        drop(HELD.lock());
         Some(b"late".to_vec())
     }
 
@@ -106,23 +89,26 @@ mod tests {
         Some(name.as_bytes().to_vec())
     }
 
-    // One test: they share the threads.
     #[test]
     fn who_does_not_answer_keeps_nobody_waiting() {
-        let dir = || OwnedFd::from(File::open("/proc/self").unwrap());
-        let begun = Instant::now();
+        let reader = Reader::new();
+        let ask = |read: Read, patience| {
+            let dir = OwnedFd::from(File::open("/proc/self").unwrap());
+            reader.ask(Errand { dir, name: "name", bytes_max: 1, read }, patience)
+        };
+        let held = HELD.lock().unwrap();
         for left_behind in 1..=STUCK_MAX {
-            assert_eq!(ask(dir(), "held", 1, hold), None);
-            assert_eq!(stuck(), left_behind);
-            if left_behind < STUCK_MAX {
-                assert_eq!(ask(dir(), "quick", 1, at_once).as_deref(), Some(&b"quick"[..]));
-            }
+            assert_eq!(ask(at_once, SURELY).as_deref(), Some(&b"name"[..]));
+            assert_eq!(ask(hang, Duration::from_millis(1)), None);
+            assert_eq!(reader.left_behind.count(), left_behind);
         }
-        assert_eq!(ask(dir(), "quick", 1, at_once), None, "too many wait");
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-        while stuck() > 0 {
-            thread::sleep(Duration::from_millis(10));
+        assert_eq!(ask(at_once, SURELY), None, "too many wait");
+        drop(held);
+        let until = Instant::now() + SURELY;
+        while reader.left_behind.count() > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(ask(dir(), "quick", 1, at_once).as_deref(), Some(&b"quick"[..]));
+        assert_eq!(reader.left_behind.count(), 0);
+        assert_eq!(ask(at_once, SURELY).as_deref(), Some(&b"name"[..]));
     }
 }

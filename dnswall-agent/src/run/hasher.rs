@@ -1,9 +1,10 @@
 //! Takes programs' files from the queue of [`Hashes`], gives it their SHA-256. On a thread of its own: a file may be large, or on a
 //! file system that answers late or never.
 //!
-//! A thread that makes no progress is left behind, as one that reads another process is (`event/patience.rs`), and another one goes
-//! on; what comes from the same device meanwhile is not read. Large files are read in slices, with as long a pause after each as it
-//! took: nobody's disk or processor is taken for more than half the time.
+//! A thread that makes no progress is left behind, and another one goes on. It is no [`worker`](crate::worker): that one is asked and
+//! answers in turn, and this one takes what waits, is as slow as a file is large, and says itself that it gets ahead. What comes from
+//! the same device meanwhile is not read. Large files are read in slices, with as long a pause after each as it took: nobody's disk or
+//! processor is taken for more than half the time.
 
 use std::fs::File;
 use std::io::{self, Read};
