@@ -4,7 +4,7 @@
 //! [`kernel`]) and `ring → Event → EnrichedEvent → Alert → spool → sinks` ([`event`], [`alert`], [`spool`],
 //! [`format`], [`sink`]), of questions a record each ([`asked`]). [`metrics`] shows a scraper what it counts. [`run`] wires the
 //! two, [`container`] and [`kubernetes`] name containers and pods, [`control`] lets the commands in [`cli`] talk to it, [`host`] finds its files and users,
-//! [`durable`] writes its own, [`worker`] does for two of them what may hang, [`doctor`] says what it can do, [`demo`] shows it.
+//! [`durable`] writes its own, [`worker`] does for two of them what may hang, [`lru`] bounds what many remember, [`doctor`] says what it can do, [`demo`] shows it.
 
 pub mod alert;
 pub mod asked;
@@ -25,6 +25,7 @@ pub mod glob;
 pub mod host;
 pub mod kernel;
 pub mod kubernetes;
+pub mod lru;
 pub mod metrics;
 pub mod picture;
 pub mod policy;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dnswall_common::event::{Refused, RefusedKey};
 use dnswall_common::limits::{EVENT_INTERVAL_NS, REFUSED_FLOWS_MAX};
 
-use crate::event::lru::Lru;
+use crate::lru::Lru;
 
 /// Totals remembered: as many as the kernel has room for. One forgotten here but not there would be counted again.
 pub const TOTALS_MAX: usize = REFUSED_FLOWS_MAX;

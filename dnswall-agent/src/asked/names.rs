@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dnswall_common::named::lifetime_ns;
 
 use crate::event::dns::Answer;
-use crate::event::lru::Lru;
+use crate::lru::Lru;
 
 /// Addresses that are remembered.
 pub const NAMES_MAX: usize = 16_384;

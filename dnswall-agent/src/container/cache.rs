@@ -13,7 +13,7 @@ use super::clerk::{Clerk, Find};
 use super::find::{Asked, Seeker, find};
 use super::{Container, nspawn};
 use crate::event::Workload;
-use crate::event::lru::Lru;
+use crate::lru::Lru;
 
 /// Containers remembered.
 pub const CONTAINERS_MAX: usize = 8_192;

@@ -9,12 +9,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::lru::Lru;
 use super::patience;
 use super::proc_dir::ProcDir;
 use super::process::{PROCESS_FRESH_NS, PROCESS_SHUNNED_NS};
 use super::text::printable;
 use crate::host::has_initial_pids;
+use crate::lru::Lru;
 
 /// Processes above the parent that are told.
 pub const ANCESTORS_MAX: usize = 8;

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::lru::Lru;
 use super::proc_dir::inode;
+use crate::lru::Lru;
 
 /// Paths remembered.
 pub const PATHS_MAX: usize = 32_768;

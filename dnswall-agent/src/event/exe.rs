@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, statat};
 
-use super::lru::Lru;
 use super::proc_dir::executable;
 use crate::host::HostRoot;
+use crate::lru::Lru;
 
 /// Executables remembered.
 pub const EXE_PATHS_MAX: usize = 16_384;

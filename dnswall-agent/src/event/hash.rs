@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{AtFlags, StatxFlags, StatxTimestamp, statx};
 
-use super::lru::Lru;
+use crate::lru::Lru;
 
 /// Files whose hash is remembered.
 pub const HASHES_MAX: usize = 4_096;

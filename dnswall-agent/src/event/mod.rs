@@ -12,7 +12,6 @@ pub mod dns;
 pub mod enrich;
 pub mod exe;
 pub mod hash;
-pub mod lru;
 pub mod patience;
 pub mod proc_dir;
 pub mod process;

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use super::ancestors::{Ancestors, Parent};
 use super::exe::{ExeId, ExePaths, PATH_BYTES_MAX};
 use super::hash::{HashCell, Hashes, Program};
-use super::lru::Lru;
 use super::patience;
 use super::proc_dir::{COMMAND_LINE_BYTES_MAX, ProcDir};
 use super::text::printable;
 use crate::host::HostRoot;
+use crate::lru::Lru;
 
 /// Processes remembered after they are gone.
 pub const PROCESSES_MAX: usize = 4_096;

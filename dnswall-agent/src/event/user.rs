@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::lru::Lru;
 use super::text::printable;
 use crate::host::HostRoot;
+use crate::lru::Lru;
 
 /// User names remembered.
 pub const USERS_MAX: usize = 1_024;

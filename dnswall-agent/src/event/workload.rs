@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use dnswall_common::identity::{CONTAINER_ID_BYTES, container_id_start, container_in};
 
 use super::cgroups::{Cgroups, children, directory, path_of};
-use super::lru::Lru;
 use super::proc_dir::{ProcDir, inode};
 use super::text::printable;
+use crate::lru::Lru;
 
 /// Cgroups remembered.
 pub const WORKLOADS_MAX: usize = 32_768;
