@@ -6,24 +6,33 @@
 #![doc = include_str!("example.toml")]
 //! ```
 
+mod alerts;
 mod kubernetes;
+mod lists;
+mod metrics;
 mod mute;
+mod process;
+mod proof;
 mod remote;
 mod section;
 mod sink;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
 use toml::de::DeTable;
 
-use crate::alert::limit::Limits;
 use crate::alert::mute::Mute;
 use crate::policy::{Problem, Problems};
+use alerts::SPOOL_BYTES_DEFAULT;
+pub use alerts::{AlertsConfig, INTERVAL_RANGE, SPOOL_BYTES_RANGE, Terminal, WORKLOAD_RANGE};
 pub use kubernetes::{KubernetesConfig, PodSource, REFRESH_RANGE};
+pub use lists::{ListsConfig, TIMEOUT_RANGE};
+pub use metrics::{METRICS_PORT, METRICS_PORT_MIN, MetricsConfig};
 pub use mute::MUTES_MAX;
+pub use process::ProcessConfig;
+use proof::HEARTBEAT_DEFAULT;
+pub use proof::{AtStart, HEARTBEAT_RANGE, PROOF_RANGE, ProofConfig, WATCH_RANGE};
 pub use remote::{REQUEST_RANGE, RemoteConfig, ServerConfig};
 use section::Section;
 use sink::Sinks;
@@ -36,22 +45,7 @@ pub use sink::{
 pub const CONFIG_PATH: &str = "/etc/dnswall/agent.toml";
 /// The longest agent.toml, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
-/// Least and most time between two tests of whether alerts arrive.
-pub const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(86_400));
-/// Least and most bytes of the spool.
-pub const SPOOL_BYTES_RANGE: (i64, i64) = (4 << 20, 4 << 30);
-/// Least and most alerts that a workload may have, at once and a minute.
-pub const WORKLOAD_RANGE: (i64, i64) = (1, 1_000_000);
-/// Least and most time between two alerts of one flow.
-pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
-/// Least and most time between two proofs: the kernel tells of one flow once a second.
-pub const PROOF_RANGE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3_600));
-/// Least and most time that fetching one list may take.
-pub const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
-/// The port of metrics, where an address has none.
-pub const METRICS_PORT: u16 = 12_053;
-/// The least port of metrics: the agent gives up the capability that those below it take.
-pub const METRICS_PORT_MIN: u16 = 1_024;
+
 /// What is the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -89,73 +83,6 @@ pub struct Config {
     pub kubernetes: Option<KubernetesConfig>,
 }
 
-/// What is found out about processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessConfig {
-    /// Whether the program behind an alert is read for its hash.
-    pub hash: bool,
-}
-
-/// Where a scraper finds metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MetricsConfig {
-    /// The address that is listened at; `None` is nowhere. Nobody is asked who they are there, so that it is nobody's
-    /// default.
-    pub address: Option<SocketAddr>,
-}
-
-/// How lists are fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListsConfig {
-    /// A file of authorities that servers are known by, beside the host's.
-    pub ca: Option<PathBuf>,
-    /// How long one list may take.
-    pub timeout: Duration,
-}
-
-/// How the wall is proven to stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProofConfig {
-    /// Between two tries of what is forbidden.
-    pub interval: Duration,
-    /// Between two looks at links, programs and maps.
-    pub watch: Duration,
-    /// What a first try that is let through is a reason for.
-    pub at_start: AtStart,
-}
-
-/// What the agent does when the wall it has just raised lets through what it must refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtStart {
-    /// Ends, and says so.
-    Refuse,
-    /// Says so, and goes on.
-    Report,
-}
-
-/// How alerts are made and shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlertsConfig {
-    /// The least time between two alerts of one flow.
-    pub interval: Duration,
-    /// What the agent itself prints on standard output.
-    pub terminal: Terminal,
-    /// How many alerts of one kind and severity a workload may have.
-    pub limits: Limits,
-}
-
-/// What the agent prints on standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Terminal {
-    /// Lines for a person.
-    Text,
-    /// JSON lines.
-    Json,
-    /// No alerts.
-    Off,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -165,27 +92,17 @@ impl Default for Config {
             cgroup: None,
             host_root: None,
             sandbox: true,
-            alerts: AlertsConfig {
-                interval: Duration::from_secs(10),
-                terminal: Terminal::Text,
-                limits: Limits::default(),
-            },
-            spool_bytes_max: 64 << 20,
+            alerts: AlertsConfig::default(),
+            spool_bytes_max: SPOOL_BYTES_DEFAULT,
             mutes: Vec::new(),
             sinks: Vec::new(),
             proof: ProofConfig::default(),
-            heartbeat: Some(Duration::from_secs(300)),
-            lists: ListsConfig { ca: None, timeout: Duration::from_secs(300) },
+            heartbeat: Some(HEARTBEAT_DEFAULT),
+            lists: ListsConfig::default(),
             metrics: MetricsConfig::default(),
-            process: ProcessConfig { hash: true },
+            process: ProcessConfig::default(),
             kubernetes: None,
         }
-    }
-}
-
-impl Default for ProofConfig {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(60), watch: Duration::from_secs(5), at_start: AtStart::Refuse }
     }
 }
 
@@ -239,38 +156,15 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
     let cgroup = top.path("cgroup");
     let host_root = top.path("host-root");
     let sandbox = top.boolean("sandbox").unwrap_or(defaults.sandbox);
-    let mut alerts = defaults.alerts;
-    let mut terminal_span = None;
-    if let Some((span, table)) = top.table("alerts") {
-        let keys = ["interval", "terminal", "workload-burst", "workload-per-minute"];
-        let mut section = Section::new(table, span, "[alerts]", &keys, top.problems());
-        alerts.interval = section.duration("interval", INTERVAL_RANGE).unwrap_or(alerts.interval);
-        let mut number = |key, usual| {
-            section
-                .integer(key, WORKLOAD_RANGE)
-                .and_then(|number| u32::try_from(number).ok())
-                .unwrap_or(usual)
-        };
-        alerts.limits = Limits {
-            burst: number("workload-burst", alerts.limits.burst),
-            per_minute: number("workload-per-minute", alerts.limits.per_minute),
-        };
-        let choices = [("text", Terminal::Text), ("json", Terminal::Json), ("off", Terminal::Off)];
-        if let Some((span, terminal)) = section.choice("terminal", &choices) {
-            alerts.terminal = terminal;
-            terminal_span = Some(span);
-        }
-    }
-    let spool_bytes_max = read_spool(&mut top).unwrap_or(defaults.spool_bytes_max);
-    let heartbeat = read_heartbeat(&mut top, defaults.heartbeat);
-    let proof = read_proof(&mut top);
-    let lists = read_lists(&mut top, defaults.lists);
-    let metrics = read_metrics(&mut top);
-    let process = read_process(&mut top, defaults.process);
-    let kubernetes = top.table("kubernetes").map(|(span, table)| {
-        let section = Section::new(table, span, "[kubernetes]", kubernetes::KEYS, top.problems());
-        kubernetes::read_kubernetes(section)
-    });
+    let (mut alerts, terminal_span) = alerts::read_alerts(&mut top);
+    let spool_bytes_max = alerts::read_spool(&mut top);
+    let heartbeat = proof::read_heartbeat(&mut top);
+    let proof = proof::read_proof(&mut top);
+    let lists = lists::read_lists(&mut top);
+    let metrics = metrics::read_metrics(&mut top);
+    let process = process::read_process(&mut top);
+    let kubernetes =
+        top.section("kubernetes", "[kubernetes]", kubernetes::KEYS).map(kubernetes::read_kubernetes);
     let mutes = top.tables("mute", MUTES_MAX);
     let mutes = mutes
         .into_iter()
@@ -313,56 +207,6 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Config {
         process,
         kubernetes,
     }
-}
-
-fn read_process(top: &mut Section<'_, '_>, mut process: ProcessConfig) -> ProcessConfig {
-    if let Some((span, table)) = top.table("process") {
-        let mut section = Section::new(table, span, "[process]", &["hash"], top.problems());
-        process.hash = section.boolean("hash").unwrap_or(process.hash);
-    }
-    process
-}
-
-fn read_heartbeat(top: &mut Section<'_, '_>, usual: Option<Duration>) -> Option<Duration> {
-    let Some((span, table)) = top.table("heartbeat") else { return usual };
-    let mut section = Section::new(table, span, "[heartbeat]", &["enabled", "interval"], top.problems());
-    let interval = section.duration("interval", HEARTBEAT_RANGE).or(usual);
-    interval.filter(|_| section.boolean("enabled").unwrap_or(true))
-}
-
-fn read_spool(top: &mut Section<'_, '_>) -> Option<u64> {
-    let (span, table) = top.table("spool")?;
-    let mut section = Section::new(table, span, "[spool]", &["max-bytes"], top.problems());
-    section.integer("max-bytes", SPOOL_BYTES_RANGE).and_then(|bytes| u64::try_from(bytes).ok())
-}
-
-fn read_lists(top: &mut Section<'_, '_>, mut lists: ListsConfig) -> ListsConfig {
-    if let Some((span, table)) = top.table("lists") {
-        let mut section = Section::new(table, span, "[lists]", &["ca", "timeout"], top.problems());
-        lists.ca = section.path("ca");
-        lists.timeout = section.duration("timeout", TIMEOUT_RANGE).unwrap_or(lists.timeout);
-    }
-    lists
-}
-
-fn read_metrics(top: &mut Section<'_, '_>) -> MetricsConfig {
-    let Some((span, table)) = top.table("metrics") else { return MetricsConfig::default() };
-    let mut section = Section::new(table, span, "[metrics]", &["address"], top.problems());
-    section.require("address", "write address = \"127.0.0.1\", or take the table out");
-    MetricsConfig { address: section.listener("address", METRICS_PORT, METRICS_PORT_MIN) }
-}
-
-fn read_proof(top: &mut Section<'_, '_>) -> ProofConfig {
-    let mut proof = ProofConfig::default();
-    if let Some((span, table)) = top.table("proof") {
-        let known = ["interval", "watch", "at-start"];
-        let mut section = Section::new(table, span, "[proof]", &known, top.problems());
-        proof.interval = section.duration("interval", PROOF_RANGE).unwrap_or(proof.interval);
-        proof.watch = section.duration("watch", INTERVAL_RANGE).unwrap_or(proof.watch);
-        let choices = [("refuse", AtStart::Refuse), ("report", AtStart::Report)];
-        proof.at_start = section.choice("at-start", &choices).map_or(proof.at_start, |(_, choice)| choice);
-    }
-    proof
 }
 
 #[cfg(test)]
@@ -427,68 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_hashed_unless_it_is_said() {
-        let hash = |text: &str| Config::parse(text, "agent.toml").map(|config| config.process.hash);
-        assert!(hash("").unwrap() && hash("[process]\nhash = true").unwrap());
-        assert!(!hash("[process]\nhash = false").unwrap());
-        assert!(hash("[process]\nhash = \"sha1\"").is_err() && hash("[process]\nhashes = true").is_err());
-    }
-
-    #[test]
     fn a_file_sink_needs_only_its_path() {
         let config = Config::parse("sink = [{ type = \"file\", path = \"/a\" }]", "agent.toml").unwrap();
         let file =
             FileOptions { path: PathBuf::from("/a"), format: Format::Json, max_bytes: 64 << 20, keep: 4 };
         assert_eq!(config.sinks, [SinkConfig { name: "file /a".to_owned(), target: SinkTarget::File(file) }]);
         assert_eq!(config.alerts.terminal, Terminal::Text);
-    }
-
-    #[test]
-    fn intervals_have_a_unit_and_limits() {
-        let interval = |text: &str| {
-            Config::parse(&format!("[alerts]\ninterval = \"{text}\""), "agent.toml")
-                .map(|config| config.alerts.interval.as_millis())
-                .map_err(|problems| problems.list()[0].message.clone())
-        };
-        assert_eq!(interval("1s"), Ok(1_000));
-        assert_eq!(interval("1m 30s"), Ok(90_000));
-        assert_eq!(interval("1500ms"), Ok(1_500));
-        assert_eq!(interval("1h"), Ok(3_600_000));
-        for wrong in ["", "10", "0s", "999ms", "2h", "-5s", "1 month", "forever"] {
-            assert!(interval(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn metrics_are_nowhere_unless_an_address_says_where() {
-        let address = |text: &str| {
-            Config::parse(&format!("[metrics]\naddress = {text}"), "agent.toml")
-                .map(|config| config.metrics.address.map(|address| address.to_string()))
-                .map_err(|problems| problems.list()[0].message.clone())
-        };
-        assert_eq!(Config::default().metrics.address, None);
-        let is = |address: &str| Ok(Some(address.to_owned()));
-        assert_eq!(address("\"127.0.0.1\""), is("127.0.0.1:12053"));
-        assert_eq!(address("\"[::]:9999\""), is("[::]:9999"));
-        assert_eq!(address("\"::1\""), is("[::1]:12053"));
-        for wrong in
-            ["\"localhost:9999\"", "\"\"", "9999", "\"127.0.0.1:80\"", "\"127.0.0.1:0\"", "\":9999\""]
-        {
-            assert!(address(wrong).is_err(), "{wrong}");
-        }
-        assert!(Config::parse("[metrics]\n", "agent.toml").is_err());
-        assert!(Config::parse("[metrics]\naddress = \"::1\"\npath = \"/m\"\n", "agent.toml").is_err());
-    }
-
-    #[test]
-    fn the_proof_has_limits() {
-        let parse = |text: &str| Config::parse(&format!("[proof]\n{text}"), "agent.toml");
-        let said = parse("interval = \"2s\"\nwatch = \"1h\"\nat-start = \"report\"").unwrap().proof;
-        let (interval, watch) = (Duration::from_secs(2), Duration::from_secs(3_600));
-        assert_eq!(said, ProofConfig { interval, watch, at_start: AtStart::Report });
-        for wrong in ["interval = \"1s\"", "watch = \"2h\"", "at-start = \"maybe\"", "often = true"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

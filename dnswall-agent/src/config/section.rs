@@ -189,11 +189,16 @@ impl<'t, 'i> Section<'t, 'i> {
         None
     }
 
-    /// The table under a key.
-    pub(super) fn table(&mut self, key: &str) -> Option<Table<'t, 'i>> {
+    /// The table under a key, which has these keys and no others.
+    pub(super) fn section(
+        &mut self,
+        key: &str,
+        title: &'static str,
+        known: &[&str],
+    ) -> Option<Section<'_, 'i>> {
         let value = self.table.get(key)?;
         if let DeValue::Table(table) = value.get_ref() {
-            return Some((value.span(), table));
+            return Some(Section::new(table, value.span(), title, known, self.problems));
         }
         let problem = Problem::error(value.span(), format!("`{key}` must be a table"));
         self.note(problem.hint(format!("write [{key}] on a line of its own, its keys below")));
