@@ -142,7 +142,7 @@ impl ListTeller {
             (_, false) => "rejected",
         };
         let tally = Tally { id: (self.make_id)(clocks.now), count: 1, first, last: clocks.now };
-        let alert = Alert::of_agent(kind, severity, reason, policy.clone(), &self.host, tally);
+        let alert = Alert::blank(kind, severity, reason, policy.clone(), &self.host, tally);
         Some(Alert { blocklist: Some(about), ..alert })
     }
 }

@@ -137,7 +137,7 @@ impl LostTeller {
         self.told = LostSoFar { events: events.or(self.told.events), ..now };
         (self.told_ns, self.since) = (Some(clocks.monotonic_ns), None);
         let tally = Tally { id: (self.make_id)(clocks.now), count, first, last: clocks.now };
-        let alert = Alert::of_agent(Kind::AlertsLost, Severity::High, "lost", policy, &self.host, tally);
+        let alert = Alert::blank(Kind::AlertsLost, Severity::High, "lost", policy, &self.host, tally);
         Some(Alert { lost: Some(lost), ..alert })
     }
 }

@@ -6,6 +6,7 @@
 pub mod attack;
 pub mod blocklist;
 pub mod community_id;
+mod dns;
 pub mod filter;
 pub mod flow;
 pub mod group;
@@ -18,35 +19,38 @@ pub mod moment;
 pub mod mute;
 pub mod names;
 mod own;
+mod process;
 pub mod rules;
 pub mod selftest;
 pub mod severity;
 pub mod text;
 mod unjudged;
+mod workload;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use dnswall_common::event::RefusedKey;
 use dnswall_common::reason::Reason;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use blocklist::AlertBlocklist;
+pub use dns::AlertDns;
 pub use flow::{AlertFlow, AlertIcmp};
 pub use group::{GroupCounters, Grouper, Standing};
 pub use kind::Kind;
 pub use limit::AlertLimited;
 pub use lost::{AlertLost, AlertLostBySink};
 pub use names::AlertNames;
+pub use own::AlertTamper;
+pub use process::{AlertHash, AlertParent, AlertProcess};
 pub use rules::{PolicyRules, RuleBook};
 pub use selftest::{AlertDelivered, AlertSelftest, AlertTaken, Asked, Telling};
 pub use severity::Severity;
+pub use workload::{AlertPod, AlertWorkload};
 
-use crate::container::{Container, Named};
-use crate::event::{EnrichedEvent, HashCell, Outcome, Parent, Workload};
+use crate::event::{EnrichedEvent, Outcome};
 
 /// [`Alert::schema`]. A key is only ever added; when one goes or changes its meaning, this number grows.
 pub const SCHEMA: u32 = 1;
@@ -122,19 +126,6 @@ pub struct Alert {
 /// A flow as the kernel counts it, and how many of its refusals are told.
 pub type Mark = (RefusedKey, u64);
 
-/// What was done to the wall.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertTamper {
-    /// Which part of it: a hook's program, a map, a directory.
-    pub object: String,
-    /// What was found.
-    pub found: String,
-    /// What the agent did about it.
-    pub done: String,
-    /// Whether that mended it.
-    pub mended: bool,
-}
-
 /// The policy that judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertPolicy {
@@ -144,127 +135,6 @@ pub struct AlertPolicy {
     pub generation: u32,
     /// SHA-256 of its text.
     pub digest: Option<String>,
-}
-
-/// What was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertDns {
-    /// The name, escaped, without the last dot.
-    pub name: String,
-    /// The type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The message's id.
-    pub id: u16,
-    /// Who was asked.
-    pub resolver: Option<IpAddr>,
-    /// The block list that has the name, or one above it.
-    #[serde(default)]
-    pub list: Option<String>,
-    /// The name in that list.
-    #[serde(default)]
-    pub entry: Option<String>,
-    /// The line of the list where it stands.
-    #[serde(default)]
-    pub line: Option<u32>,
-    /// SHA-256 of the version of the list that has it.
-    #[serde(default)]
-    pub list_digest: Option<String>,
-}
-
-/// Which process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertProcess {
-    /// Process id, as the host counts.
-    pub pid: Option<u32>,
-    /// When it started.
-    #[serde(with = "moment::option")]
-    pub start: Option<Timestamp>,
-    /// Name of the thread.
-    pub comm: Option<String>,
-    /// Path of the executable, as its own mount namespace names it.
-    pub exe: Option<String>,
-    /// Arguments, joined by spaces.
-    pub command_line: Option<String>,
-    /// User id, as the host counts.
-    pub uid: Option<u32>,
-    /// The user's name on this host.
-    pub user: Option<String>,
-    /// Who started it.
-    pub parent: Option<AlertParent>,
-    /// Who is above the parent, nearest first, up to eight; empty when that is not known.
-    #[serde(default)]
-    pub parents: Vec<AlertParent>,
-    /// The hash of its executable.
-    #[serde(default)]
-    pub hash: Option<AlertHash>,
-}
-
-/// A parent process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertParent {
-    /// Process id.
-    pub pid: u32,
-    /// Path of its executable.
-    pub exe: Option<String>,
-    /// When it started.
-    #[serde(default, with = "moment::option")]
-    pub start: Option<Timestamp>,
-    /// Its name.
-    #[serde(default)]
-    pub comm: Option<String>,
-    /// Its arguments, the first bytes of them.
-    #[serde(default)]
-    pub command_line: Option<String>,
-}
-
-/// The hash of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertHash {
-    /// SHA-256 in hexadecimal.
-    pub sha256: String,
-}
-
-/// Which workload.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertWorkload {
-    /// Path of the cgroup.
-    pub cgroup: Option<String>,
-    /// Unit.
-    pub unit: Option<String>,
-    /// Slice.
-    pub slice: Option<String>,
-    /// Container id; `null` also for one in a cgroup that a user or a service has named.
-    pub container: Option<String>,
-    /// What its runtime calls the container; in a pod, what the pod does.
-    #[serde(default)]
-    pub container_name: Option<String>,
-    /// The container's image, as it was asked for.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// Who runs the container: `docker`, `podman`, `containerd`, `cri-o`, …
-    #[serde(default)]
-    pub runtime: Option<String>,
-    /// The Kubernetes pod that it is in.
-    #[serde(default)]
-    pub pod: Option<AlertPod>,
-}
-
-/// A Kubernetes pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertPod {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: Option<String>,
-    /// The container in it; `null` for its sandbox.
-    pub container: Option<String>,
-    /// The node it is on.
-    pub node: Option<String>,
-    /// Its labels; `null` where nobody was there to ask.
-    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// How often and when, and what to call it: what an event does not say about its alert.
@@ -283,39 +153,53 @@ pub struct Tally {
 impl Alert {
     /// From the last event of its flow. Without `policy` (a generation nobody remembers) rule and policy stay `null`.
     pub fn new(event: &EnrichedEvent, policy: Option<&PolicyRules>, host: &str, tally: Tally) -> Self {
-        let Tally { id, count, first, last } = tally;
         let rule = policy.and_then(|policy| policy.rule(event.rule));
         let kind = Kind::of(event, rule.map(AsRef::as_ref));
         let flow = &event.flow;
         let techniques =
             attack::techniques(kind, event.reason, flow.protocol, flow.destination, flow.destination_port);
+        let (severity, reason) = (Severity::of(kind, event.reason), Reason::name(event.reason));
+        let policy = AlertPolicy::new(policy, event.generation);
+        Self {
+            verdict: Some(event.outcome),
+            attack: techniques.iter().copied().map(str::to_owned).collect(),
+            rule: match &event.listed {
+                Some(listed) => Some(format!("blocklist.{}", listed.list)),
+                None => rule.map(ToString::to_string),
+            },
+            flow: Some(AlertFlow::new(event)),
+            dns: AlertDns::new(event),
+            process: AlertProcess::new(event),
+            workload: AlertWorkload::new(event),
+            ..Self::blank(kind, severity, reason, policy, host, tally)
+        }
+    }
+
+    /// What every alert has, and nothing else: nobody's traffic, and no word of who did it.
+    pub(crate) fn blank(
+        kind: Kind,
+        severity: Severity,
+        reason: &str,
+        policy: AlertPolicy,
+        host: &str,
+        tally: Tally,
+    ) -> Self {
+        let Tally { id, count, first, last } = tally;
         Self {
             schema: SCHEMA,
             time: last,
             id,
             kind,
-            verdict: Some(event.outcome),
-            severity: Severity::of(kind, event.reason),
-            attack: techniques.iter().copied().map(str::to_owned).collect(),
-            reason: Reason::name(event.reason).to_owned(),
-            rule: match &event.listed {
-                Some(listed) => Some(format!("blocklist.{}", listed.list)),
-                None => rule.map(ToString::to_string),
-            },
-            policy: AlertPolicy::new(policy, event.generation),
-            flow: Some(AlertFlow::new(event)),
-            dns: event.question.as_ref().map(|question| AlertDns {
-                name: question.name.clone(),
-                kind: question.kind.clone(),
-                id: question.id,
-                resolver: event.flow.destination,
-                list: event.listed.as_ref().map(|listed| listed.list.clone()),
-                entry: event.listed.as_ref().map(|listed| listed.entry.clone()),
-                line: event.listed.as_ref().map(|listed| listed.line),
-                list_digest: event.listed.as_ref().and_then(|listed| listed.digest.clone()),
-            }),
-            process: AlertProcess::new(event),
-            workload: AlertWorkload::new(event),
+            verdict: None,
+            severity,
+            attack: Vec::new(),
+            reason: reason.to_owned(),
+            rule: None,
+            policy,
+            flow: None,
+            dns: None,
+            process: AlertProcess::default(),
+            workload: AlertWorkload::default(),
             host: host.to_owned(),
             count,
             first,
@@ -356,93 +240,6 @@ impl AlertPolicy {
             generation,
             digest: policy.map(|policy| policy.digest().to_owned()),
         }
-    }
-}
-
-impl AlertWorkload {
-    /// The workload of an event.
-    pub(crate) fn new(event: &EnrichedEvent) -> Self {
-        let workload = Self::from(&*event.workload);
-        let Some(Named { container: named, labels, node }) = &event.named else { return workload };
-        let Container { name, image, runtime, pod } = (**named).clone();
-        let pod = pod.map(|pod| AlertPod {
-            namespace: pod.namespace,
-            name: pod.name,
-            uid: pod.uid,
-            container: name.clone(),
-            node: node.as_deref().map(str::to_owned),
-            labels: labels.as_deref().cloned(),
-        });
-        let runtime = Some(runtime.name().to_owned());
-        Self { container_name: name, image, runtime, pod, ..workload }
-    }
-
-    /// What a person would call it: pod, container, unit or cgroup.
-    pub fn short_name(&self) -> Option<String> {
-        let id = || self.container.as_ref().map(|id| id.chars().take(CONTAINER_DIGITS).collect());
-        let pod = self.pod.as_ref().map(AlertPod::path);
-        pod.or_else(|| self.container_name.clone())
-            .or_else(id)
-            .or_else(|| self.unit.clone())
-            .or_else(|| self.cgroup.clone())
-    }
-}
-
-impl From<&Workload> for AlertWorkload {
-    fn from(workload: &Workload) -> Self {
-        let Workload { cgroup, unit, slice, container, claimed: _ } = workload.clone();
-        Self { cgroup, unit, slice, container, ..Self::default() }
-    }
-}
-
-/// Digits of a container id that are shown.
-const CONTAINER_DIGITS: usize = 12;
-
-impl AlertPod {
-    /// `NAMESPACE/NAME`.
-    pub fn path(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
-    }
-}
-
-impl AlertProcess {
-    /// The process of an event.
-    pub(crate) fn new(event: &EnrichedEvent) -> Self {
-        let process = &event.process;
-        Self {
-            pid: process.pid,
-            start: event.started,
-            comm: process.comm.clone(),
-            exe: process.exe.clone(),
-            command_line: process.command_line.clone(),
-            uid: event.uid,
-            user: event.user.as_deref().map(str::to_owned),
-            parent: process.parent.as_deref().map(|parent| AlertParent::new(parent, event)),
-            parents: process.parents.iter().map(|parent| AlertParent::new(parent, event)).collect(),
-            hash: AlertHash::of(&process.hash),
-        }
-    }
-}
-
-impl AlertParent {
-    /// A process above that of an event.
-    fn new(parent: &Parent, event: &EnrichedEvent) -> Self {
-        let Parent { pid, start_ns, comm, exe, command_line } = parent.clone();
-        // As long before the event's process as the kernel's clock says.
-        let start = event.started.zip(start_ns.zip(event.process.start_ns)).and_then(
-            |(started, (start_ns, child_ns))| {
-                let before = i64::try_from(child_ns.saturating_sub(start_ns)).ok()?;
-                started.checked_sub(SignedDuration::from_nanos(before)).ok()
-            },
-        );
-        Self { pid, exe, start, comm, command_line }
-    }
-}
-
-impl AlertHash {
-    /// The one in there, if it is known.
-    pub(crate) fn of(cell: &HashCell) -> Option<Self> {
-        cell.get().map(|hash| Self { sha256: hash.to_string() })
     }
 }
 

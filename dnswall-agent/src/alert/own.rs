@@ -1,11 +1,23 @@
 //! Takes what the agent found by itself, gives the alert that says so.
 
+use serde::{Deserialize, Serialize};
+
 use super::kind::Kind;
 use super::severity::Severity;
-use super::{
-    Alert, AlertBlocklist, AlertLost, AlertPolicy, AlertProcess, AlertTamper, AlertWorkload, SCHEMA, Tally,
-    attack,
-};
+use super::{Alert, AlertBlocklist, AlertLost, AlertPolicy, AlertWorkload, Tally, attack};
+
+/// What was done to the wall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertTamper {
+    /// Which part of it: a hook's program, a map, a directory.
+    pub object: String,
+    /// What was found.
+    pub found: String,
+    /// What the agent did about it.
+    pub done: String,
+    /// Whether that mended it.
+    pub mended: bool,
+}
 
 impl Alert {
     /// Of something that was done to the wall at `cgroup`.
@@ -18,50 +30,10 @@ impl Alert {
         tally: Tally,
     ) -> Self {
         let severity = Severity::of_tampering(tamper.mended);
-        let alert = Self::of_agent(Kind::Tamper, severity, reason, policy, host, tally);
+        let alert = Self::blank(Kind::Tamper, severity, reason, policy, host, tally);
         let workload = AlertWorkload { cgroup: Some(cgroup.to_owned()), ..alert.workload };
         let attack = attack::of_tampering().iter().copied().map(str::to_owned).collect();
         Self { attack, workload, tamper: Some(tamper), ..alert }
-    }
-
-    /// Of something that the agent found, and that is nobody's traffic.
-    pub(crate) fn of_agent(
-        kind: Kind,
-        severity: Severity,
-        reason: &str,
-        policy: AlertPolicy,
-        host: &str,
-        tally: Tally,
-    ) -> Self {
-        let Tally { id, count, first, last } = tally;
-        Self {
-            schema: SCHEMA,
-            time: last,
-            id,
-            kind,
-            verdict: None,
-            severity,
-            attack: Vec::new(),
-            reason: reason.to_owned(),
-            rule: None,
-            policy,
-            flow: None,
-            dns: None,
-            // Nobody says who did it.
-            process: AlertProcess::default(),
-            workload: AlertWorkload::default(),
-            host: host.to_owned(),
-            count,
-            first,
-            last,
-            tamper: None,
-            selftest: None,
-            names: None,
-            limited: None,
-            lost: None,
-            blocklist: None,
-            marks: Vec::new(),
-        }
     }
 
     /// What it is about, in words, when it is about the agent, the wall or a list.

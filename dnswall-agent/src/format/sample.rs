@@ -140,7 +140,7 @@ fn names(domain: &str) -> AlertNames {
 
 fn of_agent(kind: Kind, reason: &str) -> Alert {
     let policy = AlertPolicy::new(sample::book().policy(3).map(|policy| &**policy), 3);
-    Alert::of_agent(kind, Severity::High, reason, policy, "web-1", sample::tally())
+    Alert::blank(kind, Severity::High, reason, policy, "web-1", sample::tally())
 }
 
 fn lost(sink: &str) -> Alert {
