@@ -119,9 +119,8 @@ fn is_about(alert: &Alert, name: &str) -> bool {
 }
 
 fn severity_named(text: &str) -> Result<Severity, String> {
-    let names = Severity::ALL.map(Severity::name).join(", ");
-    let found = Severity::ALL.into_iter().find(|severity| severity.name() == text);
-    found.ok_or_else(|| format!("{text:?} is no severity; there are {names}"))
+    Severity::named(text)
+        .ok_or_else(|| format!("{text:?} is no severity; there are {}", Severity::NAMES.join(", ")))
 }
 
 fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {

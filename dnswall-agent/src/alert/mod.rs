@@ -17,6 +17,7 @@ pub mod limit;
 pub mod lost;
 pub mod moment;
 pub mod mute;
+mod named;
 pub mod names;
 mod own;
 mod process;

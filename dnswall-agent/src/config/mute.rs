@@ -39,7 +39,7 @@ pub(super) fn read_mute(mut section: Section<'_, '_>) -> Option<Mute> {
     let reason = section.name("reason", NAME_BYTES_MAX);
     let mut text = |key: &str| section.name(key, NAME_BYTES_MAX);
     let (kind, workload, rule, name) = (text("kind"), text("workload"), text("rule"), text("name"));
-    if let Some(kind) = kind.as_deref().filter(|kind| is_never_muted(kind)) {
+    if let Some(kind) = kind.as_deref().filter(|kind| Kind::named(kind).is_some_and(Kind::is_never_muted)) {
         let problem =
             Problem::error(section.value_span("kind"), format!("alerts of kind `{kind}` are never muted"));
         section.note(problem.hint("take this [[mute]] out"));
@@ -51,10 +51,6 @@ pub(super) fn read_mute(mut section: Section<'_, '_>) -> Option<Mute> {
     // What is written is all text: nothing in it can be misunderstood.
     let filter = Filter::parse(&filter, Timestamp::UNIX_EPOCH).ok()?;
     Some(Mute { reason: reason?, filter, until: until? })
-}
-
-fn is_never_muted(name: &str) -> bool {
-    Kind::ALL.into_iter().any(|kind| kind.is_never_muted() && kind.name() == name)
 }
 
 /// A time, or the end of a day.
