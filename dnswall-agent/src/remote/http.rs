@@ -11,7 +11,7 @@ use super::hidden::Hidden;
 use super::secret::Secret;
 use super::trust::{Identity, Trust};
 use super::url::ServerUrl;
-use super::words::words;
+use super::words::http_words;
 
 /// Bytes of an answer.
 const REPLY_BYTES_MAX: u64 = 1 << 20;
@@ -129,7 +129,7 @@ impl Client {
     /// Why there is no answer, for people; nothing secret is in it.
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, String> {
         let request = self.with_headers(self.agent.post(&self.whole(path)), headers);
-        let response = request.send(body).map_err(|error| words(&error, self.timeout))?;
+        let response = request.send(body).map_err(|error| http_words(&error, self.timeout))?;
         self.reply(response, REPLY_BYTES_MAX)
     }
 
@@ -139,7 +139,7 @@ impl Client {
     /// Why there is no answer, for people; nothing secret is in it.
     pub fn get(&self, path: &str, headers: &[(&str, &str)], bytes_max: u64) -> Result<Reply, String> {
         let request = self.with_headers(self.agent.get(&self.whole(path)), headers);
-        let response = request.call().map_err(|error| words(&error, self.timeout))?;
+        let response = request.call().map_err(|error| http_words(&error, self.timeout))?;
         self.reply(response, bytes_max)
     }
 
@@ -166,7 +166,7 @@ impl Client {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), Timestamp::now());
         let read = response.body_mut().with_config().limit(bytes_max).read_to_vec();
-        let body = read.map_err(|error| words(&error, self.timeout))?;
+        let body = read.map_err(|error| http_words(&error, self.timeout))?;
         Ok(Reply { status, retry_after, body, hidden: self.hidden.clone() })
     }
 }

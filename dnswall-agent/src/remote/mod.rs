@@ -16,4 +16,4 @@ pub use secret::Secret;
 pub use stream::{Peer, Place, Stream, Transport};
 pub use trust::{Identity, Trust};
 pub use url::{BadUrl, ServerUrl, without_secrets};
-pub use words::words;
+pub use words::http_words;

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-/// Why there is no answer. Errors that would show a URL do not.
-pub fn words(error: &ureq::Error, left: Duration) -> String {
+/// Why there is no answer over HTTP. Errors that would show a URL do not.
+pub fn http_words(error: &ureq::Error, left: Duration) -> String {
     match error {
         ureq::Error::Io(error) => io_words(error),
         ureq::Error::Timeout(ureq::Timeout::Global | ureq::Timeout::PerCall | ureq::Timeout::RecvBody) => {
@@ -33,7 +33,7 @@ pub fn io_words(error: &io::Error) -> String {
         return format!("TLS: {tls}");
     }
     if let Some(wrapped) = inner.and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
-        return words(wrapped, Duration::ZERO);
+        return http_words(wrapped, Duration::ZERO);
     }
     let said = error.to_string();
     match said.strip_prefix("failed to lookup address information: ") {
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn the_wall_is_named_when_it_refuses() {
-        let said = words(&ureq::Error::Io(io::Error::from_raw_os_error(libc::EPERM)), Duration::ZERO);
+        let said = http_words(&ureq::Error::Io(io::Error::from_raw_os_error(libc::EPERM)), Duration::ZERO);
         assert!(said.contains("EPERM") && said.contains("dnswall.service"), "{said}");
     }
 }

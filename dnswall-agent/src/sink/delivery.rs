@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use super::{Failure, Sent, Sink};
-use crate::format::value::bounded;
-use crate::spool::{Entry, Lane, Settled, Taken};
+use crate::spool::{Entry, Lane, Settled, Taken, failure_words};
 
 /// How long a lane is waited for at once.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,8 +21,6 @@ const REFUSALS_MAX: u32 = 6;
 /// After so many failures in a row at the same alert, the one behind it is tried alone: if that one is taken, it is the alert
 /// that is not wanted, whatever the far end says.
 const FAILURES_BEFORE_PROBE: u32 = 4;
-/// Bytes of what a far end said that go into the log.
-const WORDS_BYTES_MAX: usize = 512;
 
 /// A sink and its lane.
 pub struct Delivery {
@@ -81,6 +78,7 @@ impl Delivery {
                 true
             }
             Err(Failure { why, settled, sent, after, refused }) => {
+                let why = failure_words(&why);
                 if self.failures == 0 {
                     tracing::warn!(
                         sink = self.sink.name(),
@@ -145,7 +143,7 @@ impl Delivery {
 
     fn note_rejected(&self, entry: Option<&Entry>, why: &str) {
         let id = entry.map(|entry| entry.alert.id.to_string()).unwrap_or_default();
-        let why = bounded(why, WORDS_BYTES_MAX);
+        let why = failure_words(why);
         tracing::error!(sink = self.sink.name(), id, why, "an alert will never be taken");
         self.lane.trouble(&format!("alert {id} was rejected: {why}"));
     }

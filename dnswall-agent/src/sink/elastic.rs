@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::halves::{self, Answer};
-use super::request::{Requests, judged, words};
+use super::request::{Requests, judged, reply_words};
 use super::{Failure, Sent, Sink, line};
 use crate::format::Format;
 use crate::remote::{Hidden, Server};
@@ -58,7 +58,7 @@ impl ElasticSink {
         if let Answer::Refused(_) = answer {
             return Ok(answer);
         }
-        let bulk: Bulk = serde_json::from_slice(&reply.body).map_err(|_| Failure::of(words(&reply)))?;
+        let bulk: Bulk = serde_json::from_slice(&reply.body).map_err(|_| Failure::of(reply_words(&reply)))?;
         if !bulk.errors {
             return Ok(answer);
         }

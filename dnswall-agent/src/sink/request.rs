@@ -45,18 +45,18 @@ impl Requests {
 pub(super) fn judged(reply: &Reply, bytes: usize) -> Result<Answer, Failure> {
     match reply.status {
         200..=299 => Ok(Answer::Sent(Sent { bytes, rejected: Vec::new() })),
-        400 | 413 | 422 => Ok(Answer::Refused(words(reply))),
+        400 | 413 | 422 => Ok(Answer::Refused(reply_words(reply))),
         _ => Err(later(reply)),
     }
 }
 
 /// It is to be tried again.
 pub(super) fn later(reply: &Reply) -> Failure {
-    Failure { after: reply.retry_after, ..Failure::of(words(reply)) }
+    Failure { after: reply.retry_after, ..Failure::of(reply_words(reply)) }
 }
 
 /// What the server said, for people. No secrets.
-pub(super) fn words(reply: &Reply) -> String {
+pub(super) fn reply_words(reply: &Reply) -> String {
     let status = reply.status;
     if (300..400).contains(&status) {
         return format!("the server redirects ({status}): write where it leads as `url`");
@@ -101,12 +101,12 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_one_line_and_not_too_long() {
-        assert_eq!(words(&reply(503, "")), "the server answers 503");
-        assert_eq!(words(&reply(500, "a\r\nb\u{1b}[31m")), "the server answers 500: a  b [31m");
-        assert!(words(&reply(500, &"x".repeat(10_000))).len() < 300);
-        assert!(words(&reply(302, "moved")).contains("redirects (302)"));
-        assert_eq!(words(&reply(401, "no open sesame")), "the server answers 401: no *");
+        assert_eq!(reply_words(&reply(503, "")), "the server answers 503");
+        assert_eq!(reply_words(&reply(500, "a\r\nb\u{1b}[31m")), "the server answers 500: a  b [31m");
+        assert!(reply_words(&reply(500, &"x".repeat(10_000))).len() < 300);
+        assert!(reply_words(&reply(302, "moved")).contains("redirects (302)"));
+        assert_eq!(reply_words(&reply(401, "no open sesame")), "the server answers 401: no *");
         let cut = format!("{}open sesame", "x".repeat(SAID_CHARACTERS_MAX - 4));
-        assert!(!words(&reply(401, &cut)).contains("open"));
+        assert!(!reply_words(&reply(401, &cut)).contains("open"));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::halves::{self, Answer};
-use super::request::{Requests, judged, later, words};
+use super::request::{Requests, judged, later, reply_words};
 use super::{Failure, Sent, Sink, line};
 use crate::alert::Alert;
 use crate::format::Format;
@@ -146,8 +146,8 @@ impl SplunkSink {
 
 /// `{"acks":{"7":true}}`
 fn is_acknowledged(reply: &Reply, id: u64) -> Result<bool, Failure> {
-    let said: Value = serde_json::from_slice(&reply.body).map_err(|_| Failure::of(words(reply)))?;
-    said["acks"][id.to_string()].as_bool().ok_or_else(|| Failure::of(words(reply)))
+    let said: Value = serde_json::from_slice(&reply.body).map_err(|_| Failure::of(reply_words(reply)))?;
+    said["acks"][id.to_string()].as_bool().ok_or_else(|| Failure::of(reply_words(reply)))
 }
 
 impl Sink for SplunkSink {

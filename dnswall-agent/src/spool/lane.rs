@@ -167,7 +167,7 @@ impl Lane {
 
     /// Notes what is wrong although alerts are taken.
     pub fn trouble(&self, what: &str) {
-        self.spool.inner().lanes[self.index].last_error = Some(words(what));
+        self.spool.inner().lanes[self.index].last_error = Some(failure_words(what));
     }
 
     /// Waits before another attempt; `false` when there is to be none, because the agent ends.
@@ -251,9 +251,10 @@ impl Inner {
     }
 }
 
-/// What a far end said may be anything, and goes to terminals and into other sinks' alerts.
-fn words(said: &str) -> String {
-    bounded(said, WORDS_BYTES_MAX)
+/// Why something failed, as it is kept, shown and logged. What a far end said may be anything, and goes to terminals and into other
+/// sinks' alerts.
+pub fn failure_words(why: &str) -> String {
+    bounded(why, WORDS_BYTES_MAX)
 }
 
 /// Bytes of what went wrong that are kept.
@@ -278,7 +279,7 @@ impl LaneState {
     fn failed(&mut self, why: &str) {
         self.failing = true;
         self.failures += 1;
-        self.last_error = Some(words(why));
+        self.last_error = Some(failure_words(why));
     }
 
     /// An alert told of so many.

@@ -26,7 +26,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use disk::Disk;
-pub use lane::{Lane, Settled, Taken};
+pub use lane::{Lane, Settled, Taken, failure_words};
 pub use loss::Losses;
 pub use shares::owner;
 pub use stamp::Stamp;

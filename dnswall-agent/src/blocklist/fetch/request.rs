@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, StatusCode, header};
 
 use super::body::{Body, Encoding, Miss};
-use crate::remote::{ServerUrl, Trust, words};
+use crate::remote::{ServerUrl, Trust, http_words};
 
 /// Redirects that are followed, with https.
 const REDIRECTS_MAX: u32 = 5;
@@ -74,7 +74,7 @@ pub fn ask(
     if let Some(date) = &known.last_modified {
         request = request.header(header::IF_MODIFIED_SINCE, date);
     }
-    let response = request.call().map_err(|error| words(&error, left))?;
+    let response = request.call().map_err(|error| http_words(&error, left))?;
     let is_conditional = known.etag.is_some() || known.last_modified.is_some();
     match response.status() {
         StatusCode::OK => {}
@@ -91,7 +91,7 @@ pub fn ask(
         last_modified: validator(response.headers(), &header::LAST_MODIFIED),
     };
     let mut body = Body::new(file, encoding);
-    let explain = |error| words(&ureq::Error::from(error), left);
+    let explain = |error| http_words(&ureq::Error::from(error), left);
     body.copy(response.into_body().into_reader(), &explain)?;
     let (sha256, bytes) = body.finish()?;
     Ok(Answer::Body { validators, sha256, bytes })
