@@ -89,9 +89,9 @@ impl Ancestors {
     pub fn above(&mut self, parent_pid: u32, child_ticks: u64, boot_ns: u64) -> Vec<Arc<Parent>> {
         let mut line = Vec::new();
         let (mut pid, mut child_ticks) = (parent_pid, child_ticks);
-        let stuck = patience::stuck();
+        let given_up = patience::given_up();
         // Once one of them keeps the reader waiting, the others have to wait for the next time.
-        while pid != 0 && line.len() <= ANCESTORS_MAX && patience::stuck() <= stuck {
+        while pid != 0 && line.len() <= ANCESTORS_MAX && patience::given_up() <= given_up {
             let Some(known) = self.find(pid, child_ticks, boot_ns) else { break };
             line.push(Arc::clone(&known.parent));
             (pid, child_ticks) = (known.parent_pid, known.start_ticks);
@@ -124,7 +124,7 @@ impl Ancestors {
                 return Some(());
             }
         }
-        let stuck = patience::stuck();
+        let given_up = patience::given_up();
         let parent = Arc::new(Parent {
             pid,
             start_ns: Some(stat.start_ticks.saturating_mul(self.tick_ns)),
@@ -136,7 +136,7 @@ impl Ancestors {
         let before =
             self.known.get(&pid).map(|known| Arc::clone(&known.parent)).filter(|before| *before == parent);
         let parent = before.unwrap_or(parent);
-        let looked_ns = if patience::stuck() > stuck { boot_ns + PROCESS_SHUNNED_NS } else { boot_ns };
+        let looked_ns = if patience::given_up() > given_up { boot_ns + PROCESS_SHUNNED_NS } else { boot_ns };
         let known = Known {
             parent,
             start_ticks: stat.start_ticks,

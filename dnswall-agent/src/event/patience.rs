@@ -5,6 +5,7 @@
 //! reading, and is left behind when it does not come back.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ struct Reader {
     worker: Mutex<Worker<Errand, Option<Vec<u8>>>>,
     /// To be looked at while somebody waits for the worker.
     left_behind: LeftBehind,
+    /// Reads that were given up.
+    given_up: AtomicU64,
 }
 
 static READER: LazyLock<Reader> = LazyLock::new(Reader::new);
@@ -38,6 +41,11 @@ static READER: LazyLock<Reader> = LazyLock::new(Reader::new);
 /// How many threads wait for another process right now.
 pub fn stuck() -> usize {
     READER.left_behind.count()
+}
+
+/// How many reads were given up so far.
+pub fn given_up() -> u64 {
+    READER.given_up.load(Ordering::Relaxed)
 }
 
 /// The answer of `read`, if it comes in time.
@@ -51,7 +59,8 @@ impl Reader {
         let limits = Limits { owed_max: 1, left_behind_max: STUCK_MAX };
         let work = |Errand { dir, name, bytes_max, read }: Errand| read(&dir, name, bytes_max);
         let worker = Worker::new("dnswall-proc", limits, Arc::new(work));
-        Self { left_behind: worker.left_behind(), worker: Mutex::new(worker) }
+        let left_behind = worker.left_behind();
+        Self { worker: Mutex::new(worker), left_behind, given_up: AtomicU64::new(0) }
     }
 
     fn ask(&self, errand: Errand, patience: Duration) -> Option<Vec<u8>> {
@@ -63,6 +72,7 @@ impl Reader {
         let answer = worker.answer(patience);
         if answer.is_none() {
             worker.leave();
+            self.given_up.fetch_add(1, Ordering::Relaxed);
         }
         answer.flatten()
     }
@@ -101,6 +111,7 @@ mod tests {
             assert_eq!(ask(at_once, SURELY).as_deref(), Some(&b"name"[..]));
             assert_eq!(ask(hang, Duration::from_millis(1)), None);
             assert_eq!(reader.left_behind.count(), left_behind);
+            assert_eq!(reader.given_up.load(Ordering::Relaxed), left_behind as u64);
         }
         assert_eq!(ask(at_once, SURELY), None, "too many wait");
         drop(held);

@@ -104,9 +104,9 @@ impl Processes {
         {
             return known.process.clone();
         }
-        let stuck = patience::stuck();
+        let given_up = patience::given_up();
         let (mut process, living_parent) = self.look(recorded, now_ns);
-        let looked_ns = if patience::stuck() > stuck { now_ns + PROCESS_SHUNNED_NS } else { now_ns };
+        let looked_ns = if patience::given_up() > given_up { now_ns + PROCESS_SHUNNED_NS } else { now_ns };
         if let Some(known) = self.known.get(recorded) {
             // It was seen whole before and is gone, or something else, now.
             if process.exe.is_none() && known.process.exe.is_some() {
