@@ -20,12 +20,12 @@ use crate::lru::Lru;
 pub const ANCESTORS_MAX: usize = 8;
 /// Parents that are remembered.
 pub const PARENTS_MAX: usize = 4_096;
-/// Bytes of a parent's command line.
+/// Bytes of a parent's command line, here and below as JSON has them.
 pub const COMMAND_LINE_BYTES_MAX: usize = 256;
 /// Bytes of the path of its executable.
 const PATH_BYTES_MAX: usize = 1_024;
-/// Bytes of its name.
-const NAME_BYTES_MAX: usize = 64;
+/// Bytes of its name, which is of 15 characters.
+const NAME_BYTES_MAX: usize = 80;
 
 /// A process above another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +152,13 @@ impl Ancestors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::{Alert, sample};
+    use crate::event::exe::PATH_BYTES_MAX as PROGRAM_BYTES_MAX;
+    use crate::event::proc_dir::COMMAND_LINE_BYTES_MAX as ARGUMENTS_BYTES_MAX;
+    use crate::format::Format;
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::path::Path;
 
     const TICK_NS: u64 = 10_000_000;
@@ -259,5 +265,47 @@ mod tests {
         let (_root, mut ancestors) = family();
         ancestors.has_initial_pids = false;
         assert_eq!(ancestors.above(30, 400, at(500)), []);
+    }
+
+    /// A child of nine, all of whose texts are of this byte, as long as a kernel lets them be.
+    fn child_of_strangers(byte: u8) -> Alert {
+        let (root, mut ancestors) = family();
+        let text = |bytes| vec![byte; bytes];
+        for pid in 100..=110 {
+            put(root.path(), pid, pid - 1, u64::from(pid), "");
+            let dir = root.path().join(pid.to_string());
+            fs::write(dir.join("comm"), text(15)).unwrap();
+            fs::write(dir.join("cmdline"), text(1 << 16)).unwrap();
+            fs::remove_file(dir.join("exe")).unwrap();
+            std::os::unix::fs::symlink(OsStr::from_bytes(&text(4_095)), dir.join("exe")).unwrap();
+        }
+        let mut event = sample::enriched();
+        let process = Arc::make_mut(&mut event.process);
+        let dir = ProcDir::open(root.path(), 110).unwrap();
+        process.exe = Some(printable(&dir.exe_path().unwrap(), PROGRAM_BYTES_MAX));
+        process.command_line = dir.command_line(ARGUMENTS_BYTES_MAX);
+        let mut line = ancestors.above(109, 110, at(500)).into_iter();
+        (process.parent, process.parents) = (line.next(), line.collect());
+        let workload = Arc::make_mut(&mut event.workload);
+        workload.cgroup = Some(printable(&text(4_095), PROGRAM_BYTES_MAX));
+        Alert::new(&event, None, "web-1", sample::tally())
+    }
+
+    #[test]
+    fn whatever_strangers_above_are_called_a_line_about_it_has_a_bound() {
+        for byte in [b'a', b'"', b'\\', b'\n', 0x1b, 0x80, 0xff] {
+            let alert = child_of_strangers(byte);
+            assert_eq!(alert.process.parents.len(), ANCESTORS_MAX);
+            for format in Format::ALL {
+                let bytes = format.encode(&alert).len();
+                assert!(bytes < 64 * 1_024, "{byte:#x}, {format:?}: {bytes} bytes");
+            }
+            for parent in alert.process.parent.iter().chain(&alert.process.parents) {
+                let bytes = serde_json::to_string(parent).unwrap().len();
+                let texts = PATH_BYTES_MAX + COMMAND_LINE_BYTES_MAX + NAME_BYTES_MAX;
+                assert!(bytes <= texts + 256, "{byte:#x}: {bytes} bytes of a parent");
+                assert!(parent.comm.as_ref().is_some_and(|name| !name.ends_with('…')), "its name is whole");
+            }
+        }
     }
 }

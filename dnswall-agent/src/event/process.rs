@@ -11,7 +11,7 @@ use super::exe::{ExeId, ExePaths, PATH_BYTES_MAX};
 use super::hash::{HashCell, Hashes, Program};
 use super::patience;
 use super::proc_dir::{COMMAND_LINE_BYTES_MAX, ProcDir};
-use super::text::printable;
+use super::text::{GROWTH_MAX, printable};
 use crate::host::HostRoot;
 use crate::lru::Lru;
 
@@ -133,7 +133,7 @@ impl Processes {
         let mut process = Process {
             pid: (pid != 0).then_some(pid),
             start_ns: (start_ns != 0).then_some(start_ns),
-            comm: (length != 0).then(|| printable(&comm[..length], comm.len())),
+            comm: (length != 0).then(|| printable(&comm[..length], comm.len() * GROWTH_MAX)),
             ..Process::default()
         };
         let Some((dir, parent_pid)) = self.living(pid, start_ns) else { return (process, 0) };

@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(bounded("abcdef", 6), "abcdef");
         assert_eq!(bounded("abcdefg", 6), "abc…");
         assert_eq!(bounded("ab\ncd", 20), "ab\\x0acd");
-        assert_eq!(bounded("\n\n\n", 8), "\\x0a\\…");
+        assert_eq!(bounded("\n\n\n", 8), "\\x0a…");
         assert_eq!(bounded("ßßßß", 6), "ß…");
     }
 
