@@ -62,27 +62,27 @@ impl Cluster {
         Ok(Self { server, node, source: *source })
     }
 
-    /// What is asked for; `next` is what the part before said.
-    pub(super) fn path(&self, next: Option<&str>) -> String {
+    /// What is asked for: so many pods at most, where a server takes that; `next` is what the part before said.
+    pub(super) fn path(&self, next: Option<&str>, limit: u32) -> String {
         if self.source == PodSource::Kubelet {
             return "/pods".to_owned();
         }
-        let query: [(&str, &str); 3] = [
-            ("fieldSelector", &format!("spec.nodeName={}", self.node)),
-            ("limit", LIMIT),
-            match next {
-                Some(next) => ("continue", next),
-                // From the server's memory: it may be a moment old, and costs etcd nothing.
-                None => ("resourceVersion", "0"),
-            },
-        ];
+        let (selector, few) = (format!("spec.nodeName={}", self.node), limit.to_string());
+        let mut query = vec![("fieldSelector", selector.as_str()), ("limit", &few)];
+        match next {
+            Some(next) => query.push(("continue", next)),
+            // From the server's memory: it may be a moment old, and costs etcd nothing. There the server gives the whole list,
+            // whatever `limit` says (`shouldDelegateList` in its cacher).
+            None if limit == LIMIT => query.push(("resourceVersion", "0")),
+            None => {}
+        }
         let query = serde_urlencoded::to_string(query).unwrap_or_default();
         format!("/api/v1/pods?{query}")
     }
 }
 
-/// Pods in one part of the list.
-const LIMIT: &str = "500";
+/// Pods in one part of the list, if they have no more bytes than a part may.
+pub(super) const LIMIT: u32 = 500;
 
 fn of_environment(environment: Environment<'_>) -> Result<ServerUrl, String> {
     let missing = "[kubernetes] has no `url`, and this is no pod ($KUBERNETES_SERVICE_HOST is not set)";
@@ -128,12 +128,17 @@ mod tests {
         assert_eq!(found.server.authorization, Some((Scheme::Bearer, Secret::File(token))));
         assert!(found.server.trust.ca.is_some());
         assert_eq!(
-            found.path(None),
+            found.path(None, LIMIT),
             "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-7&limit=500&resourceVersion=0"
         );
         assert_eq!(
-            found.path(Some("a/b")),
+            found.path(Some("a/b"), LIMIT),
             "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-7&limit=500&continue=a%2Fb"
+        );
+        assert_eq!(
+            found.path(None, 250),
+            "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-7&limit=250",
+            "not from where there is no limit"
         );
         let six = cluster("[kubernetes]\n", &[("KUBERNETES_SERVICE_HOST", "fd00::1")]).unwrap();
         assert_eq!(
@@ -148,7 +153,7 @@ mod tests {
         let text = "[kubernetes]\nurl = \"https://10.0.0.9:10250\"\nsource = \"kubelet\"\nnode = \"a\"\n";
         let found = cluster(text, &[("KUBERNETES_SERVICE_HOST", "10.96.0.1")]).unwrap();
         assert_eq!((found.server.authorization.clone(), found.server.trust.ca.clone()), (None, None));
-        assert_eq!(found.path(None), "/pods");
+        assert_eq!(found.path(None, LIMIT), "/pods");
         let odd = "[kubernetes]\nurl = \"https://10.0.0.9\"\nnode = \"a&b=c\"\n";
         assert!(cluster(odd, &[]).unwrap_err().contains("is no name of a node"));
     }

@@ -66,6 +66,24 @@ pub struct Reply {
     pub hidden: Hidden,
 }
 
+/// Why there is no answer; nothing secret is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoReply {
+    /// It is of more bytes than this.
+    TooLarge(u64),
+    /// For people.
+    Failed(String),
+}
+
+impl fmt::Display for NoReply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(bytes_max) => write!(formatter, "its answer has more than {bytes_max} bytes"),
+            Self::Failed(why) => formatter.write_str(why),
+        }
+    }
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Client").field("url", &self.url).finish_non_exhaustive()
@@ -130,16 +148,16 @@ impl Client {
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, String> {
         let request = self.with_headers(self.agent.post(&self.whole(path)), headers);
         let response = request.send(body).map_err(|error| http_words(&error, self.timeout))?;
-        self.reply(response, REPLY_BYTES_MAX)
+        self.reply(response, REPLY_BYTES_MAX).map_err(|error| error.to_string())
     }
 
     /// Asks for what is at the URL with `path` behind it, of at most `bytes_max` bytes.
     ///
     /// # Errors
-    /// Why there is no answer, for people; nothing secret is in it.
-    pub fn get(&self, path: &str, headers: &[(&str, &str)], bytes_max: u64) -> Result<Reply, String> {
+    /// Why there is no answer.
+    pub fn get(&self, path: &str, headers: &[(&str, &str)], bytes_max: u64) -> Result<Reply, NoReply> {
         let request = self.with_headers(self.agent.get(&self.whole(path)), headers);
-        let response = request.call().map_err(|error| http_words(&error, self.timeout))?;
+        let response = request.call().map_err(|error| NoReply::Failed(http_words(&error, self.timeout)))?;
         self.reply(response, bytes_max)
     }
 
@@ -162,11 +180,14 @@ impl Client {
         }
     }
 
-    fn reply(&self, mut response: http::Response<ureq::Body>, bytes_max: u64) -> Result<Reply, String> {
+    fn reply(&self, mut response: http::Response<ureq::Body>, bytes_max: u64) -> Result<Reply, NoReply> {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), Timestamp::now());
         let read = response.body_mut().with_config().limit(bytes_max).read_to_vec();
-        let body = read.map_err(|error| http_words(&error, self.timeout))?;
+        let body = read.map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => NoReply::TooLarge(bytes_max),
+            error => NoReply::Failed(http_words(&error, self.timeout)),
+        })?;
         Ok(Reply { status, retry_after, body, hidden: self.hidden.clone() })
     }
 }

@@ -11,7 +11,7 @@ mod url;
 mod words;
 
 pub use hidden::Hidden;
-pub use http::{Client, Reply, Scheme, Server};
+pub use http::{Client, NoReply, Reply, Scheme, Server};
 pub use secret::Secret;
 pub use stream::{Peer, Place, Stream, Transport};
 pub use trust::{Identity, Trust};
