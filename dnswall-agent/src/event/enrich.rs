@@ -257,7 +257,7 @@ impl Enricher {
 
     /// Asks for the hash of the program behind an event, which will be in its process.
     pub fn ask_hash(&mut self, event: &EnrichedEvent) {
-        self.processes.ask_hash(&event.process, event.exe, event.started);
+        self.processes.ask_hash(&event.process, event.exe, event.started, event.uid);
     }
 
     fn named(&mut self, workload: &Workload, now_ns: u64) -> Option<Named> {

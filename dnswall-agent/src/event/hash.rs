@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::Timestamp;
@@ -19,6 +19,8 @@ pub const HASHES_MAX: usize = 4_096;
 pub const WAITING_MAX: usize = 64;
 /// Processes that wait for one file.
 const CELLS_MAX: usize = 1_024;
+/// Once half of the places are taken, one user has this part of them all at most.
+const SHARE_DIVISOR: usize = 4;
 
 /// The hash of a process's program: empty until somebody asks for it and it is known. Clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -150,8 +152,12 @@ pub struct Hashes {
 #[derive(Debug)]
 struct State {
     known: Lru<Fingerprint, Option<Arc<str>>>,
-    waiting: HashMap<Fingerprint, Vec<HashCell>>,
+    /// Whoever asked first is whose file it is.
+    waiting: HashMap<Fingerprint, Vec<(Asker, HashCell)>>,
 }
+
+/// The user who runs the program, as the host counts, if that is known.
+type Asker = Option<u32>;
 
 /// What came of reading a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,26 +184,29 @@ impl Hashes {
         Ok((hashes, programs))
     }
 
-    /// Fills the cell, now or later.
-    pub fn ask(&self, program: Program, cell: &HashCell) {
+    /// Fills the cell, now or later. `asker` is the user who runs the program: one who runs many leaves room for others'.
+    pub fn ask(&self, program: Program, cell: &HashCell, asker: Option<u32>) {
         let fingerprint = program.fingerprint;
         let mut state = self.state();
         if let Some(known) = state.known.get(&fingerprint) {
             return cell.answer(known.clone());
         }
         let waits = match state.waiting.get_mut(&fingerprint) {
-            Some(cells) if cells.len() < CELLS_MAX => {
-                cells.push(cell.clone());
-                true
-            }
-            Some(_) => false,
-            None => match self.desk.try_send(program) {
-                Ok(()) => {
-                    state.waiting.insert(fingerprint, vec![cell.clone()]);
-                    true
+            Some(cells) => {
+                let has_place = has_place(cells.iter().map(|(of, _)| *of), asker, CELLS_MAX);
+                if has_place {
+                    cells.push((asker, cell.clone()));
                 }
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-            },
+                has_place
+            }
+            None => {
+                let files = state.waiting.values().map(|cells| cells.first().and_then(|(of, _)| *of));
+                let is_taken = has_place(files, asker, WAITING_MAX) && self.desk.try_send(program).is_ok();
+                if is_taken {
+                    state.waiting.insert(fingerprint, vec![(asker, cell.clone())]);
+                }
+                is_taken
+            }
         };
         if !waits {
             self.crowded_out.fetch_add(1, Ordering::Relaxed);
@@ -218,7 +227,7 @@ impl Hashes {
             state.known.insert(fingerprint, hash.clone());
         }
         let cells = state.waiting.remove(&fingerprint).unwrap_or_default();
-        cells.iter().for_each(|cell| cell.answer(hash.clone()));
+        cells.iter().for_each(|(_, cell)| cell.answer(hash.clone()));
         drop(state);
         // It can only fail because nobody took note of billions of them.
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
@@ -242,6 +251,12 @@ impl Hashes {
     }
 }
 
+/// Whether there is a place for one more of this asker's, among at most `most`.
+fn has_place(taken: impl ExactSizeIterator<Item = Asker>, asker: Asker, most: usize) -> bool {
+    let all = taken.len();
+    all < most / 2 || (all < most && taken.filter(|of| *of == asker).count() < most / SHARE_DIVISOR)
+}
+
 impl AsFd for Hashes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
@@ -263,9 +278,13 @@ mod tests {
     }
 
     fn asked(hashes: &Hashes, program: Program) -> HashCell {
+        asked_by(hashes, program, Some(1_000))
+    }
+
+    fn asked_by(hashes: &Hashes, program: Program, asker: Asker) -> HashCell {
         let cell = HashCell::default();
         assert!(cell.ask() && !cell.ask(), "asked once");
-        hashes.ask(program, &cell);
+        hashes.ask(program, &cell, asker);
         cell
     }
 
@@ -308,10 +327,39 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (hashes, _programs) = Hashes::new().unwrap();
         let cells: Vec<HashCell> = (0..WAITING_MAX + 2)
-            .map(|number| asked(&hashes, program(directory.path(), &number.to_string())))
+            .map(|number| {
+                asked_by(&hashes, program(directory.path(), &number.to_string()), Some(number as u32))
+            })
             .collect();
         assert_eq!(cells.iter().filter(|cell| cell.is_pending()).count(), WAITING_MAX);
         assert_eq!(hashes.counters().crowded_out, 2);
+    }
+
+    #[test]
+    fn a_user_who_runs_many_programs_leaves_room_for_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let (hashes, programs) = Hashes::new().unwrap();
+        let waiting = |asker, names: std::ops::Range<usize>, kind: &str| {
+            let file = |number| program(directory.path(), &format!("{kind}{number}"));
+            names.filter(|number| asked_by(&hashes, file(*number), asker).is_pending()).count()
+        };
+        assert_eq!(waiting(Some(1), 0..WAITING_MAX + 8, "a"), WAITING_MAX / 2);
+        assert_eq!(hashes.counters().crowded_out, WAITING_MAX as u64 / 2 + 8);
+        let share = WAITING_MAX / SHARE_DIVISOR;
+        assert_eq!(waiting(Some(2), 0..WAITING_MAX, "b"), share);
+        assert_eq!(waiting(None, 0..WAITING_MAX, "c"), share, "whoever nobody knows are one");
+        assert_eq!(waiting(Some(3), 0..1, "d"), 0, "now it is full");
+        // A file that waits already takes no room.
+        assert_eq!(waiting(Some(3), 0..1, "b"), 1);
+        // As for files, so for those who wait for one.
+        let of_one = || asked_by(&hashes, program(directory.path(), "b0"), Some(4)).is_pending();
+        assert_eq!((0..CELLS_MAX).filter(|_| of_one()).count(), CELLS_MAX / 2 - 2);
+        assert!(asked_by(&hashes, program(directory.path(), "b0"), Some(5)).is_pending());
+        // What was read makes room again.
+        for program in programs.try_iter() {
+            hashes.learn(program.fingerprint, Outcome::Failed);
+        }
+        assert_eq!(waiting(Some(1), 0..1, "a"), 1);
     }
 
     #[test]

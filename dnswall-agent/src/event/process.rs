@@ -186,14 +186,20 @@ impl Processes {
         }
     }
 
-    /// Asks for the hash of its executable, once. To be done at once: the process may be gone a moment later.
-    pub fn ask_hash(&mut self, process: &Process, exe: Option<ExeId>, started: Option<Timestamp>) {
+    /// Asks for the hash of its executable, once, for the user who runs it. To be done at once: the process may be gone a moment later.
+    pub fn ask_hash(
+        &mut self,
+        process: &Process,
+        exe: Option<ExeId>,
+        started: Option<Timestamp>,
+        uid: Option<u32>,
+    ) {
         let (Some(hashes), Some(exe)) = (self.hashes.clone(), exe) else { return };
         if !process.hash.ask() {
             return;
         }
         match self.program(process, exe, started) {
-            Some(program) => hashes.ask(program, &process.hash),
+            Some(program) => hashes.ask(program, &process.hash, uid),
             None => process.hash.answer(None),
         }
     }

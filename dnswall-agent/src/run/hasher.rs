@@ -300,7 +300,7 @@ mod tests {
     fn asked(hashes: &Hashes, path: &Path) -> HashCell {
         let cell = HashCell::default();
         assert!(cell.ask());
-        hashes.ask(program(path), &cell);
+        hashes.ask(program(path), &cell, None);
         cell
     }
 
