@@ -188,14 +188,7 @@ impl Reader {
                 told_ns = now_ns;
                 // Only now: the counts may not be older than the events.
                 let swept = if stopping { self.sweep_at_last() } else { (self.sweep)() };
-                let counts = swept.map(|Swept { counts, events_lost }| {
-                    self.events_lost = events_lost;
-                    counts
-                });
-                if let Some(counts) = &counts {
-                    self.parts.grouper.counted(counts.iter().copied(), &Clocks::read());
-                    self.tell_left();
-                }
+                let counts = swept.map(|swept| self.learn(swept));
                 self.tell(stopping && drained);
                 if let Some(hashing) = &self.parts.hashes {
                     hashing.hasher.look_after(now_ns);
@@ -216,11 +209,19 @@ impl Reader {
             return;
         };
         // As ever, the counts may not be older than the events.
-        if drained && let Some(Swept { counts, events_lost: _ }) = (self.sweep)() {
-            self.parts.grouper.counted(counts, &Clocks::read());
+        if drained && let Some(swept) = (self.sweep)() {
+            self.learn(swept);
         }
         // Nobody waits any more when it took too long.
         let _ = reply.try_send(self.parts.grouper.standing(flows_max, workloads_max));
+    }
+
+    /// Takes in what the kernel counted, tells what nobody did, and gives the counts.
+    fn learn(&mut self, Swept { counts, events_lost }: Swept) -> Counts {
+        self.events_lost = events_lost;
+        self.parts.grouper.counted(counts.iter().copied(), &Clocks::read());
+        self.tell_left();
+        counts
     }
 
     // Whoever is being waited for may finish meanwhile.
