@@ -23,6 +23,7 @@ pub use standing::{Standing, WorkloadStanding};
 
 use self::key::{FlowKey, Owner};
 use super::ledger::Ledger;
+use super::marks::Marks;
 use super::names::Names;
 use super::rules::{PolicyRules, RuleBook};
 use super::{Alert, AlertSelftest, Mark, Tally, Telling};
@@ -36,9 +37,6 @@ pub const FLOWS_PER_OWNER_MAX: usize = 512;
 pub const SUMS_MAX: usize = 1_024;
 /// A flow that was not refused for so long, in nanoseconds, is new when it comes again.
 pub const FORGOTTEN_NS: u64 = 3_600_000_000_000;
-/// Flows of the kernel's in one of the agent's whose totals are saved with its alert. What is beyond is told again by the agent
-/// after one that was killed.
-pub(super) const MARKS_MAX: usize = 4_096;
 /// Flows of the agent's own proof that are remembered; a proof has four.
 const OWN_MAX: usize = 64;
 /// A full table is searched for idle flows at most once in this many nanoseconds.
@@ -102,7 +100,7 @@ struct Flow {
     event: EnrichedEvent,
     names: Names,
     /// Up to which of the kernel's totals `pending` counts, since the last alert.
-    marks: HashMap<RefusedKey, u64>,
+    marks: Marks,
     policy: Option<Arc<PolicyRules>>,
     first: Timestamp,
     last: Timestamp,
@@ -225,7 +223,7 @@ impl Grouper {
             let flow = Flow {
                 event,
                 names: Names::new(key.domain.clone()),
-                marks: HashMap::new(),
+                marks: Marks::default(),
                 policy,
                 first: time,
                 last: time,
@@ -239,7 +237,7 @@ impl Grouper {
         }
         let flow = self.flows.get_mut(&key)?;
         name.iter().for_each(|name| flow.names.add(name));
-        flow.mark((refused, total));
+        flow.marks.put((refused, total));
         flow.is_adopted = is_adopted;
         flow.may_be_told(now_ns, self.interval_ns)
             .then(|| tell(flow, &self.host, &mut self.make_id, &mut self.counters, clocks))
@@ -302,7 +300,7 @@ impl Grouper {
                     flow.pending = flow.pending.saturating_add(count);
                     flow.total = flow.total.saturating_add(count);
                     flow.seen_ns = clocks.monotonic_ns;
-                    flow.mark((key, entry.refusals));
+                    flow.marks.put((key, entry.refusals));
                 }
                 None if entry.last_event_ns < began_ns => {
                     self.left.push(Left { key, entry, refusals: count })
@@ -394,12 +392,6 @@ impl fmt::Debug for Grouper {
 }
 
 impl Flow {
-    fn mark(&mut self, (key, total): Mark) {
-        if self.marks.len() < MARKS_MAX || self.marks.contains_key(&key) {
-            self.marks.insert(key, total);
-        }
-    }
-
     fn may_be_told(&self, now_ns: u64, interval_ns: u64) -> bool {
         self.told_ns.is_none_or(|told_ns| now_ns.saturating_sub(told_ns) >= interval_ns)
     }
@@ -426,7 +418,7 @@ fn tell(
     counters.told = counters.told.saturating_add(count);
     let tally = Tally { id: make_id(clocks.now), count, first: flow.first, last: flow.last };
     let names = flow.names.take();
-    let marks = std::mem::take(&mut flow.marks).into_iter().collect();
+    let marks = flow.marks.take();
     let mut alert = Alert { names, marks, ..Alert::new(&flow.event, flow.policy.as_deref(), host, tally) };
     if flow.is_adopted {
         alert.verdict = None;

@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 use std::{fmt, mem};
 
-use dnswall_common::event::RefusedKey;
 use serde::{Deserialize, Serialize};
 
-use super::group::{MARKS_MAX, MakeId};
+use super::group::MakeId;
 use super::kind::Kind;
+use super::marks::Marks;
 use super::severity::Severity;
 use super::{Alert, AlertFlow, AlertProcess, AlertWorkload};
 use crate::event::{Clocks, Outcome};
@@ -88,8 +88,7 @@ struct Bucket {
 struct Folded {
     /// What all have in common.
     alert: Alert,
-    /// The newest total of each flow in it.
-    marks: HashMap<RefusedKey, u64>,
+    marks: Marks,
     alerts: u64,
 }
 
@@ -153,7 +152,7 @@ impl Limiter {
             if !is_due && !everything {
                 continue;
             }
-            let Some(Folded { alert, marks, alerts: count }) = bucket.folded.take() else { continue };
+            let Some(Folded { alert, mut marks, alerts: count }) = bucket.folded.take() else { continue };
             bucket.told_ns = Some(now_ns);
             self.counters.summaries += 1;
             self.counters.pending = self.counters.pending.saturating_sub(alert.count);
@@ -162,7 +161,7 @@ impl Limiter {
                 id,
                 time: alert.last,
                 limited: Some(AlertLimited { alerts: count }),
-                marks: marks.into_iter().collect(),
+                marks: marks.take(),
                 ..alert
             });
         }
@@ -206,7 +205,8 @@ impl Bucket {
 
 impl Folded {
     fn new(alert: &Alert) -> Self {
-        let marks = alert.marks.iter().copied().collect();
+        let mut marks = Marks::default();
+        marks.extend(alert.marks.iter().copied());
         Self { alert: Alert { marks: Vec::new(), ..alert.clone() }, marks, alerts: 1 }
     }
 
@@ -218,11 +218,7 @@ impl Folded {
         all.count = all.count.saturating_add(*count);
         all.first = all.first.min(*first);
         all.last = all.last.max(*last);
-        for (key, total) in &more.marks {
-            if self.marks.len() < MARKS_MAX || self.marks.contains_key(key) {
-                self.marks.insert(*key, *total);
-            }
-        }
+        self.marks.extend(more.marks.iter().copied());
         if all.reason != *reason {
             MANY.clone_into(&mut all.reason);
         }

@@ -15,6 +15,7 @@ pub mod kind;
 pub mod ledger;
 pub mod limit;
 pub mod lost;
+pub mod marks;
 pub mod moment;
 pub mod mute;
 mod named;
