@@ -136,6 +136,68 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::{Alert, sample};
+    use redb::backends::InMemoryBackend;
+    use redb::{Builder, Database, ReadableDatabase as _};
+
+    const BOOT: u64 = 7;
+    const MAX: u64 = 8;
+
+    fn marks_of(pids: std::ops::Range<u32>, total: u64) -> Vec<Mark> {
+        pids.map(|pid| (RefusedKey { pid, ..sample::enriched().refused }, total)).collect()
+    }
+
+    fn entry(marks: Vec<Mark>) -> Entry {
+        sample::entry(&Alert { marks, ..sample::alert() })
+    }
+
+    /// Puts these in, and gives whose are there then, with their totals.
+    fn after(database: &Database, now: u64, entries: &[Entry], notes: &[Mark]) -> Vec<(u32, u64)> {
+        let write = database.begin_write().unwrap();
+        put(&write, entries, notes, (BOOT, now), MAX).unwrap();
+        write.commit().unwrap();
+        let read = database.begin_read().unwrap();
+        let there = all(&read.open_table(MARKS).unwrap(), BOOT).unwrap();
+        let mut there: Vec<(u32, u64)> = there.into_iter().map(|(key, total)| (key.pid, total)).collect();
+        there.sort_unstable();
+        there
+    }
+
+    #[test]
+    fn of_more_flows_than_fit_those_that_were_told_last_stay() {
+        let database = Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
+        let is = |pids: &[u32], total| pids.iter().map(|pid| (*pid, total)).collect::<Vec<_>>();
+        // One transaction puts in half of what there may be, whatever it is given: the last, of which notes are the very last.
+        let there = after(
+            &database,
+            1,
+            &[entry(marks_of(0..20, 1)), entry(marks_of(20..23, 1))],
+            &marks_of(23..24, 1),
+        );
+        assert_eq!(there, is(&[20, 21, 22, 23], 1));
+        let there = after(&database, 2, &[entry(marks_of(30..34, 1))], &[]);
+        assert_eq!(there, is(&[20, 21, 22, 23, 30, 31, 32, 33], 1), "so many there may be");
+        // One too many: half of the room is for those that were told last.
+        let pids = |there: &[(u32, u64)]| there.iter().map(|(pid, _)| *pid).collect::<Vec<u32>>();
+        let there = pids(&after(&database, 3, &[entry(marks_of(40..41, 1))], &[]));
+        assert!(there.len() as u64 == MAX / 2 && there.contains(&40), "{there:?}");
+        assert!(there.iter().all(|pid| *pid == 40 || (30..34).contains(pid)), "{there:?}");
+        // One that is told again is as young as its last alert.
+        after(&database, 4, &[entry(marks_of(50..54, 1))], &[]);
+        let there = after(&database, 5, &[entry(marks_of(40..41, 9))], &[]);
+        assert!(there.len() as u64 == MAX && there.contains(&(40, 9)), "{there:?}");
+        let there = after(&database, 6, &[entry(marks_of(60..61, 1))], &[]);
+        assert!(there.len() as u64 == MAX / 2 && there.contains(&(40, 9)), "{there:?}");
+        assert!(pids(&there).iter().all(|pid| [40, 60].contains(pid) || (50..54).contains(pid)), "{there:?}");
+    }
+
+    #[test]
+    fn totals_of_another_boot_are_nobodys() {
+        let database = Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
+        after(&database, 1, &[entry(marks_of(1..3, 1))], &[]);
+        let read = database.begin_read().unwrap();
+        assert_eq!(all(&read.open_table(MARKS).unwrap(), BOOT + 1).unwrap(), []);
+    }
 
     #[test]
     fn a_key_is_read_back() {

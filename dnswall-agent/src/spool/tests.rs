@@ -2,6 +2,7 @@
 
 mod crash;
 mod full;
+mod marks;
 pub(crate) mod small;
 
 use std::time::Instant;
@@ -342,7 +343,7 @@ fn what_alerts_tell_of_the_kernels_totals_is_saved_with_them() {
     told.sort_by_key(|(key, _)| key.pid);
     assert_eq!(told, [(key(1), 1), (key(2), 20), (key(3), 3), (key(9), 90)]);
     // No more than there is room for: the younger ones.
-    let max = marks::marks_max(room_for_alerts(BYTES_MAX));
+    let max = super::marks::marks_max(room_for_alerts(BYTES_MAX));
     let many = |from: u32| (from..from + max as u32 / 2).map(|pid| (key(pid), 1)).collect();
     for from in 1..5 {
         running.push_all([Alert { marks: many(from * 100_000), ..numbered(5) }]);
