@@ -104,10 +104,13 @@ impl Spool {
             return;
         }
         let mut inner = self.inner();
+        if inner.without_disk {
+            return;
+        }
         inner.notes.extend(marks);
         let many = inner.notes.len().saturating_sub(NOTES_MAX);
         inner.notes.drain(..many);
-        inner.cursors_changed = !inner.without_disk;
+        inner.cursors_changed = true;
         self.pushed.notify_one();
     }
 

@@ -101,8 +101,11 @@ impl Writer {
         let rested = self.tried.is_none_or(|tried| tried.elapsed() >= AGAIN_AFTER);
         let result =
             if rested && !without_disk { self.written(&entries, &cursors, &notes) } else { Err(None) };
+        // Else each alert would be there twice when its marks are dropped.
+        drop(entries);
         batch.iter().for_each(&mut *each);
         let mut inner = self.spool.inner();
+        let before = inner.end;
         inner.end += batch.len() as u64;
         inner.in_flight = 0;
         inner.recent.extend(batch);
@@ -112,14 +115,10 @@ impl Writer {
                     tracing::info!("the spool {} can be written again", self.spool.path.display());
                     inner.trouble = None;
                 }
+                let saved = inner.saved;
                 inner.saved = inner.end;
                 // They are on disk, too.
-                for entry in inner.recent.iter_mut().rev() {
-                    match Arc::get_mut(&mut entry.alert) {
-                        Some(alert) if !alert.marks.is_empty() => alert.marks = Vec::new(),
-                        _ => break,
-                    }
-                }
+                inner.drop_marks(saved);
                 let noted = notes.len().min(inner.notes.len());
                 inner.notes.drain(..noted);
                 inner.trace_saved();
@@ -127,6 +126,10 @@ impl Writer {
             }
             Err(error) => {
                 inner.cursors_changed = !without_disk;
+                if without_disk {
+                    // They will never be.
+                    inner.drop_marks(before);
+                }
                 if let Some(error) = error {
                     inner.counters.failures += 1;
                     let said = format!("write {}: {error}", self.spool.path.display());
@@ -200,6 +203,14 @@ impl Writer {
 }
 
 impl Inner {
+    /// Lets go of up to which totals the alerts from this number on tell. A sink that has one in its hand keeps that as it is.
+    fn drop_marks(&mut self, from: u64) {
+        let entries = self.recent.iter_mut().rev().take_while(|entry| entry.sequence >= from);
+        for entry in entries.filter(|entry| !entry.alert.marks.is_empty()) {
+            Arc::make_mut(&mut entry.alert).marks = Vec::new();
+        }
+    }
+
     /// Makes room in memory: of what is on disk only some is kept here, of what is not so much as fits.
     fn forget(&mut self) {
         while self.recent.len() > RECENT_ALERTS_MAX {
