@@ -313,3 +313,25 @@ fn an_alert_says_up_to_which_total_it_tells() {
     grouper.own(RefusedKey { pid: 1, ..key }, 2, SECOND_NS);
     assert_eq!(grouper.take_own_marks(), [(RefusedKey { pid: 1, ..key }, 2)]);
 }
+
+#[test]
+fn what_another_ones_alerts_did_not_tell_yet_is_not_told_by_this_ones() {
+    let (mut grouper, book) = (grouper(), book());
+    let event = event_at(0, 1);
+    let key = event.refused;
+    assert_eq!(grouper.observe(event, &book, &after_ns(0)).unwrap().marks, [(key, 1)]);
+    grouper.counted([(key, entry(5, 0))], &after_ns(SECOND_NS));
+    assert_eq!(grouper.pending(), 4);
+    // The same process, to the same place, as another user by now.
+    let mut other = event_at(2 * SECOND_NS, 7);
+    other.uid = Some(0);
+    let alert = grouper.observe(other.clone(), &book, &after_ns(2 * SECOND_NS)).unwrap();
+    // Of seven three are told: an agent that is killed now leaves four, for the next one to tell.
+    assert_eq!((alert.count, &alert.marks[..]), (2, &[(key, 3)][..]));
+    assert_eq!(counts(&grouper.due(&after_ns(10 * SECOND_NS))), [4]);
+    // Nothing is pending of the one before any more.
+    (other.time_ns, other.refusals) = (after_ns(12 * SECOND_NS).monotonic_ns, 9);
+    let alert = grouper.observe(other, &book, &after_ns(12 * SECOND_NS)).unwrap();
+    assert_eq!((alert.count, &alert.marks[..]), (2, &[(key, 9)][..]));
+    check_sum(&grouper);
+}
