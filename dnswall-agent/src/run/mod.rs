@@ -25,6 +25,8 @@ mod notice;
 pub mod options;
 mod outdated;
 pub mod outlet;
+#[cfg(test)]
+mod overlay_tests;
 mod prover;
 pub mod question;
 pub mod reader;
