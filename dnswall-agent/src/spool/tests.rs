@@ -3,6 +3,7 @@
 mod crash;
 mod full;
 mod marks;
+mod older;
 pub(crate) mod small;
 
 use std::time::Instant;

@@ -10,6 +10,7 @@ use super::super::store::Store;
 use super::*;
 
 const COST_MAX: u64 = 1 << 20;
+const BOOT: u64 = 1;
 /// What a disk writes whole.
 const SECTOR_BYTES: usize = 512;
 
@@ -122,11 +123,25 @@ fn apply(image: &mut Vec<u8>, asked: &Asked, bytes: usize) {
 
 fn entries(numbers: std::ops::Range<u64>) -> Vec<Entry> {
     let entry = |sequence| {
-        let alert = Arc::new(numbered(sequence));
+        let alert = Arc::new(Alert { marks: marks(sequence), ..numbered(sequence) });
         let json = Arc::from(serde_json::to_string(&*alert).unwrap());
         Entry { sequence, stamp: Stamp { boot: 1, boot_ns: sequence, wall_ms: 0 }, json, alert }
     };
     numbers.map(entry).collect()
+}
+
+fn key(pid: u64) -> RefusedKey {
+    RefusedKey { pid: pid as u32, ..sample::enriched().refused }
+}
+
+/// What an alert tells: each fifth does. With more of them there are more crashes than anybody waits for.
+fn marks(sequence: u64) -> Vec<Mark> {
+    if sequence.is_multiple_of(5) { vec![(key(sequence), sequence)] } else { Vec::new() }
+}
+
+/// Of what is in no alert, saved with the cursors.
+fn notes(next: u64) -> [Mark; 1] {
+    [(key(1_000), next)]
 }
 
 fn cursors(next: u64) -> Cursors {
@@ -141,6 +156,13 @@ fn found(image: Vec<u8>) -> (Vec<u64>, u64) {
     let numbers = entries.iter().map(|entry| entry.sequence).collect();
     let cursor = store.cursors().unwrap()["siem"];
     assert_eq!(cursors(cursor.next)["siem"], cursor, "of one moment");
+    let told = entries.iter().flat_map(|entry| marks(entry.sequence));
+    let mut told: Vec<Mark> = told.chain(notes(cursor.next)).collect();
+    let mut saved = store.marks(BOOT).unwrap();
+    for marks in [&mut told, &mut saved] {
+        marks.sort_by_key(|(key, _)| key.pid);
+    }
+    assert_eq!(saved, told, "of the same moment");
     (numbers, cursor.next)
 }
 
@@ -149,10 +171,10 @@ fn interrupted() -> Vec<(Vec<u8>, Vec<Asked>)> {
     let platter = Platter::default();
     let store = Store::open(platter.clone(), COST_MAX).unwrap();
     for five in 0..4 {
-        store.save(&entries(five * 5..five * 5 + 5), &cursors(five), &[], 1).unwrap();
+        store.save(&entries(five * 5..five * 5 + 5), &cursors(five), &notes(five), BOOT).unwrap();
     }
     platter.watch();
-    store.save(&entries(20..25), &cursors(7), &[], 1).unwrap();
+    store.save(&entries(20..25), &cursors(7), &notes(7), BOOT).unwrap();
     platter.moments()
 }
 
@@ -227,7 +249,7 @@ proptest! {
     fn bytes_that_changed_are_noticed(at in any::<prop::sample::Index>(), change in 1u8..) {
         let platter = Platter::default();
         let store = Store::open(platter.clone(), COST_MAX).unwrap();
-        store.save(&entries(0..40), &cursors(1), &[], 1).unwrap();
+        store.save(&entries(0..40), &cursors(1), &notes(1), BOOT).unwrap();
         drop(store);
         let mut image = platter.sides().seen.clone();
         let at = at.index(image.len());
@@ -238,6 +260,10 @@ proptest! {
             Ok(store) => {
                 let numbers = store.read(0..u64::MAX, ALL).unwrap().into_iter().map(|entry| entry.sequence);
                 prop_assert!(numbers.eq(0..40));
+                let mut told = store.marks(BOOT).unwrap();
+                told.sort_by_key(|(key, _)| key.pid);
+                let of_alerts = (0..40).flat_map(marks);
+                prop_assert!(told.into_iter().eq(of_alerts.chain(notes(1))));
             }
         }
     }
