@@ -358,4 +358,52 @@ mod tests {
         let refused = peer.connect().unwrap_err();
         assert!(refused.contains("refused"), "{refused}");
     }
+
+    /// A connection, and the end of it that somebody else has.
+    fn connected() -> (Stream, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut place = Place::new("tcp://127.0.0.1").unwrap();
+        place.port = listener.local_addr().unwrap().port();
+        let trust = Trust { ca: None, host: crate::host::HostRoot::own(None) };
+        let peer = Peer { place, trust, identity: None, timeout: Duration::from_secs(60) };
+        let stream = peer.connect().unwrap();
+        (stream, listener.accept().unwrap().0)
+    }
+
+    /// More than two kernels keep for a receiver.
+    const MUCH: usize = 64 << 20;
+    const PATIENCE: Duration = Duration::from_millis(500);
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn who_never_reads_keeps_nobody_longer_than_it_may() {
+        let (mut stream, _other) = connected();
+        let began = Instant::now();
+        let error = stream.write(&vec![b'x'; MUCH], PATIENCE).unwrap_err();
+        let took = began.elapsed();
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+        assert!((PATIENCE..LONG).contains(&took), "{took:?}");
+        let began = Instant::now();
+        assert_eq!(stream.drain(PATIENCE).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!((PATIENCE..LONG).contains(&began.elapsed()));
+    }
+
+    #[test]
+    fn who_reads_a_little_now_and_then_keeps_nobody_longer_either() {
+        let (mut stream, mut other) = connected();
+        let reader = std::thread::spawn(move || {
+            let mut piece = vec![0; 64 << 10];
+            // Always a while before a write would have waited for so long.
+            while other.read(&mut piece).is_ok_and(|bytes| bytes > 0) {
+                std::thread::sleep(PATIENCE / 50);
+            }
+        });
+        let began = Instant::now();
+        let error = stream.write(&vec![b'x'; MUCH], PATIENCE).unwrap_err();
+        let took = began.elapsed();
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+        assert!((PATIENCE..PATIENCE * 6).contains(&took), "{took:?}");
+        drop(stream);
+        reader.join().unwrap();
+    }
 }

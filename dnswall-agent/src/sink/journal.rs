@@ -26,19 +26,20 @@ const WRITE_WITHIN: Duration = Duration::from_secs(10);
 pub struct JournalSink {
     name: String,
     socket: PathBuf,
+    write_within: Duration,
 }
 
 impl JournalSink {
     /// To the journal that listens there.
     pub fn new(name: &str, socket: &Path) -> Self {
-        Self { name: name.to_owned(), socket: socket.to_owned() }
+        Self { name: name.to_owned(), socket: socket.to_owned(), write_within: WRITE_WITHIN }
     }
 
     fn write(&self, alert: &Alert) -> io::Result<usize> {
         let fields = journal::fields(alert);
         let socket = UnixDatagram::unbound()?;
         // A journal that hangs does not take this thread along.
-        socket.set_write_timeout(Some(WRITE_WITHIN))?;
+        socket.set_write_timeout(Some(self.write_within))?;
         hand_over(&socket, &self.socket, &fields)?;
         Ok(fields.len())
     }
@@ -89,5 +90,44 @@ impl Sink for JournalSink {
             }
         }
         Ok(sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::sample;
+    use std::time::Instant;
+
+    /// Far less than [`WRITE_WITHIN`], so that nobody waits for the test.
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn a_journal_that_never_reads_keeps_nobody_longer_than_it_may() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let sink = JournalSink::new("journal", &path);
+        assert_eq!(sink.write_within, WRITE_WITHIN);
+        let mut sink = JournalSink { write_within: SHORT, ..sink };
+        // Entries that fit a datagram, and such as are handed over in files.
+        for bytes in [10, 1 << 20] {
+            let mut alert = sample::alert();
+            alert.process.command_line = Some("x".repeat(bytes));
+            let batch = vec![sample::entry(&alert); 1_000];
+            let began = Instant::now();
+            let failure = sink.send(&batch).unwrap_err();
+            let took = began.elapsed();
+            assert!((SHORT..LONG).contains(&took), "{bytes}: {took:?}");
+            assert!(failure.settled < batch.len() && !failure.refused, "{bytes}: {failure:?}");
+            assert!(failure.why.contains("os error 11"), "{bytes}: {failure:?}");
+            // As soon as it reads there is room for what was left.
+            let mut datagram = vec![0; 1 << 16];
+            for _ in 0..failure.settled.max(1) {
+                journal.recv(&mut datagram).unwrap();
+            }
+            assert!(sink.send(&batch[..1]).is_ok(), "{bytes}");
+        }
     }
 }
