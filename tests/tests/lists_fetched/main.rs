@@ -1,109 +1,21 @@
 //! Lists that are fetched: from a real server over https, whatever it does.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+mod alerts;
+mod scene;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
 use dnswall_agent::demo::netlink::Netlink;
 use dnswall_agent::policy::resolvers_of;
-use dnswall_tests::act::MessageBy;
 use dnswall_tests::agent::Agent;
-use dnswall_tests::ask::{asked, message, wire};
 use dnswall_tests::authority::Authority;
 use dnswall_tests::list_server::{ListServer, Shown};
-use dnswall_tests::pace::within;
 use dnswall_tests::resolver::{ANSWER, Dnsmasq};
 use dnswall_tests::wall::Wall;
-use dnswall_tests::who::at;
 use serde_json::{Value, json};
 
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Ten names.
-const TEN: &str = "a.example\nb.example\nc.example\nd.example\ne.example\nf.example\ng.example\nh.example\ni.example\nj.example\n";
-
-struct Scene {
-    wall: Wall,
-    server: ListServer,
-}
-
-impl Scene {
-    /// A server on loopback, and an agent that trusts its authority and waits for three seconds.
-    fn set() -> Result<Self> {
-        Self::with(Shown::Good)
-    }
-
-    fn with(shown: Shown<'_>) -> Result<Self> {
-        Self::patient(shown, "3s")
-    }
-
-    fn patient(shown: Shown<'_>, timeout: &str) -> Result<Self> {
-        let wall = Wall::prepare()?;
-        let authority = Authority::make(wall.scratch("").as_path())?;
-        let server = ListServer::start(wall.probe(), wall.scratch("lists"), &authority, None, HERE, shown)?;
-        let config = fs::read_to_string(wall.agent.config_path())?;
-        let ca = authority.pem();
-        let lists = format!("[lists]\nca = {ca:?}\ntimeout = {timeout:?}\n");
-        fs::write(wall.agent.config_path(), config + &lists)?;
-        Ok(Self { wall, server })
-    }
-
-    fn policy(&self, more: &str) -> String {
-        policy(&self.server.url("/list.txt?token=sesame"), more)
-    }
-
-    /// Serves ten names with a tag, and starts an agent with them.
-    fn begun() -> Result<Self> {
-        Self::set()?.begin()
-    }
-
-    fn begin(mut self) -> Result<Self> {
-        self.server.serve(TEN, &json!({"etag": "\"1\""}))?;
-        let policy = self.policy("");
-        self.wall.agent.start(Some(&policy))?;
-        ensure!(self.refuses("a.example")? && !self.refuses("new.example")?, "as the list says");
-        Ok(self)
-    }
-
-    fn refuses(&self, name: &str) -> Result<bool> {
-        let act = asked(&message(&wire(name), 1, &[]), MessageBy::Datagram);
-        Ok(self.wall.run(&at("app.service"), act)?.is_refused())
-    }
-
-    /// `blocklist update`: its exit code and what it says of the list.
-    fn update(&self, arguments: &[&str]) -> Result<(i32, Value)> {
-        let (code, said) = self.wall.agent.ask(&[&["blocklist", "update"], arguments].concat())?;
-        Ok((code, said["lists"][0].clone()))
-    }
-
-    /// What comes does not count, for this reason, and what was good goes on and is told of.
-    fn goes_on(&self, outcome: &str, why: &str) -> Result<()> {
-        let (code, said) = self.update(&[])?;
-        let reason = said["why"].as_str().unwrap_or_default();
-        ensure!(code == 1 && said["outcome"] == outcome && reason.contains(why), "{why}: {code} {said}");
-        ensure!(said["entries"] == 10 && said["added"] == 0 && said["removed"] == 0, "{said}");
-        ensure!(self.refuses("a.example")? && !self.refuses("new.example")?, "{why}: what was good goes on");
-        let warnings = self.wall.agent.status()?["warnings"].to_string();
-        ensure!(warnings.contains(why) && !warnings.contains("sesame"), "{why}: {warnings}");
-        let fetch = self.fetch()?;
-        ensure!(fetch["error"].as_str().is_some_and(|error| error.contains(why)), "{why}: {fetch}");
-        let left = fs::read_dir(self.wall.agent.state().join("lists"))?.count();
-        ensure!(left == 2, "the version that counts and what is known of it, not {left} files");
-        Ok(())
-    }
-
-    /// What `blocklist status` says of fetching.
-    fn fetch(&self) -> Result<Value> {
-        Ok(self.wall.agent.ask(&["blocklist", "status"])?.1["lists"][0]["fetch"].clone())
-    }
-}
-
-fn policy(url: &str, more: &str) -> String {
-    format!(
-        "version = 1\nmode = \"enforce\"\n[dns]\nresolvers = [\"169.254.169.253\"]\n\
-         [[blocklist]]\nname = \"bad\"\nsource = {url:?}\nrefresh = \"1h\"\n{more}"
-    )
-}
+use scene::{HERE, Scene, TEN, policy, wait_until};
 
 #[test]
 fn a_list_is_fetched_and_kept_up_to_date() -> Result<()> {
@@ -205,53 +117,6 @@ fn what_is_worse_never_replaces_what_was_good() -> Result<()> {
     let warnings = scene.wall.agent.status()?["warnings"].to_string();
     ensure!(!warnings.contains("list bad"), "{warnings}");
     ensure!(!scene.wall.agent.log().contains("sesame"), "{}", scene.wall.agent.log());
-    Ok(())
-}
-
-#[test]
-fn a_list_that_does_not_come_is_an_alert_and_that_it_came_is_one() -> Result<()> {
-    let mut scene = Scene::begun()?;
-    let told = |scene: &Scene, kind: &str, is_over: bool| -> Result<Value> {
-        let is_it = |alert: &Value| alert["kind"] == kind && alert["blocklist"]["over"] == is_over;
-        let alert = scene.wall.agent.wait_for_alert(0, is_it)?;
-        let about = &alert["blocklist"];
-        ensure!(about["name"] == "bad" && about["entries"] == 10, "{alert}");
-        ensure!(about["source"].as_str().is_some_and(|source| source.ends_with("/list.txt?…")), "{alert}");
-        ensure!(alert["severity"] == if is_over { "info" } else { "medium" }, "{alert}");
-        ensure!(alert["verdict"].is_null() && alert["flow"].is_null(), "{alert}");
-        Ok(alert)
-    };
-    scene.server.serve(&TEN[..60], &json!({}))?;
-    scene.goes_on("refused", "max-shrink")?;
-    let alert = told(&scene, "blocklist.rejected", false)?;
-    ensure!(alert["blocklist"]["found"].to_string().contains("max-shrink"), "{alert}");
-    scene.server.serve(TEN, &json!({}))?;
-    let (code, said) = scene.update(&[])?;
-    ensure!(code == 0, "{said}");
-    let alert = told(&scene, "blocklist.rejected", true)?;
-    ensure!(alert["blocklist"]["found"].to_string().contains("over: "), "{alert}");
-
-    // Nobody could ask its server for long.
-    scene.server.stop();
-    scene.wall.agent.stop()?;
-    let lists = scene.wall.agent.state().join("lists");
-    let mut files = fs::read_dir(&lists)?.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
-    files.retain(|path| path.extension().is_some_and(|end| end == "json"));
-    let record = files.first().context("what is known of the list")?;
-    let mut known: Value = serde_json::from_slice(&fs::read(record)?)?;
-    known["confirmed"] = json!("2026-01-01T00:00:00Z");
-    fs::write(record, known.to_string())?;
-    scene.wall.agent.start(None)?;
-    let alert = told(&scene, "blocklist.stale", false)?;
-    ensure!(alert["blocklist"]["found"].to_string().contains("not refreshed since"), "{alert}");
-    scene.server.resume()?;
-    let (code, said) = scene.update(&[])?;
-    ensure!(code == 0, "{said}");
-    told(&scene, "blocklist.stale", true)?;
-    let alerts = scene.wall.agent.alerts()?;
-    let of_list = alerts.iter().filter(|alert| !alert["blocklist"].is_null()).count();
-    ensure!(of_list == 4, "each once: {alerts:#?}");
-    ensure!(!alerts.iter().any(|alert| alert.to_string().contains("sesame")), "a secret is told");
     Ok(())
 }
 
@@ -488,15 +353,4 @@ fn a_file_that_shrank_counts_when_it_is_accepted() -> Result<()> {
     let (code, said) = scene.update(&[])?;
     ensure!(code == 0 && said["outcome"] == "unchanged", "{code} {said}");
     Ok(())
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let until = Instant::now() + within(Duration::from_secs(20));
-    while Instant::now() < until {
-        if is_so()? {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    bail!("{what}: not within 20 s")
 }
