@@ -31,6 +31,8 @@ use crate::proof::{Arrival, Claim};
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Events read before the other duties get their turn.
 const BURST_MAX: usize = 4096;
+/// Events read before alerts that waited for a hash are told: in a flood they do not wait for all of it.
+const RELEASE_EVERY: usize = 64;
 /// Questions and answers read before an event is: in a flood of them, it does not wait for all.
 const CATCH_UP_MAX: usize = 64;
 /// How often repeats are told and counters are shown.
@@ -327,7 +329,10 @@ impl Reader {
     // Whether the ring is empty now.
     fn drain(&mut self) -> bool {
         let mut questions_left = BURST_MAX;
-        for _ in 0..BURST_MAX {
+        for read in 0..BURST_MAX {
+            if read % RELEASE_EVERY == RELEASE_EVERY - 1 {
+                self.release(Clocks::read().monotonic_ns);
+            }
             let event = match self.parts.ring.next(decode) {
                 None => return true,
                 Some(event) => match readable(event, &mut self.failures) {
