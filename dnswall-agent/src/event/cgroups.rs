@@ -5,7 +5,7 @@
 //! that, and a packet of its even later. Removal is told to the parent; the kernel drops no watch by itself then (6.18), so this
 //! thread does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -31,8 +31,12 @@ pub const WATCHES_MAX: usize = 16_384;
 const PATH_BYTES_MAX: usize = 1_024;
 /// What the kernel allows a user of watches; no more than a half of it is taken (a kubelet needs some, too).
 const ALLOWED: &str = "/proc/sys/fs/inotify/max_user_watches";
-/// Where the kernel had to leave out what happened, everything is read again, after this.
+/// Cgroups that are read at once: there may be more below one, for whoever may make some.
+const READ_MAX: usize = 65_536;
+/// Where the kernel had to leave out what happened, everything is read again, after this,
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// and so many times as long as it took the last time.
+const AGAIN_REST: u32 = 4;
 /// Cgroups that are looked at each second: who may make some does not keep a processor busy with it.
 const MADE_EACH_SECOND: u32 = 2_000;
 /// Bytes of the kernel's answer: some hundred directories.
@@ -53,6 +57,9 @@ struct Watcher {
     /// The top's path from the mount.
     top: Arc<[u8]>,
     watches_max: usize,
+    read_max: usize,
+    /// How long it took the last time to read everything.
+    reading: Duration,
     /// What is watched, by the kernel's number of the watch and by path.
     watched: HashMap<i32, Arc<[u8]>>,
     numbers: HashMap<Arc<[u8]>, i32>,
@@ -82,6 +89,8 @@ impl Cgroups {
             top: path_of(&mount, top),
             mount,
             watches_max: watches_max(std::fs::read_to_string(ALLOWED).ok().as_deref()),
+            read_max: READ_MAX,
+            reading: Duration::ZERO,
             watched: HashMap::new(),
             numbers: HashMap::new(),
             made: 0,
@@ -154,9 +163,11 @@ impl Watcher {
             }
             Told::Removed(path) => self.forget(&path),
             Told::LeftOut => {
-                thread::sleep(AGAIN_AFTER);
+                thread::sleep(AGAIN_AFTER.max(self.reading * AGAIN_REST));
+                let begun = Instant::now();
                 self.forget_gone();
                 self.learn(self.top.clone());
+                self.reading = begun.elapsed();
             }
         }
     }
@@ -175,18 +186,20 @@ impl Watcher {
 
     /// Watches a cgroup and those below it, each before what is in it is read: what is made meanwhile is seen one way or the other.
     fn learn(&mut self, path: Arc<[u8]>) {
-        let mut paths = vec![path];
-        while let Some(path) = paths.pop() {
-            if path.len() > PATH_BYTES_MAX {
+        let (mut paths, mut read) = (VecDeque::from([path]), 0);
+        while let Some(path) = paths.pop_front() {
+            if path.len() > PATH_BYTES_MAX || read >= self.read_max {
                 self.cgroups.unwatched.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
+            read += 1;
             let directory = directory(&self.mount, &path);
             // One that went away meanwhile has nothing to tell.
             let Some(id) = inode(&directory) else { continue };
             self.cgroups.remember(id, &path);
             self.add(&directory, &path);
-            paths.extend(children(&directory, &path).map(|(_, child)| child));
+            let room = self.read_max.saturating_sub(paths.len());
+            paths.extend(children(&directory, &path).map(|(_, child)| child).take(room));
         }
     }
 
@@ -312,6 +325,8 @@ mod tests {
             mount: root.to_owned(),
             top: (*b"/").into(),
             watches_max,
+            read_max: 100,
+            reading: Duration::ZERO,
             watched: HashMap::new(),
             numbers: HashMap::new(),
             made: 0,
@@ -359,6 +374,19 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         watcher.learn(watcher.top.clone());
         assert_eq!((watcher.watched.len(), watcher.cgroups.unwatched()), (6, 1));
+    }
+
+    #[test]
+    fn of_more_cgroups_than_are_read_at_once_those_nearest_are() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            fs::create_dir_all(root.path().join(name).join("in")).unwrap();
+        }
+        let mut watcher = Watcher { read_max: 4, ..watcher(root.path(), 100) };
+        watcher.learn(watcher.top.clone());
+        let mut paths: Vec<_> = watcher.numbers.keys().map(|path| str::from_utf8(path).unwrap()).collect();
+        paths.sort_unstable();
+        assert_eq!((paths.as_slice(), watcher.cgroups.unwatched()), (&["/", "/a", "/b", "/c"][..], 3));
     }
 
     #[test]
