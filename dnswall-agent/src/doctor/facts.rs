@@ -51,7 +51,7 @@ pub struct Facts {
 impl Facts {
     /// Looks at this host; `pins` is the directory walls are pinned in, `host` its root.
     pub fn read(pins: &Path, host: &HostRoot) -> Self {
-        let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+        let mounts = mountinfo::parse(&host::read_text("/proc/self/mountinfo").unwrap_or_default());
         let cgroup2 = mountinfo::cgroup2(&mounts, is_true_root);
         Self {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),

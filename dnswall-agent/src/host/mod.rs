@@ -191,9 +191,18 @@ const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 /// Times a path is resolved when something on it changes meanwhile.
 const RESOLVE_TRIES: usize = 3;
 
+/// The text of a file of the kernel's with bytes of others' in it: anybody with a setuid `fusermount3` may mount at a path that is not
+/// UTF-8. Such bytes are replaced; what is in other lines is as it was.
+///
+/// # Errors
+/// The kernel's.
+pub fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+}
+
 /// Device and directory mounted at `/`, in the words of a mountinfo file; the last mount there is the one seen.
 fn root_mount(mountinfo: &Path) -> Option<(String, String)> {
-    let text = fs::read_to_string(mountinfo).ok()?;
+    let text = read_text(mountinfo).ok()?;
     let mut mounts = text.lines().filter_map(|line| {
         // id parent major:minor root mount-point …
         let mut fields = line.split(' ').skip(2);

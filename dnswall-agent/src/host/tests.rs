@@ -102,3 +102,12 @@ fn a_root_that_cannot_be_entered_leaves_a_doubt() {
     fs::remove_file(directory.path().join("1/mountinfo")).unwrap();
     assert_eq!(HostRoot::seen_from(directory.path()), HostRoot::default(), "nothing says that it is another");
 }
+
+#[test]
+fn a_mount_that_is_not_utf8_hides_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mountinfo = directory.path().join("mountinfo");
+    fs::write(&mountinfo, b"20 1 0:7 /\xff /x\xfe rw - tmpfs \xff rw\n21 1 8:1 /root / rw - ext4 x rw\n")
+        .unwrap();
+    assert_eq!(root_mount(&mountinfo), Some(("8:1".to_owned(), "/root".to_owned())));
+}

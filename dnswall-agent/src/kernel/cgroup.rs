@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::host::read_text;
+
 /// A cgroup2 mount, as `/proc/self/mountinfo` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup2Mount {
@@ -41,7 +43,7 @@ impl Cgroup2Mount {
 /// # Errors
 /// When it is not mounted.
 pub fn find_cgroup2() -> Result<Cgroup2Mount> {
-    let text = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let text = read_text("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     let is_whole = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == ROOT_INODE);
     match cgroup2_in(&text, is_whole) {
         Some(mount) => Ok(mount),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::home;
 use crate::doctor::mountinfo;
+use crate::host::read_text;
 use crate::kernel::{Hold, HookNow, MapNow, PlaceNow};
 
 /// The wall as it is.
@@ -41,7 +42,7 @@ impl Facts {
 /// Groups whose sockets are tagged: the first write of a tag makes the kernel forget which version 2 cgroup a socket
 /// belongs to, until 5.15 kept both.
 fn tags() -> Vec<String> {
-    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    let mounts = mountinfo::parse(&read_text("/proc/self/mountinfo").unwrap_or_default());
     let tops = mounts.iter().filter(|mount| mount.filesystem == "cgroup").map(|mount| mount.point.as_path());
     tops.flat_map(groups).filter(|group| is_tagged(group)).map(|group| group.display().to_string()).collect()
 }

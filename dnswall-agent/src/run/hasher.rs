@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::hexadecimal;
 use crate::event::hash::{Fingerprint, Outcome, Program};
 use crate::event::{Clocks, Hashes};
+use crate::host::read_text;
 
 /// The largest file that is read.
 pub const PROGRAM_BYTES_MAX: u64 = 512 << 20;
@@ -181,7 +182,7 @@ fn is_made_up(file: impl AsFd, device: Device) -> bool {
 /// Whether the host itself has that device mounted somewhere.
 fn is_the_hosts((major, minor): Device) -> bool {
     let wanted = format!("{major}:{minor}");
-    let mounts = std::fs::read_to_string(HOST_MOUNTS).unwrap_or_default();
+    let mounts = read_text(HOST_MOUNTS).unwrap_or_default();
     // The third field (proc_pid_mountinfo(5)).
     mounts.lines().any(|line| line.split(' ').nth(2) == Some(wanted.as_str()))
 }
