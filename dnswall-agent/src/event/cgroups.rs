@@ -28,11 +28,11 @@ pub const PATHS_MAX: usize = 32_768;
 /// Cgroups that are watched; what is made below another one is found as it would be without this.
 pub const WATCHES_MAX: usize = 16_384;
 /// Bytes of a path; a longer one is not remembered. Kubernetes has some two hundred.
-const PATH_BYTES_MAX: usize = 1_024;
+pub const PATH_BYTES_MAX: usize = 1_024;
 /// What the kernel allows a user of watches; no more than a half of it is taken (a kubelet needs some, too).
 const ALLOWED: &str = "/proc/sys/fs/inotify/max_user_watches";
 /// Cgroups that are read at once: there may be more below one, for whoever may make some.
-const READ_MAX: usize = 65_536;
+const READ_MAX: usize = PATHS_MAX;
 /// Where the kernel had to leave out what happened, everything is read again, after this,
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// and so many times as long as it took the last time.
@@ -57,6 +57,8 @@ struct Watcher {
     /// The top's path from the mount.
     top: Arc<[u8]>,
     watches_max: usize,
+    /// Whether there was no place for one.
+    turned_away: bool,
     read_max: usize,
     /// How long it took the last time to read everything.
     reading: Duration,
@@ -89,6 +91,7 @@ impl Cgroups {
             top: path_of(&mount, top),
             mount,
             watches_max: watches_max(std::fs::read_to_string(ALLOWED).ok().as_deref()),
+            turned_away: false,
             read_max: READ_MAX,
             reading: Duration::ZERO,
             watched: HashMap::new(),
@@ -96,7 +99,7 @@ impl Cgroups {
             made: 0,
             since: Instant::now(),
         };
-        // It ends with the agent, or when there is nothing more to watch.
+        // It ends with the agent.
         thread::Builder::new().name("dnswall-cgroups".to_owned()).spawn(move || watcher.run())?;
         Ok(cgroups)
     }
@@ -119,8 +122,14 @@ impl Cgroups {
 impl Watcher {
     fn run(mut self) {
         self.learn(self.top.clone());
+        if self.watched.is_empty() {
+            tracing::error!(
+                "cgroups are not watched: the kernel gives no watch (fs.inotify.max_user_watches)"
+            );
+            return;
+        }
         let mut answer = [MaybeUninit::uninit(); ANSWER_BYTES];
-        while !self.watched.is_empty() {
+        loop {
             match self.hear(&mut answer) {
                 Ok(told) => told.into_iter().for_each(|told| self.follow(told)),
                 Err(Errno::INTR) => {}
@@ -161,10 +170,17 @@ impl Watcher {
                 self.rest();
                 self.learn(path);
             }
-            Told::Removed(path) => self.forget(&path),
+            Told::Removed(path) => {
+                self.forget(&path);
+                // There is place again for those that had none.
+                if self.turned_away && self.watched.len() < self.watches_max / 8 * 7 {
+                    self.follow(Told::LeftOut);
+                }
+            }
             Told::LeftOut => {
                 thread::sleep(AGAIN_AFTER.max(self.reading * AGAIN_REST));
                 let begun = Instant::now();
+                self.turned_away = false;
                 self.forget_gone();
                 self.learn(self.top.clone());
                 self.reading = begun.elapsed();
@@ -198,15 +214,20 @@ impl Watcher {
             let Some(id) = inode(&directory) else { continue };
             self.cgroups.remember(id, &path);
             self.add(&directory, &path);
-            let room = self.read_max.saturating_sub(paths.len());
-            paths.extend(children(&directory, &path).map(|(_, child)| child).take(room));
+            for (_, child) in children(&directory, &path) {
+                if paths.len() < self.read_max {
+                    paths.push_back(child);
+                } else {
+                    self.cgroups.unwatched.fetch_add(1, Ordering::Relaxed);
+                }
+            }
         }
     }
 
     fn add(&mut self, directory: &Path, path: &Arc<[u8]>) {
         let is_known = self.numbers.contains_key(path);
         if !is_known && self.watched.len() >= self.watches_max {
-            self.cgroups.unwatched.fetch_add(1, Ordering::Relaxed);
+            self.turn_away();
             return;
         }
         let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
@@ -219,10 +240,19 @@ impl Watcher {
                 self.numbers.insert(Arc::clone(path), number);
             }
             Err(Errno::NOENT) => {}
-            Err(_) => {
-                self.cgroups.unwatched.fetch_add(1, Ordering::Relaxed);
+            Err(error) => {
+                if error == Errno::NOSPC {
+                    // Others have the rest of them.
+                    self.watches_max = self.watched.len();
+                }
+                self.turn_away();
             }
         }
+    }
+
+    fn turn_away(&mut self) {
+        self.turned_away = true;
+        self.cgroups.unwatched.fetch_add(1, Ordering::Relaxed);
     }
 
     fn forget(&mut self, path: &[u8]) {
@@ -325,6 +355,7 @@ mod tests {
             mount: root.to_owned(),
             top: (*b"/").into(),
             watches_max,
+            turned_away: false,
             read_max: 100,
             reading: Duration::ZERO,
             watched: HashMap::new(),
@@ -356,12 +387,36 @@ mod tests {
         // What is not watched is known all the same, as far as it is there.
         watcher.follow(Told::LeftOut);
         assert_eq!((watcher.watched.len(), watcher.cgroups.unwatched()), (3, 2));
+        assert!(watcher.turned_away);
         let id = |name: &str| inode(root.path().join(name)).unwrap();
         assert!(["a", "b", "c", "d"].iter().all(|name| watcher.cgroups.path(id(name)).is_some()));
         fs::remove_dir(root.path().join("a")).unwrap();
         fs::remove_dir(root.path().join("b")).unwrap();
         watcher.forget_gone();
         assert!(!watcher.numbers.contains_key(&b"/a"[..]) && !watcher.numbers.contains_key(&b"/b"[..]));
+    }
+
+    #[test]
+    fn who_had_no_place_has_one_when_there_is_again() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watcher = watcher(root.path(), 8);
+        let names: Vec<String> = (0..9).map(|number| format!("/{number}")).collect();
+        for name in &names {
+            fs::create_dir(root.path().join(&name[1..])).unwrap();
+        }
+        watcher.learn(watcher.top.clone());
+        assert_eq!((watcher.watched.len(), watcher.cgroups.unwatched()), (8, 2));
+        let last: Arc<[u8]> = (*b"/late").into();
+        fs::create_dir(root.path().join("late")).unwrap();
+        watcher.follow(Told::Made(Arc::clone(&last)));
+        assert!(!watcher.numbers.contains_key(&last));
+        // Of eight there are six then.
+        for name in names.iter().filter(|name| watcher.numbers.contains_key(name.as_bytes())).take(2) {
+            fs::remove_dir(root.path().join(&name[1..])).unwrap();
+        }
+        let gone: Vec<&String> = names.iter().filter(|name| !root.path().join(&name[1..]).exists()).collect();
+        gone.iter().for_each(|name| watcher.follow(Told::Removed(name.as_bytes().into())));
+        assert_eq!(watcher.watched.len(), 8, "those that are there, and there is place for all but two");
     }
 
     #[test]

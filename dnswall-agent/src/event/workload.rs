@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use dnswall_common::identity::{CONTAINER_ID_BYTES, container_id_start, container_in};
 
-use super::cgroups::{Cgroups, children, directory, path_of};
+use super::cgroups::{self, Cgroups, children, directory, path_of};
 use super::proc_dir::{ProcDir, inode};
 use super::text::printable;
 use crate::lru::Lru;
@@ -18,11 +18,11 @@ use crate::lru::Lru;
 /// Cgroups remembered.
 pub const WORKLOADS_MAX: usize = 32_768;
 /// Cgroups one walk visits; those beyond are not found by it.
-pub const WALK_CGROUPS_MAX: usize = 65_536;
+pub const WALK_CGROUPS_MAX: usize = WORKLOADS_MAX;
 /// After a walk there is none for so many times as long as it took,
 const WALK_REST: u32 = 20;
 /// and no longer than this.
-const WALK_REST_MAX: Duration = Duration::from_secs(1);
+const WALK_REST_MAX: Duration = Duration::from_secs(60);
 /// Bytes of a path that are shown.
 const PATH_BYTES_MAX: usize = 4_096;
 
@@ -169,6 +169,9 @@ impl Workloads {
                 if visited == WALK_CGROUPS_MAX {
                     return;
                 }
+                if child.len() > cgroups::PATH_BYTES_MAX {
+                    continue;
+                }
                 visited += 1;
                 if self.known.get(&id).is_none() {
                     self.remember(id, &child);
@@ -274,7 +277,8 @@ mod tests {
         assert_eq!(workloads.unnamed(), 2);
         assert_eq!(workloads.find(new, 0, after_ns).unit.as_deref(), Some("new.service"));
         assert_eq!(rest_ns(Duration::from_millis(2)), 40_000_000);
-        assert_eq!(rest_ns(Duration::from_millis(300)), 1_000_000_000);
+        assert_eq!(rest_ns(Duration::from_millis(300)), 6_000_000_000);
+        assert_eq!(rest_ns(Duration::from_secs(10)), 60_000_000_000);
         assert_eq!(*workloads.find(0, 0, u64::MAX), Workload::default());
     }
 
