@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::event::text::printable;
+
 /// Labels of a pod.
 pub type Labels = BTreeMap<String, String>;
 /// Labels by the pods' uids.
 pub(super) type ByUid = HashMap<Box<str>, Arc<Labels>>;
 
+/// Bytes of why there was no list.
+const ERROR_BYTES_MAX: usize = 1_000;
 /// How often a server is asked because of pods that are not known.
 pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(10);
 
@@ -118,6 +122,8 @@ impl Pods {
                 state.status.error = None;
             }
             Err(error) => {
+                // A server may have put anything into it.
+                let error = printable(error.as_bytes(), ERROR_BYTES_MAX);
                 if state.status.error.as_ref() != Some(&error) {
                     tracing::warn!("pods are named without their labels: {}: {error}", state.status.server);
                 }
