@@ -7,12 +7,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::worker::{LeftBehind, Limits, Worker};
 
 /// How long a read may take. One that nobody hinders takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// The same for all of them in a second: who answers just in time, again and again, has no more of the reader than that.
+const PATIENCE_EACH_SECOND: Duration = Duration::from_millis(300);
 /// Threads that may be left behind at a time. When so many are, nothing of this kind is read until one is back.
 pub const STUCK_MAX: usize = 8;
 
@@ -29,11 +31,20 @@ struct Errand {
 
 /// Who reads, one file at a time.
 struct Reader {
-    worker: Mutex<Worker<Errand, Option<Vec<u8>>>>,
+    desk: Mutex<Desk>,
     /// To be looked at while somebody waits for the worker.
     left_behind: LeftBehind,
     /// Reads that were given up.
     given_up: AtomicU64,
+    /// Reads that nobody tried.
+    untried: AtomicU64,
+}
+
+struct Desk {
+    worker: Worker<Errand, Option<Vec<u8>>>,
+    /// How long was waited in the second that began then.
+    waited: Duration,
+    second: Instant,
 }
 
 static READER: LazyLock<Reader> = LazyLock::new(Reader::new);
@@ -48,6 +59,11 @@ pub fn given_up() -> u64 {
     READER.given_up.load(Ordering::Relaxed)
 }
 
+/// How many reads nobody tried so far, because others took too long.
+pub fn untried() -> u64 {
+    READER.untried.load(Ordering::Relaxed)
+}
+
 /// The answer of `read`, if it comes in time.
 pub(super) fn ask(dir: impl AsFd, name: &'static str, bytes_max: usize, read: Read) -> Option<Vec<u8>> {
     let dir = dir.as_fd().try_clone_to_owned().ok()?;
@@ -60,18 +76,25 @@ impl Reader {
         let work = |Errand { dir, name, bytes_max, read }: Errand| read(&dir, name, bytes_max);
         let worker = Worker::new("dnswall-proc", limits, Arc::new(work));
         let left_behind = worker.left_behind();
-        Self { worker: Mutex::new(worker), left_behind, given_up: AtomicU64::new(0) }
+        let desk = Mutex::new(Desk { worker, waited: Duration::ZERO, second: Instant::now() });
+        Self { desk, left_behind, given_up: AtomicU64::new(0), untried: AtomicU64::new(0) }
     }
 
     fn ask(&self, errand: Errand, patience: Duration) -> Option<Vec<u8>> {
         // Every change in it is whole.
-        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        if !worker.ask(errand) {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        if desk.second.elapsed() >= Duration::from_secs(1) {
+            (desk.waited, desk.second) = (Duration::ZERO, Instant::now());
+        }
+        if desk.waited >= PATIENCE_EACH_SECOND || !desk.worker.ask(errand) {
+            self.untried.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let answer = worker.answer(patience);
+        let begun = Instant::now();
+        let answer = desk.worker.answer(patience);
+        desk.waited += begun.elapsed();
         if answer.is_none() {
-            worker.leave();
+            desk.worker.leave();
             self.given_up.fetch_add(1, Ordering::Relaxed);
         }
         answer.flatten()
@@ -83,7 +106,6 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::thread;
-    use std::time::Instant;
 
     /// For what comes, however late.
     const SURELY: Duration = Duration::from_secs(60);
@@ -97,6 +119,27 @@ mod tests {
 
     fn at_once(_: &OwnedFd, name: &'static str, _: usize) -> Option<Vec<u8>> {
         Some(name.as_bytes().to_vec())
+    }
+
+    fn slowly(_: &OwnedFd, _: &'static str, _: usize) -> Option<Vec<u8>> {
+        thread::sleep(Duration::from_millis(90));
+        Some(b"just in time".to_vec())
+    }
+
+    #[test]
+    fn who_answers_just_in_time_has_a_part_of_each_second() {
+        let reader = Reader::new();
+        let ask = |read: Read| {
+            let dir = OwnedFd::from(File::open("/proc/self").unwrap());
+            reader.ask(Errand { dir, name: "name", bytes_max: 1, read }, SURELY)
+        };
+        let begun = Instant::now();
+        let answered = (0..100).filter(|_| ask(slowly).is_some()).count() as u64;
+        // Four in each second that has begun.
+        assert!(answered > 0 && answered <= 4 * (begun.elapsed().as_secs() + 1), "{answered}");
+        assert_eq!(reader.untried.load(Ordering::Relaxed), 100 - answered);
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(ask(at_once).as_deref(), Some(&b"name"[..]));
     }
 
     #[test]

@@ -113,6 +113,10 @@ impl Processes {
                 known.looked_ns = looked_ns;
                 return known.process.clone();
             }
+            // Others may keep the one who reads it busy.
+            if process.command_line.is_none() && process.exe == known.process.exe {
+                process.command_line.clone_from(&known.process.command_line);
+            }
             if known.process.hash.is_good() {
                 process.hash = known.process.hash.clone();
             }

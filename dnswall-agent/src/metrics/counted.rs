@@ -57,6 +57,7 @@ const KNOWN: &[Known] = &[
     counter("cgroups-unnamed", "dnswall_cgroups_unnamed", "Events whose cgroup was gone before anybody saw it, or not to be found."),
     counter("cgroups-unwatched", "dnswall_cgroups_unwatched", "Times that a cgroup was not watched from when it was made, because there are too many."),
     gauge("process-reads-stuck", "dnswall_process_reads_stuck", "Looks at /proc that do not come back."),
+    counter("process-reads-untried", "dnswall_process_reads_untried", "Looks at /proc that nobody tried, because others took too long."),
     counter("programs-hashed", "dnswall_programs_hashed", "Program files that were read for their hash."),
     counter("programs-unhashed", "dnswall_programs_unhashed", "Program files that could not be read for it, or are not to be."),
     counter("program-hashes-crowded-out", "dnswall_program_hashes_crowded_out", "Processes without a hash, because too many files waited to be read."),

@@ -426,6 +426,7 @@ impl Reader {
             ("cgroups-unnamed", self.parts.enricher.workloads().unnamed()),
             ("cgroups-unwatched", self.parts.enricher.workloads().unwatched()),
             ("process-reads-stuck", crate::event::patience::stuck() as u64),
+            ("process-reads-untried", crate::event::patience::untried()),
             ("programs-hashed", hashed.read),
             ("programs-unhashed", hashed.failed),
             ("program-hashes-crowded-out", hashed.crowded_out),
