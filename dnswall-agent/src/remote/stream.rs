@@ -402,7 +402,7 @@ mod tests {
         let error = stream.write(&vec![b'x'; MUCH], PATIENCE).unwrap_err();
         let took = began.elapsed();
         assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-        assert!((PATIENCE..PATIENCE * 6).contains(&took), "{took:?}");
+        assert!((PATIENCE..PATIENCE * 20).contains(&took), "{took:?}");
         drop(stream);
         reader.join().unwrap();
     }
